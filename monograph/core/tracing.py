@@ -1,0 +1,42 @@
+"""What code that may run inside a capture needs to say: three words, no-ops in eager mode.
+
+`live_scalar` and `guarded` are how optimizers and modules read Python values that may change between
+calls of a captured function. The Trace itself lives in transform/trace.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from .modes import modes
+
+T = TypeVar("T")
+
+
+def is_tracing() -> bool:
+    """Whether operations are being captured into a graph now."""
+    return modes.trace is not None
+
+
+@contextmanager
+def concrete() -> Iterator[None]:
+    """Suspend capture: creation ops in the body give real arrays that outlive the capture."""
+    trace, modes.trace = modes.trace, None
+    try:
+        yield
+    finally:
+        modes.trace = trace
+
+
+def live_scalar(getter: Callable[[], float]) -> Any:
+    """getter() in eager mode; while capturing a 0-d float32 input that is read anew at each call."""
+    return getter() if modes.trace is None else modes.trace.live_scalar(getter)
+
+
+def guarded(getter: Callable[[], T], what: str) -> T:
+    """getter(); while capturing also a guard: another value at a later call means a new capture."""
+    if modes.trace is not None:
+        modes.trace.guard(getter, what)
+    return getter()
