@@ -1,0 +1,40 @@
+"""Monograph: a complete deep-learning framework in one small package.
+
+    import monograph as mg
+
+Tensors, gradients and layers have PyTorch's names and meanings; `mg.jit` compiles a whole training
+step. docs/architecture.md is the map.
+"""
+
+from .api import interpreter as _interpreter
+from .api.autograd import backward as _backward
+from .api.creation import (
+    arange, as_tensor, asarray, empty, empty_like, eye, from_numpy, full, full_like, linspace,
+    ones, ones_like, tensor, zeros, zeros_like,
+)  # fmt: skip
+from .api.methods import attach as _attach
+from .api.printing import set_printoptions
+from .core.device import device
+from .core.dtype import (
+    DType as dtype, bfloat16, finfo, float16, float32, float64, get_default_dtype, iinfo, int8,
+    int16, int32, int64, set_default_dtype, uint8, uint16, uint32, uint64,
+)  # fmt: skip
+from .core.dtype import bool_ as bool
+from .core.modes import (
+    enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad,
+    set_grad_enabled,
+)  # fmt: skip
+from .core.shape import Size
+from .ir.dispatch import install as _install
+from .ops import arith as _arith, contract as _contract
+from .ops.align import FUNCTIONS as _FUNCTIONS
+from .tensor import Tensor
+
+__version__ = "0.1.0"
+
+float, double, half = float32, float64, float16
+int, long, short = int32, int64, int16
+
+_install(_interpreter.interpret)
+globals().update(_FUNCTIONS)
+_attach()

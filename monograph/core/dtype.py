@@ -74,7 +74,7 @@ _BY_NAME = {d.name: d for d in ALL} | {
     "half": float16, "float": float32, "double": float64,
     "short": int16, "int": int32, "long": int64,
 }  # fmt: skip
-_BY_NUMPY = {d.numpy: d for d in ALL}
+BY_NUMPY = {d.numpy: d for d in ALL}
 _BY_CODE = {d.code: d for d in ALL}
 _BY_PYTHON = {bool: bool_, int: int64, float: float32}
 
@@ -90,7 +90,7 @@ def as_dtype(x: Any) -> DType:
     if isinstance(x, str) and x.removeprefix("monograph.") in _BY_NAME:
         return _BY_NAME[x.removeprefix("monograph.")]
     try:
-        found = _BY_NUMPY.get(np.dtype(x))
+        found = BY_NUMPY.get(np.dtype(x))
     except TypeError:
         found = None
     if found is None:

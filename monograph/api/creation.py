@@ -1,0 +1,207 @@
+"""Functions that make tensors: from data, filled, counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..core import dtype as dt
+from ..core.device import usable
+from ..core.dtype import DType, as_dtype
+from ..core.errors import ArgumentTypeError, DTypeError, ShapeError
+from ..core.modes import modes
+from ..core.shape import as_shape, is_number
+from ..ir.op import Full
+from ..ops.align import literal
+from ..tensor import Tensor, wrap
+from ..transform.trace import Symbol
+
+
+def _leaf(array: np.ndarray, requires_grad: bool) -> Tensor:
+    t = wrap(array)
+    if modes.trace is not None:
+        t._payload = modes.trace.constant(array, dt.BY_NUMPY[array.dtype])
+    return t.requires_grad_() if requires_grad else t
+
+
+def as_array(data: Any, dtype: DType | None, name: str) -> np.ndarray:
+    """Python data as an array by PyTorch's rules: numbers give bool, int64 or the default float."""
+    if isinstance(data, Tensor):
+        array = data._array(name)
+    elif isinstance(data, (np.ndarray, np.generic)):
+        array = np.asarray(data)
+    else:
+        data = _plain(data)
+        try:
+            array = np.asarray(data)
+        except ValueError:
+            raise ShapeError(f"{name}: nested sequences have different lengths") from None
+        if array.dtype.kind == "f" and dtype is None:
+            array = array.astype(dt.get_default_dtype().numpy)
+        if array.size == 0 and dtype is None:
+            array = array.astype(dt.get_default_dtype().numpy)
+    if array.dtype.kind in "OUSV" and array.dtype not in dt.BY_NUMPY:
+        raise ArgumentTypeError(f"{name}: cannot make a tensor of {type(data).__name__} {data!r}")
+    if dtype is None:
+        if array.dtype not in dt.BY_NUMPY:
+            raise DTypeError(f"{name}: arrays of {array.dtype} are not supported")
+        return array
+    with np.errstate(all="ignore"):
+        return array.astype(dtype.numpy, copy=False)
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, (list, tuple)):
+        return [_plain(d) for d in data]
+    if isinstance(data, Tensor):
+        return data._array("tensor")
+    return data
+
+
+def tensor(
+    data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """A new tensor with a copy of `data`: a number, nested lists, a NumPy array, or a tensor.
+
+    >>> tensor([[1, 2], [3, 4]]).dtype
+    monograph.int64
+    """
+    usable(device, "tensor")
+    wanted = None if dtype is None else as_dtype(dtype)
+    if isinstance(data, Tensor) and type(data._value()) is Symbol:
+        copied = data.detach().clone()
+        return copied if wanted is None else copied.to(wanted)
+    array = np.array(as_array(data, wanted, "tensor"), order="C", copy=True)
+    return _leaf(array, requires_grad)
+
+
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    """`data` as a tensor, sharing memory with a NumPy array or tensor where it can."""
+    usable(device, "as_tensor")
+    wanted = None if dtype is None else as_dtype(dtype)
+    if isinstance(data, Tensor):
+        return data if wanted is None else data.to(wanted)
+    return _leaf(as_array(data, wanted, "as_tensor"), False)
+
+
+asarray = as_tensor
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A tensor that shares the memory of a NumPy array."""
+    if not isinstance(array, np.ndarray):
+        raise ArgumentTypeError(f"from_numpy: expected an array, got {type(array).__name__}")
+    return _leaf(as_array(array, None, "from_numpy"), False)
+
+
+def _full(
+    name: str, shape: Any, value: Any, dtype: Any, device: Any, requires_grad: bool
+) -> Tensor:
+    usable(device, name)
+    d = dt.get_default_dtype() if dtype is None else as_dtype(dtype)
+    out = Full(tuple(shape), d, literal(value, d))()
+    return out.requires_grad_() if requires_grad else out
+
+
+def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of zeros of the given shape (sizes, or one tuple).
+
+    >>> zeros(2, 3).shape
+    (2, 3)
+    """
+    return _full("zeros", as_shape("zeros", size), 0, dtype, device, requires_grad)
+
+
+def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of ones of the given shape (sizes, or one tuple)."""
+    return _full("ones", as_shape("ones", size), 1, dtype, device, requires_grad)
+
+
+def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of the given shape; its elements are zeros (determinism before speed)."""
+    return _full("empty", as_shape("empty", size), 0, dtype, device, requires_grad)
+
+
+def full(
+    size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """A tensor of shape `size` filled with a number (its type decides the dtype).
+
+    >>> full((2,), 7)
+    tensor([7, 7])
+    """
+    if isinstance(fill_value, Tensor):
+        fill_value = fill_value.item()
+    if not is_number(fill_value):
+        raise ArgumentTypeError(f"full: fill_value must be a number, got {fill_value!r}")
+    d = dt.of_scalar(fill_value) if dtype is None else dtype
+    return _full("full", as_shape("full", (size,)), fill_value, d, device, requires_grad)
+
+
+def _like(name: str, value: Any) -> Any:
+    def f(
+        input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    ) -> Tensor:
+        d = input.dtype if dtype is None else dtype
+        return _full(name, input.shape, value, d, device, requires_grad)
+
+    f.__name__ = f.__qualname__ = name
+    f.__doc__ = f"A tensor like `input` in shape and dtype, made as by {name[:-5]}."
+    return f
+
+
+zeros_like = _like("zeros_like", 0)
+ones_like = _like("ones_like", 1)
+empty_like = _like("empty_like", 0)
+
+
+def full_like(
+    input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """A tensor like `input` in shape and dtype, filled with a number."""
+    d = input.dtype if dtype is None else dtype
+    return _full("full_like", input.shape, fill_value, d, device, requires_grad)
+
+
+def arange(
+    start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """Numbers from start (default 0) up to but not including end.
+
+    >>> arange(3)
+    tensor([0, 1, 2])
+    """
+    usable(device, "arange")
+    if end is None:
+        start, end = 0, start
+    start, end, step = (v.item() if isinstance(v, Tensor) else v for v in (start, end, step))
+    if dtype is None:
+        whole = all(isinstance(v, (int, np.integer)) for v in (start, end, step))
+        dtype = dt.int64 if whole else dt.get_default_dtype()
+    array = np.arange(start, end, step)
+    return _leaf(array.astype(as_dtype(dtype).numpy), requires_grad)
+
+
+def linspace(
+    start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """`steps` numbers from start to end, both included."""
+    usable(device, "linspace")
+    d = dt.get_default_dtype() if dtype is None else as_dtype(dtype)
+    array = np.linspace(float(start), float(end), int(steps))
+    return _leaf(array.astype(d.numpy), requires_grad)
+
+
+def eye(
+    n: int, m: int | None = None, *, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """The (n, m) matrix with ones on the diagonal (m defaults to n)."""
+    usable(device, "eye")
+    d = dt.get_default_dtype() if dtype is None else as_dtype(dtype)
+    return _leaf(np.eye(n, m, dtype=d.numpy), requires_grad)

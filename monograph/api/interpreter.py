@@ -1,0 +1,115 @@
+"""What stands behind the door: batch, record, or run now; and note it on the tape.
+
+    apply(op, *args)
+      -> payloads of the results:  batched (vmap) > symbols (capture) > arrays (NumPy or a kernel)
+      -> tensors around them, with a tape node where a gradient will be wanted
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..core.dtype import BY_NUMPY as _DTYPES
+from ..core.modes import modes
+from ..ir.op import Op
+from ..tensor import Tensor, wrap
+from ..transform.tape import Node
+from ..transform.trace import Symbol, leaked
+
+
+class Eager:
+    """How arrays are computed. `fast` may take an op over: fast(op, arrays) -> result or None."""
+
+    fast: Callable[[Op, list], Any] | None = None
+
+
+# Set by transform/vmap.py's user: batch(op, args) -> payloads, when a payload is Batched.
+_batch: list[Any] = [None, None]
+
+
+def install_batching(cls: type, rule: Callable) -> None:
+    """Serve payloads of type `cls` with rule(op, args) -> payload or list of payloads."""
+    _batch[:] = [cls, rule]
+
+
+def run(op: Op, args: list[Any]) -> Any:
+    """The op on arrays and numbers, now: an array, or a list of them for several outputs."""
+    if Eager.fast is not None:
+        result = Eager.fast(op, args)
+        if result is not None:
+            return result
+    aval = op.infer(*(_Shaped(a) if isinstance(a, np.ndarray) else a for a in args))
+    with np.errstate(all="ignore"):
+        result = op.reference(*args)
+    if op.n_outputs == 1:
+        return _exact(result, aval)
+    return [_exact(r, a) for r, a in zip(result, aval)]
+
+
+def _exact(result: Any, aval: Any) -> np.ndarray:
+    if type(result) is np.ndarray and result.dtype == aval.dtype.numpy:
+        return result
+    return np.asarray(result, dtype=aval.dtype.numpy)
+
+
+class _Shaped:
+    """An array's shape and DType, for infer."""
+
+    __slots__ = ("shape", "dtype")
+
+    def __init__(self, a: np.ndarray):
+        self.shape = a.shape
+        self.dtype = _DTYPES[a.dtype]
+
+def interpret(op: Op, args: tuple) -> Tensor | tuple[Tensor, ...]:
+    """Serve the door for tensors."""
+    payloads: list[Any] = []
+    wants_grad = False
+    symbolic = modes.trace is not None
+    batched = False
+    cls = _batch[0]
+    for a in args:
+        if isinstance(a, Tensor):
+            p = a._value()
+            payloads.append(p)
+            if a._requires:
+                wants_grad = True
+            if type(p) is Symbol:
+                symbolic = True
+            elif cls is not None and type(p) is cls:
+                batched = True
+        else:
+            payloads.append(a)
+    if batched:
+        made = _batch[1](op, args)
+    elif symbolic:
+        trace = modes.trace
+        if trace is None:
+            raise leaked(next(p for p in payloads if type(p) is Symbol))
+        for i, a in enumerate(args):
+            if type(payloads[i]) is np.ndarray:
+                payloads[i] = trace.lift(a)
+        made = trace.record(op, payloads)
+    else:
+        made = run(op, payloads)
+    record = wants_grad and modes.grad and op.differentiable
+    if op.n_outputs == 1:
+        out = wrap(made)
+        if op.is_view:
+            out._become_view(args[0], op)
+        if record and out.dtype.is_floating_point:
+            out._node = node = Node(op, args, (out,))
+            out._requires = True
+            node.keep_outputs((out,))
+        return out
+    outs = tuple(wrap(p) for p in made)
+    if record:
+        node = Node(op, args, outs)
+        for i, o in enumerate(outs):
+            if o.dtype.is_floating_point:
+                o._node, o._index, o._requires = node, i, True
+        node.keep_outputs(outs)
+    return outs

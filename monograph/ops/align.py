@@ -1,0 +1,130 @@
+"""What public functions do before the door: promotion, broadcasting, and `function`, the factory.
+
+Primitives see equal shapes and dtypes, so no gradient rule ever has to undo a broadcast.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from ..core import dtype as dt
+from ..core.dtype import DType
+from ..core.errors import ArgumentTypeError
+from ..core.shape import Shape, broadcast_shapes, is_number
+from ..ir.op import Full, Op, is_value
+from .basic import Cast
+from .movement import expand_to
+
+
+def cast(x: Any, dtype: DType) -> Any:
+    """x in `dtype`; x itself where it has it already."""
+    return x if x.dtype is dtype else Cast(dtype)(x)
+
+
+def as_operand(name: str, x: Any, argument: str = "input") -> Any:
+    """x if it is a value; a 0-d value for a Python number; else ArgumentTypeError."""
+    if is_value(x) and not is_number(x):
+        return x
+    if is_number(x):
+        d = dt.of_scalar(x)
+        return Full((), d, x if isinstance(x, (bool, int, float)) else x.item())()
+    raise ArgumentTypeError(
+        f"{name}: {argument} must be a tensor or a number, got {type(x).__name__}"
+    )
+
+
+def literal(x: Any, dtype: DType) -> Any:
+    """A Python number as a literal of `dtype` (integers wrap around as in PyTorch)."""
+    if dtype.category == dt.FLOAT:
+        return float(x)
+    if dtype.category == dt.BOOL:
+        return bool(x)
+    x = int(x)
+    bits = 8 * dtype.itemsize
+    x &= (1 << bits) - 1
+    return x - (1 << bits) if dtype.is_signed and x >> (bits - 1) else x
+
+
+def broadcast_to(x: Any, shape: Shape) -> Any:
+    """Read x as `shape`: size-1 dimensions repeat, missing leading ones are added."""
+    if x.shape == shape:
+        return x
+    return expand_to(x, shape)
+
+
+def align(name: str, *args: Any, floating: bool = False, dtype: DType | None = None) -> list[Any]:
+    """Operands of equal shape and dtype; Python numbers stay literals (unless all are numbers).
+
+    floating: integer and bool operands become the default floating dtype (true division, exp).
+    """
+    for i, a in enumerate(args):
+        if not is_number(a) and not is_value(a):
+            raise ArgumentTypeError(
+                f"{name}: argument {i + 1} must be a tensor or a number, got {type(a).__name__}"
+            )
+    if dtype is None:
+        dtype = dt.result_type(*args)
+        if floating and dtype.category != dt.FLOAT:
+            dtype = dt.get_default_dtype()
+    if all(is_number(a) for a in args):
+        args = (Full((), dtype, literal(args[0], dtype))(), *args[1:])
+    values = [a for a in args if not is_number(a)]
+    shape = values[0].shape
+    if len(values) > 1:
+        shape = broadcast_shapes(name, *(v.shape for v in values))
+    return [
+        literal(a, dtype) if is_number(a) else broadcast_to(cast(a, dtype), shape) for a in args
+    ]
+
+
+FUNCTIONS: dict[str, Callable] = {}
+
+
+def function(cls: type[Op], *, floating: bool = False, name: str | None = None) -> Callable:
+    """The public function of an Elementwise op without parameters: aligns, then applies.
+
+    Its name and docstring are the op's. floating: see `align`.
+    """
+    primitive = cls()
+    title = name or cls.name
+    arity = len(inspect.signature(cls.reference).parameters) - 1
+
+    if arity == 1:
+
+        def f(input: Any) -> Any:
+            x = as_operand(title, input)
+            if floating and x.dtype.category != dt.FLOAT:
+                x = cast(x, dt.get_default_dtype())
+            return primitive(x)
+
+    elif arity == 2:
+
+        def f(input: Any, other: Any) -> Any:  # type: ignore[misc]
+            return primitive(*align(title, input, other, floating=floating))
+
+    else:
+
+        def f(*args: Any) -> Any:  # type: ignore[misc]
+            return primitive(*align(title, *args, floating=floating))
+
+    f.__name__ = f.__qualname__ = title
+    f.__doc__ = cls.__doc__
+    f.__module__ = cls.__module__
+    return public(f)
+
+
+def public(f: Callable) -> Callable:
+    """Publish a function: `monograph.<name>`, and Tensor's method where api/methods.py lists it."""
+    FUNCTIONS[f.__name__] = f
+    return f
+
+
+FUNCTIONAL: dict[str, Callable] = {}
+
+
+def functional(f: Callable) -> Callable:
+    """Publish a function as `monograph.nn.functional.<name>` (stack with `public` for both)."""
+    FUNCTIONAL[f.__name__] = f
+    return f

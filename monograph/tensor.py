@@ -1,0 +1,434 @@
+"""Tensor: a payload (array, symbol, or batched value), a place on the tape, and PyTorch's methods.
+
+Views share memory: a view knows its base and the movement ops that lead there. In-place operations
+are computed out of place and written through `_write`, which keeps memory, tape and versions right,
+for arrays and for symbols alike. Methods that are also functions are attached by api/methods.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .core import dtype as dt
+from .core.device import CPU, device
+from .core.dtype import DType
+from .core.errors import ArgumentTypeError, DTypeError, GradError, ShapeError
+from .core.modes import modes, no_grad
+from .core.shape import Size, contiguous_strides, view_strides
+from .ops.align import cast
+from .ops.movement import Detach, Expand, Permute, Reshape, Slice
+from .transform import tape, trace
+from .transform.trace import Symbol, needs_value
+
+_DTYPES = dt.BY_NUMPY
+
+
+class Tensor:
+    """An n-dimensional array that can require gradients. Make one with mg.tensor, mg.zeros, ...
+
+    >>> x = tensor([1.0, 2.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    tensor([2., 4.])
+    """
+
+    __slots__ = (
+        "_payload", "_version", "_node", "_index", "_requires", "_grad", "_base", "_view",
+        "_seen", "_hooks", "_retain", "_inference", "__dict__", "__weakref__",
+    )  # fmt: skip
+    __array_priority__ = 1000  # NumPy leaves `array * tensor` to us
+
+    # Payload, views, versions
+
+    def _value(self) -> Any:
+        """The payload, brought up to date if another view of the same memory was written."""
+        if self._base is not None and self._seen != self._version[0]:
+            self._refresh()
+        return self._payload
+
+    def _storage_owner(self) -> Tensor:
+        return self if self._base is None else self._base
+
+    def _become_view(self, source: Tensor, op: Any) -> None:
+        """Note that this is `op` read of `source`, in the same memory (if it is)."""
+        payload, base = self._payload, source._payload
+        if type(payload) is np.ndarray:
+            if not np.may_share_memory(payload, base):
+                return
+        elif type(payload) is Symbol:
+            if source._strides_of_view(op) is None:
+                return
+        else:
+            return
+        self._base = source if source._base is None else source._base
+        self._view = (op,) if source._base is None else (*source._view, op)
+        self._version = source._version
+        self._seen = self._version[0]
+
+    def _refresh(self) -> None:
+        """Make payload (symbols) and tape follow the base, which was written since."""
+        base = self._base
+        self._seen = self._version[0]
+        if type(base._payload) is np.ndarray and not base.requires_grad:
+            return
+        current = base
+        for op in self._view:
+            current = op(current)
+        if type(base._payload) is not np.ndarray:
+            if type(self._payload) is np.ndarray and modes.trace is not None:
+                modes.trace.keep(self)
+            self._payload = current._payload
+        self._node, self._index = current._node, current._index
+        self._requires = current._requires
+
+    def _strides_of_view(self, last: Any = None) -> tuple[int, ...] | None:
+        """Element strides of this tensor (then read through `last`), or None if it takes a copy."""
+        base = self if self._base is None else self._base
+        shape = tuple(base._payload.shape)
+        if type(base._payload) is np.ndarray:
+            strides: Any = tuple(s // base._payload.itemsize for s in base._payload.strides)
+        else:
+            strides = contiguous_strides(shape)
+        for op in (*(self._view or ()), *((last,) if last is not None else ())):
+            if isinstance(op, Reshape):
+                strides = view_strides(shape, strides, op.shape)
+                if strides is None:
+                    return None
+            elif isinstance(op, Permute):
+                strides = tuple(strides[a] for a in op.order)
+            elif isinstance(op, Expand):
+                kept = iter(strides)
+                strides = tuple(
+                    0 if a in op.axes else next(kept) for a in range(len(op.shape))
+                )
+            elif isinstance(op, Slice):
+                strides = tuple(s * st for s, st in zip(strides, op.step))
+            shape = op.infer(_Like(shape, self.dtype)).shape
+        return strides
+
+    def _write(self, value: Tensor, name: str) -> Tensor:
+        """Overwrite this tensor's elements with `value` (same shape): every in-place operation."""
+        owner = self._storage_owner()
+        if tuple(value.shape) != tuple(self.shape):
+            raise ShapeError(
+                f"{name}: the result has shape {tuple(value.shape)}, the tensor that it is "
+                f"written into has {tuple(self.shape)}"
+            )
+        if value.dtype is not self.dtype:
+            if not dt.can_cast(value.dtype, self.dtype):
+                raise DTypeError(
+                    f"{name}: a result of {value.dtype.name} cannot be written into a tensor of "
+                    f"{self.dtype.name}"
+                )
+            value = cast(value, self.dtype)
+        detached = self._view is not None and any(isinstance(o, Detach) for o in self._view)
+        recording = modes.grad and not detached and (value.requires_grad or self.requires_grad)
+        if modes.grad and not detached and owner.is_leaf and owner.requires_grad:
+            raise GradError(
+                f"{name}: a {'view of a ' if owner is not self else ''}leaf that requires a "
+                "gradient cannot be changed in place",
+                hint="wrap the update in `with mg.no_grad():`",
+            )
+        if self._inference and not modes.inference:
+            raise GradError(
+                f"{name}: a tensor made in inference_mode cannot be changed outside of it",
+                hint="clone() it first",
+            )
+        payload = value._value()
+        symbolic = type(payload) is not np.ndarray or type(self._value()) is not np.ndarray
+        if owner is self:
+            if symbolic:
+                if modes.trace is not None:
+                    modes.trace.lift(self)
+                if type(payload) is np.ndarray:
+                    payload = modes.trace.constant(payload, value.dtype)
+                self._payload = payload
+            else:
+                np.copyto(self._payload, payload)
+            if recording:
+                self._node, self._index, self._requires = value._node, value._index, True
+                if value._node is None and not value.requires_grad:
+                    self._requires = False
+        elif recording or symbolic:
+            if symbolic and modes.trace is not None:
+                modes.trace.lift(self)
+            mode = modes.grad
+            modes.grad = recording
+            try:
+                whole = self._write_through(owner, value)
+            finally:
+                modes.grad = mode
+            if symbolic:
+                owner._payload = whole._payload
+            else:
+                np.copyto(self._payload, payload)
+            if recording:
+                owner._node, owner._index = whole._node, whole._index
+                owner._requires = whole._requires
+        else:
+            np.copyto(self._payload, payload)
+        self._version[0] += 1
+        if owner is not self:
+            self._refresh()
+        return self
+
+    def _write_through(self, owner: Tensor, value: Tensor) -> Tensor:
+        """The owner with this view's elements replaced by `value`, as a new tensor."""
+        stages = [_bare(owner)]
+        for op in self._view[:-1]:
+            stages.append(op(stages[-1]))
+        for op, below in zip(reversed(self._view), reversed(stages)):
+            value = op.write(below, value)
+        return value
+
+    # Facts
+
+    @property
+    def shape(self) -> Size:
+        return Size(self._payload.shape)
+
+    @property
+    def dtype(self) -> DType:
+        d = self._payload.dtype
+        return d if type(d) is DType else _DTYPES[d]
+
+    @property
+    def device(self) -> device:
+        return CPU
+
+    @property
+    def ndim(self) -> int:
+        return len(self._payload.shape)
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._requires
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value) if value != self._requires else None
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Start (or stop) recording operations on this leaf for gradients."""
+        if requires_grad and not self.dtype.is_floating_point:
+            raise DTypeError(
+                f"requires_grad_: only floating tensors have gradients, this is {self.dtype.name}"
+            )
+        if not requires_grad and self._node is not None:
+            raise GradError(
+                "requires_grad_: only a leaf can stop requiring a gradient",
+                hint="use detach() for a tensor that does not",
+            )
+        self._requires = bool(requires_grad)
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        return self._node is None
+
+    @property
+    def grad_fn(self) -> Any:
+        self._value()
+        return self._node
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The accumulated gradient of a leaf (or after retain_grad), or None."""
+        if modes.trace is not None:
+            return modes.trace.read_grad(self)
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise ArgumentTypeError(
+                    f"grad: must be a tensor or None, got {type(value).__name__}"
+                )
+            if value.shape != self.shape:
+                raise ShapeError(
+                    f"grad: has shape {tuple(value.shape)}, the tensor {tuple(self.shape)}"
+                )
+        if modes.trace is not None:
+            modes.trace.write_grad(self, value)
+        else:
+            self._grad = value
+
+    @property
+    def data(self) -> Tensor:
+        """The same memory without the tape."""
+        return self.detach()
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        if modes.trace is not None:
+            with no_grad():
+                self._write(value, "data")
+        else:
+            self._payload = value._value()
+            self._base = self._view = None
+            self._version = [self._version[0] + 1]
+
+    @property
+    def _version_number(self) -> int:
+        return self._version[0]
+
+    # Gradients
+
+    def detach(self) -> Tensor:
+        """The same memory, outside the tape."""
+        out = Detach()(self)
+        out._node, out._requires = None, False
+        return out
+
+    def detach_(self) -> Tensor:
+        """Take this tensor off the tape: it becomes a leaf that requires no gradient."""
+        self._node, self._index, self._requires = None, 0, False
+        return self
+
+    # Out of the tensor world
+
+    def _array(self, operation: str) -> np.ndarray:
+        """The array, or an error that names `operation` where there is none."""
+        p = self._value()
+        if type(p) is np.ndarray:
+            return p
+        if type(p) is Symbol:
+            raise needs_value(p, operation)
+        raise trace.TraceError(
+            f"{operation}: the elements of a batched tensor cannot be read inside vmap"
+        )
+
+    def numpy(self, *, force: bool = False) -> np.ndarray:
+        """The elements as a NumPy array that shares this tensor's memory.
+
+        GradError if the tensor requires a gradient (force=True detaches).
+        """
+        if self.requires_grad and not force:
+            raise GradError(
+                "numpy: the tensor requires a gradient", hint="call .detach().numpy()"
+            )
+        return self._array("numpy")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def item(self) -> Any:
+        """The single element as a Python number."""
+        a = self._array("item")
+        if a.size != 1:
+            raise ShapeError(f"item: needs a single element, the shape is {tuple(self.shape)}")
+        return a.item()
+
+    def tolist(self) -> Any:
+        """The elements as nested Python lists (a number for a 0-d tensor)."""
+        return self._array("tolist").tolist()
+
+    def __bool__(self) -> bool:
+        a = self._array("bool")
+        if a.size != 1:
+            raise ShapeError(
+                f"bool: the truth of a tensor of shape {tuple(self.shape)} is ambiguous",
+                hint="use .any() or .all()",
+            )
+        return bool(a.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.is_floating_point or self.dtype is dt.bool_:
+            raise DTypeError(f"index: needs an integer tensor, got {self.dtype.name}")
+        return self.item()
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise ShapeError("len: a 0-d tensor has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Any:
+        if not self.ndim:
+            raise ShapeError("iter: a 0-d tensor cannot be iterated")
+        return iter(self.unbind(0))
+
+    def __contains__(self, x: Any) -> bool:
+        return bool((self == x).any())
+
+    __hash__ = object.__hash__
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else repr(self)
+
+    def __deepcopy__(self, memo: dict) -> Tensor:
+        if self._node is not None:
+            raise GradError(
+                "deepcopy: only leaves can be copied deeply", hint="detach() the tensor first"
+            )
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        _init(made, np.array(self._array("deepcopy")), self._requires)
+        made.__dict__.update(self.__dict__)
+        if self._grad is not None:
+            made._grad = self._grad.detach().clone()
+        return made
+
+    def __reduce__(self) -> Any:
+        return (_rebuild, (type(self), self._array("pickle"), self._requires, self.__dict__))
+
+
+class _Like:
+    __slots__ = ("shape", "dtype")
+
+    def __init__(self, shape: Any, dtype: Any):
+        self.shape, self.dtype = shape, dtype
+
+
+def _init(t: Tensor, payload: Any, requires_grad: bool = False) -> None:
+    t._payload = payload
+    t._version = [0]
+    t._node = None
+    t._index = 0
+    t._requires = requires_grad
+    t._grad = None
+    t._base = None
+    t._view = None
+    t._seen = 0
+    t._hooks = None
+    t._retain = False
+    t._inference = modes.inference
+
+
+def _rebuild(cls: type, array: np.ndarray, requires_grad: bool, extra: dict) -> Tensor:
+    made = cls.__new__(cls)
+    _init(made, array, requires_grad)
+    made.__dict__.update(extra)
+    return made
+
+
+def wrap(payload: Any) -> Tensor:
+    """A fresh tensor around a payload."""
+    t = Tensor.__new__(Tensor)
+    _init(t, payload)
+    return t
+
+
+def _bare(t: Tensor) -> Tensor:
+    """The same value and place on the tape under a new identity (an owner before it is written)."""
+    other = wrap(t._payload)
+    other._node, other._index, other._requires = t._node, t._index, t._requires
+    return other
+
+
+def _rewrap(payload: Any, node: Any, index: int, requires_grad: bool) -> Tensor:
+    t = wrap(payload)
+    t._node, t._index, t._requires = node, index, requires_grad
+    return t
+
+
+tape.install(_rewrap)
+trace.install(wrap)

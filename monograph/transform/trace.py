@@ -1,0 +1,214 @@
+"""Capture: run a function on symbols and keep what passed the door as a graph.
+
+Tensors that the function touches but did not receive are captured by reference: each becomes an
+input of the graph. Those that it overwrites in place become outputs. jit.py turns a finished Trace
+into a program; `trace_graph` is the plain form for tests and tools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..core.errors import TraceError, user_place
+from ..core.modes import modes
+from ..ir.graph import Graph, Value
+from ..ir.op import Aval, is_value
+
+
+class Symbol:
+    """The payload of a tensor whose elements are not known: a value of the graph being made."""
+
+    __slots__ = ("trace", "value")
+
+    def __init__(self, trace: Trace, value: Value):
+        self.trace = trace
+        self.value = value
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.aval.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.value.aval.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.value.aval.shape)
+
+    def __repr__(self) -> str:
+        return f"<symbol {self.value.aval!r}>"
+
+
+class Captured:
+    """A tensor taken by reference: its array before, its graph input, its last symbol."""
+
+    __slots__ = ("tensor", "array", "symbol", "tape")
+
+    def __init__(self, tensor: Any, symbol: Symbol):
+        self.tensor, self.array, self.symbol = tensor, tensor._payload, symbol
+        self.tape = (tensor._node, tensor._index, tensor._requires)
+
+    @property
+    def result(self) -> Any:
+        """The graph value that the tensor holds at the end (its own input if never written)."""
+        return self.tensor._payload.value
+
+    @property
+    def written(self) -> bool:
+        """Whether the function overwrote it. Asked before the trace is finished."""
+        return self.tensor._payload is not self.symbol
+
+
+class Trace:
+    """One capture. Use as a context manager; `finish()` restores the captured tensors.
+
+    captured  tensors taken by reference, in order of first touch
+    guards    (getter, value, what): Python values that the program was specialised on
+    scalars   (getter, value): Python numbers that become 0-d inputs, read anew at each call
+    grads     id -> (tensor, its .grad at the end): what the function assigned to .grad
+    """
+
+    def __init__(self) -> None:
+        self.graph = Graph()
+        self.captured: list[Captured] = []
+        self.guards: list[tuple[Callable, Any, str]] = []
+        self.scalars: list[tuple[Callable, Value]] = []
+        self.active = False
+        self.grads: dict[int, tuple[Any, Any]] = {}
+        self._by_id: dict[int, Captured] = {}
+        self._views: list[tuple[Any, Any, Any]] = []
+
+    def __enter__(self) -> Trace:
+        if modes.trace is not None:
+            raise TraceError("capture: another capture is in progress in this thread")
+        modes.trace = self
+        self.active = True
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        modes.trace = None
+        if exc[0] is not None:
+            self.finish()
+
+    def finish(self) -> None:
+        """Give the captured tensors their arrays back. The trace's symbols are dead afterwards."""
+        self.active = False
+        for c in self.captured:
+            c.tensor._payload = c.array
+            c.tensor._node, c.tensor._index, c.tensor._requires = c.tape
+        for view, payload, tape in self._views:
+            view._payload = payload
+            view._node, view._index, view._requires = tape
+
+    def input(self, aval: Aval, name: str = "") -> Symbol:
+        return Symbol(self, self.graph.input(aval, name))
+
+    def lift(self, tensor: Any) -> Symbol:
+        """The symbol of a concrete tensor that the function touches (by reference)."""
+        if type(tensor._payload) is Symbol:
+            return tensor._payload
+        if tensor._base is not None:
+            self.lift(tensor._base)
+            tensor._refresh()
+            return tensor._payload
+        aval = Aval(tuple(tensor._payload.shape), tensor.dtype)
+        captured = Captured(tensor, self.input(aval, f"captured{len(self.captured)}"))
+        self.captured.append(captured)
+        self._by_id[id(tensor)] = captured
+        tensor._payload = captured.symbol
+        return captured.symbol
+
+    def keep(self, view: Any) -> None:
+        """Remember a concrete view that is about to become a symbol, to restore it at the end."""
+        self._views.append((view, view._payload, (view._node, view._index, view._requires)))
+
+    def read_grad(self, tensor: Any) -> Any:
+        """`tensor.grad` as the function sees it; what it was before becomes a guard."""
+        if id(tensor) in self.grads:
+            return self.grads[id(tensor)][1]
+        before = tensor._grad
+        if type(tensor._payload) is not Symbol or id(tensor) in self._by_id:
+            self.guard(lambda: tensor._grad is before, "which tensor .grad is")
+        return before
+
+    def write_grad(self, tensor: Any, value: Any) -> None:
+        """`tensor.grad = value` inside the function; carried out after each call."""
+        self.grads[id(tensor)] = (tensor, value)
+
+    def constant(self, array: Any, dtype: Any) -> Symbol:
+        """A symbol for an array made inside the capture."""
+        return Symbol(self, self.graph.constant(array, Aval(tuple(array.shape), dtype)))
+
+    def live_scalar(self, getter: Callable[[], float]) -> Any:
+        """A 0-d float32 input whose value is getter() at each call."""
+        from ..core import dtype as dt
+
+        value = self.graph.input(Aval((), dt.float32), f"scalar{len(self.scalars)}")
+        self.scalars.append((getter, value))
+        return _wrap[0](Symbol(self, value))
+
+    def guard(self, getter: Callable[[], Any], what: str) -> None:
+        """Specialise on getter()'s value now."""
+        value = getter()
+        self.guards.append((getter, value, what))
+
+    def record(self, op: Any, payloads: list[Any]) -> Any:
+        """Append op to the graph; returns a Symbol, or a list of them for several outputs."""
+        inputs = []
+        for p in payloads:
+            if isinstance(p, Symbol):
+                if p.trace is not self:
+                    raise leaked(p)
+                inputs.append(p.value)
+            else:
+                inputs.append(p)
+        out = self.graph.add(op, *inputs, place=user_place())
+        if op.n_outputs == 1:
+            return Symbol(self, out)
+        return [Symbol(self, v) for v in out]
+
+
+_wrap: list[Callable[[Any], Any]] = []
+
+
+def install(wrap: Callable[[Any], Any]) -> None:
+    """Tell the trace how to make a tensor from a symbol (tensor.py)."""
+    _wrap[:] = [wrap]
+
+
+def leaked(symbol: Symbol) -> TraceError:
+    """The error for a symbol that outlived its capture."""
+    return TraceError(
+        f"this tensor ({symbol.value.aval!r}) was made inside a captured function and kept after it",
+        hint="return it from the function, or write it into an existing tensor in place "
+        "(state.copy_(value))",
+    )
+
+
+def needs_value(symbol: Symbol, operation: str) -> TraceError:
+    """The error for a function that needs an element to go on."""
+    if not symbol.trace.active:
+        return leaked(symbol)
+    return TraceError(
+        f"{operation}: the value of a {symbol.value.aval!r} tensor is not known while a function "
+        "is being captured",
+        hint="use mg.where instead of `if`, make the argument static (static_argnames), move this "
+        "out of the function, or run it eagerly with jit(fallback=True)",
+    )
+
+
+def trace_graph(f: Callable, *tensors: Any) -> tuple[Graph, Any]:
+    """(graph, result structure) of f on tensors like `tensors`; captured tensors come last."""
+    from ..core import pytree
+
+    trace = Trace()
+    with trace:
+        symbols = [trace.input(Aval(tuple(t.shape), t.dtype)) for t in tensors]
+        result = f(*(_wrap[0](s) for s in symbols))
+        leaves, treedef = pytree.flatten(result)
+        payloads = [leaf._value() for leaf in leaves if is_value(leaf)]
+        trace.graph.outputs = [p.value for p in payloads]
+    trace.finish()
+    return trace.graph, treedef
