@@ -1,8 +1,8 @@
 """The loop language: what every kernel is written in before it becomes machine code.
 
-The whole grammar is on this screen. Expressions are scalar and typed by a dtype name; a loop's `kind`
-says how it runs (in turn, unrolled, or as vector lanes), so one scalar program serves every width and
-target. Relies on nothing but core. Read next: printer.py, evaluate.py (the slow meaning), and
+The whole grammar is on this screen. Expressions are scalar and typed by a dtype name; a loop's
+`kind` says how it runs (in turn, unrolled, or as vector lanes), so one scalar program serves every
+width and target. Relies on nothing but core. Read next: printer.py, evaluate.py (the slow meaning), and
 codegen/llvm.py (the fast one).
 
     expr  = Const | Var | Load | Call
@@ -19,12 +19,15 @@ from typing import Any, Union
 # f16 and bf16 are storage types: Load and Store them, but compute in f32 (Call "cast").
 
 # The closed set of scalar operations. Every target implements these and nothing else.
+# All are total: integers wrap, division by zero gives 0, shifting by too much gives 0 or the sign.
 #   arithmetic  add sub mul div rem neg abs fma(x, y, z) = x*y + z     rem: sign of the dividend (C)
+#               (fma rounds the product too where the target has no fma instruction)
 #   rounding    floor ceil trunc round (half to even) sqrt
 #   choice      min max (nan wins, as NumPy) select(cond, x, y)
 #   comparison  eq ne lt le gt ge -> "bool"                             (nan: only ne is true)
 #   logic/bits  and or xor not shl shr (arithmetic for signed) mulhi (u32: high half of the product)
-#   conversion  cast (value) bitcast (same size, bits kept)             cast float->int truncates
+#   conversion  cast (value) bitcast (same size, bits kept)             cast float->int truncates;
+#               f64 and integers become f16 and bf16 through f32
 SCALAR_OPS: dict[str, int] = {
     "add": 2, "sub": 2, "mul": 2, "div": 2, "rem": 2, "neg": 1, "abs": 1, "fma": 3,
     "floor": 1, "ceil": 1, "trunc": 1, "round": 1, "sqrt": 1,
@@ -94,7 +97,7 @@ class Call(_Arithmetic):
     dtype: str
 
 
-Expr = Union[Const, Var, Load, Call]
+Expr = Union[Const, Var, Load, Call]  # noqa: UP007  (names defined above, read as a grammar)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,8 @@ class Store:
 class Reduce:
     """buffer[index] = op(buffer[index], value) for op in add, mul, min, max, and, or.
 
-    Inside a vector loop whose variable `index` does not use, lanes are combined in a fixed tree.
+    Inside a vector loop whose variable `index` does not use, lanes are combined in a fixed tree
+    (and the loop may not read that place otherwise). Adding a product is contracted to fma.
     """
 
     op: str
@@ -162,11 +166,13 @@ class If:
     orelse: tuple[Stmt, ...] = ()
 
 
-Stmt = Union[Let, Local, Store, Reduce, Loop, If]
+Stmt = Union[Let, Local, Store, Reduce, Loop, If]  # noqa: UP007
 
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
+    """Distinct buffers of a kernel never overlap; an in-place update loads and stores one buffer."""
+
     name: str
     dtype: str
     written: bool = False
@@ -176,9 +182,9 @@ class Buffer:
 class Kernel:
     """One native function: void name(void **buffers, const int64 *sizes, int64 first, int64 last).
 
-    `body` runs once for each chunk number in [first, last), bound to Var("chunk"); `grid` is how many
-    chunks there are (an expression in the sizes). Chunks are independent: any thread may run any of
-    them in any order, and the result does not depend on how many threads there are.
+    `body` runs once for each chunk number in [first, last), bound to Var("chunk"); `grid` is how
+    many chunks there are (an expression in the sizes). Chunks are independent: any thread may run
+    any of them in any order, and the result does not depend on how many threads there are.
     """
 
     name: str

@@ -1,0 +1,1 @@
+"""From the loop language to machine code: LLVM IR as text, and object code from it."""

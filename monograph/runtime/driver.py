@@ -1,0 +1,238 @@
+"""The native side of programs and threads, as LLVM IR text.
+
+`run` performs a list of tasks in order; `worker` is where pool threads stay. They share a pool
+block of 8-byte words (offsets below, one cache line apart). A task's chunks are claimed by
+compare-and-swap on one word, (epoch << 32 | next chunk): an epoch is closed (next chunk = 2**31-1)
+while the task's fields change, so that a late worker can never claim from a mixture of two tasks.
+Used by pool.py.
+"""
+
+from __future__ import annotations
+
+# Word offsets in the pool block.
+CLAIM, DONE, FIELDS, SLEEPING, STOP, SPIN, MUTEX, COND = 0, 8, 16, 24, 32, 40, 48, 64
+FN, BUFFERS, SIZES, CHUNKS, GRAIN = (FIELDS + i for i in range(5))
+POOL_WORDS = 96
+
+# Words of a task, and of a fix-up that puts the address of a call's slot into the pointer table.
+TASK_WORDS = 5  # function, buffers, sizes, chunks, grain (0: all on the calling thread)
+FIXUP_WORDS = 3  # address of the pointer, slot number, byte offset
+
+
+def _pause(triple: str) -> tuple[str, str]:
+    if triple.startswith("x86_64"):
+        return "declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"
+    if triple.startswith(("aarch64", "arm64")):
+        return "declare void @llvm.aarch64.hint(i32)", "call void @llvm.aarch64.hint(i32 1)"
+    return "", ""
+
+
+def _word(name: str, base: str, index: int) -> str:
+    return f"  {name} = getelementptr i64, ptr {base}, i64 {index}"
+
+
+def _claim(prefix: str, again: str, claimed: str, nothing: str) -> str:
+    """Try to claim chunks: branches to `claimed` (with %{prefix}first/last), `again` or `nothing`.
+
+    The fields are read between the claim word's load and its exchange: if that succeeds, no other
+    task was published in between, and they belong together.
+    """
+    p = prefix
+    return f"""
+  %{p}word = load atomic i64, ptr %claim seq_cst, align 8
+  %{p}first = and i64 %{p}word, 4294967295
+  %{p}chunks = load atomic i64, ptr %chunks acquire, align 8
+  %{p}any = icmp ult i64 %{p}first, %{p}chunks
+  br i1 %{p}any, label %{p}try, label %{nothing}
+{p}try:
+  %{p}fn = load atomic ptr, ptr %fn acquire, align 8
+  %{p}buffers = load atomic ptr, ptr %buffers acquire, align 8
+  %{p}sizes = load atomic ptr, ptr %sizes acquire, align 8
+  %{p}grain = load atomic i64, ptr %grain acquire, align 8
+  %{p}next = add i64 %{p}word, %{p}grain
+  %{p}pair = cmpxchg ptr %claim, i64 %{p}word, i64 %{p}next seq_cst seq_cst
+  %{p}won = extractvalue {{ i64, i1 }} %{p}pair, 1
+  br i1 %{p}won, label %{p}run, label %{again}
+{p}run:
+  %{p}end = add i64 %{p}first, %{p}grain
+  %{p}over = icmp ugt i64 %{p}end, %{p}chunks
+  %{p}last = select i1 %{p}over, i64 %{p}chunks, i64 %{p}end
+  call void %{p}fn(ptr %{p}buffers, ptr %{p}sizes, i64 %{p}first, i64 %{p}last)
+  %{p}count = sub i64 %{p}last, %{p}first
+  %{p}before = atomicrmw add ptr %done, i64 %{p}count seq_cst
+  br label %{claimed}
+"""
+
+
+def driver_ir(triple: str) -> str:
+    """The module: run, worker, stop."""
+    declare, pause = _pause(triple)
+    fields = "\n".join(
+        _word(f"%{name}", "%pool", index)
+        for name, index in (
+            ("claim", CLAIM), ("done", DONE), ("fn", FN), ("buffers", BUFFERS), ("sizes", SIZES),
+            ("chunks", CHUNKS), ("grain", GRAIN), ("sleeping", SLEEPING), ("stop", STOP),
+            ("spin", SPIN), ("mutex", MUTEX), ("cond", COND),
+        )
+    )  # fmt: skip
+    return f"""target triple = "{triple}"
+declare i32 @pthread_mutex_lock(ptr)
+declare i32 @pthread_mutex_unlock(ptr)
+declare i32 @pthread_cond_wait(ptr, ptr)
+declare i32 @pthread_cond_broadcast(ptr)
+declare i32 @sched_yield()
+{declare}
+
+define void @worker(ptr %pool) nounwind {{
+entry:
+{fields}
+  %limit = load i64, ptr %spin
+  br label %look
+look:
+  %turns = phi i64 [ 0, %entry ], [ %turns, %wtry ], [ 0, %worked ], [ %more, %idle ], [ 0, %awake ]
+{_claim("w", "look", "worked", "rest")}
+worked:
+  br label %look
+rest:
+  %ends = load atomic i64, ptr %stop seq_cst, align 8
+  %ended = icmp ne i64 %ends, 0
+  br i1 %ended, label %leave, label %idle
+idle:
+  {pause}
+  %more = add i64 %turns, 1
+  %tired = icmp ugt i64 %more, %limit
+  br i1 %tired, label %sleep, label %look
+sleep:
+  %m0 = call i32 @pthread_mutex_lock(ptr %mutex)
+  %s0 = atomicrmw add ptr %sleeping, i64 1 seq_cst
+  br label %check
+check:
+  %cword = load atomic i64, ptr %claim seq_cst, align 8
+  %cfirst = and i64 %cword, 4294967295
+  %cchunks = load atomic i64, ptr %chunks seq_cst, align 8
+  %cany = icmp ult i64 %cfirst, %cchunks
+  %cends = load atomic i64, ptr %stop seq_cst, align 8
+  %cended = icmp ne i64 %cends, 0
+  %cup = or i1 %cany, %cended
+  br i1 %cup, label %awake, label %wait
+wait:
+  %c0 = call i32 @pthread_cond_wait(ptr %cond, ptr %mutex)
+  br label %check
+awake:
+  %s1 = atomicrmw sub ptr %sleeping, i64 1 seq_cst
+  %m1 = call i32 @pthread_mutex_unlock(ptr %mutex)
+  br label %look
+leave:
+  ret void
+}}
+
+define void @stop(ptr %pool) nounwind {{
+entry:
+{fields}
+  store atomic i64 1, ptr %stop seq_cst, align 8
+  %m0 = call i32 @pthread_mutex_lock(ptr %mutex)
+  %c0 = call i32 @pthread_cond_broadcast(ptr %cond)
+  %m1 = call i32 @pthread_mutex_unlock(ptr %mutex)
+  ret void
+}}
+
+define void @run(ptr %pool, ptr %tasks, i64 %count, ptr %fixups, i64 %fixup_count, ptr %slots,
+                 i64 %threads) nounwind {{
+entry:
+{fields}
+  %limit = load i64, ptr %spin
+  %alone = icmp ult i64 %threads, 2
+  %anyfix = icmp sgt i64 %fixup_count, 0
+  br i1 %anyfix, label %fix, label %begin
+fix:
+  %f = phi i64 [ 0, %entry ], [ %fnext, %fix ]
+  %fbase = mul i64 %f, {FIXUP_WORDS}
+  %fp = getelementptr i64, ptr %fixups, i64 %fbase
+  %where = load ptr, ptr %fp
+  %fp1 = getelementptr i64, ptr %fp, i64 1
+  %slot = load i64, ptr %fp1
+  %fp2 = getelementptr i64, ptr %fp, i64 2
+  %shift = load i64, ptr %fp2
+  %sp = getelementptr i64, ptr %slots, i64 %slot
+  %address = load i64, ptr %sp
+  %shifted = add i64 %address, %shift
+  store i64 %shifted, ptr %where
+  %fnext = add i64 %f, 1
+  %fmore = icmp ult i64 %fnext, %fixup_count
+  br i1 %fmore, label %fix, label %begin
+begin:
+  %anytask = icmp sgt i64 %count, 0
+  br i1 %anytask, label %task, label %leave
+task:
+  %t = phi i64 [ 0, %begin ], [ %tnext, %finished ]
+  %tbase = mul i64 %t, {TASK_WORDS}
+  %tp = getelementptr i64, ptr %tasks, i64 %tbase
+  %tfn = load ptr, ptr %tp
+  %tp1 = getelementptr i64, ptr %tp, i64 1
+  %tbuffers = load ptr, ptr %tp1
+  %tp2 = getelementptr i64, ptr %tp, i64 2
+  %tsizes = load ptr, ptr %tp2
+  %tp3 = getelementptr i64, ptr %tp, i64 3
+  %tchunks = load i64, ptr %tp3
+  %tp4 = getelementptr i64, ptr %tp, i64 4
+  %tgrain = load i64, ptr %tp4
+  %empty = icmp slt i64 %tchunks, 1
+  br i1 %empty, label %finished, label %some
+some:
+  %small = icmp ule i64 %tchunks, %tgrain
+  %serial = icmp eq i64 %tgrain, 0
+  %s1 = or i1 %small, %serial
+  %s2 = or i1 %s1, %alone
+  br i1 %s2, label %here, label %publish
+here:
+  call void %tfn(ptr %tbuffers, ptr %tsizes, i64 0, i64 %tchunks)
+  br label %finished
+publish:
+  %old = load atomic i64, ptr %claim seq_cst, align 8
+  %epoch = lshr i64 %old, 32
+  %closed0 = add i64 %epoch, 1
+  %closed1 = shl i64 %closed0, 32
+  %closed = or i64 %closed1, 2147483647
+  store atomic i64 %closed, ptr %claim seq_cst, align 8
+  store atomic ptr %tfn, ptr %fn seq_cst, align 8
+  store atomic ptr %tbuffers, ptr %buffers seq_cst, align 8
+  store atomic ptr %tsizes, ptr %sizes seq_cst, align 8
+  store atomic i64 %tchunks, ptr %chunks seq_cst, align 8
+  store atomic i64 %tgrain, ptr %grain seq_cst, align 8
+  store atomic i64 0, ptr %done seq_cst, align 8
+  %open0 = add i64 %closed0, 1
+  %open = shl i64 %open0, 32
+  store atomic i64 %open, ptr %claim seq_cst, align 8
+  %asleep = load atomic i64, ptr %sleeping seq_cst, align 8
+  %wake = icmp ne i64 %asleep, 0
+  br i1 %wake, label %rouse, label %look
+rouse:
+  %m0 = call i32 @pthread_mutex_lock(ptr %mutex)
+  %c0 = call i32 @pthread_cond_broadcast(ptr %cond)
+  %m1 = call i32 @pthread_mutex_unlock(ptr %mutex)
+  br label %look
+look:
+{_claim("r", "look", "look", "join")}
+join:
+  %turns = phi i64 [ 0, %look ], [ %more, %again ]
+  %ready = load atomic i64, ptr %done seq_cst, align 8
+  %all = icmp eq i64 %ready, %tchunks
+  br i1 %all, label %finished, label %patience
+patience:
+  {pause}
+  %more = add i64 %turns, 1
+  %tired = icmp ugt i64 %more, %limit
+  br i1 %tired, label %yield, label %again
+yield:
+  %y = call i32 @sched_yield()
+  br label %again
+again:
+  br label %join
+finished:
+  %tnext = add i64 %t, 1
+  %tmore = icmp ult i64 %tnext, %count
+  br i1 %tmore, label %task, label %leave
+leave:
+  ret void
+}}
+"""

@@ -1,0 +1,117 @@
+"""The pool of native workers.
+
+Workers are Python threads that enter generated code (driver.py) and stay there with the interpreter
+lock released: spinning briefly between tasks, asleep otherwise. The pool starts at the first
+parallel program; a forked child starts its own. Used by program.py.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import threading
+from typing import Any
+
+import numpy as np
+
+from . import driver
+from .machine_code import load_driver
+from .threads import get_num_threads
+
+SPIN_TURNS = 2000  # pauses before a waiting thread sleeps: 20 to 100 microseconds
+
+
+class Native:
+    """The driver's functions, compiled once per process."""
+
+    def __init__(self) -> None:
+        addresses = load_driver()
+        pointer, word = ctypes.c_void_p, ctypes.c_int64
+        self.worker = ctypes.CFUNCTYPE(None, pointer)(addresses["worker"])
+        self.stop = ctypes.CFUNCTYPE(None, pointer)(addresses["stop"])
+        self.run = ctypes.CFUNCTYPE(None, pointer, pointer, word, pointer, word, pointer, word)(
+            addresses["run"]
+        )
+
+
+class Pool:
+    """A pool block and the threads that live on it."""
+
+    def __init__(self, native: Native, workers: int):
+        memory = np.zeros(driver.POOL_WORDS + 8, np.int64)
+        skip = -memory.ctypes.data % 64 // 8
+        self.memory = memory[skip : skip + driver.POOL_WORDS]
+        self.address = self.memory.ctypes.data
+        self.native = native
+        self.memory[driver.CLAIM] = (1 << 31) - 1
+        self.memory[driver.SPIN] = SPIN_TURNS
+        libc: Any = ctypes.CDLL(None)
+        libc.pthread_mutex_init(ctypes.c_void_p(self.address + 8 * driver.MUTEX), None)
+        libc.pthread_cond_init(ctypes.c_void_p(self.address + 8 * driver.COND), None)
+        self.threads = [
+            threading.Thread(
+                target=native.worker, args=(self.address,), daemon=True, name=f"monograph-{i + 1}"
+            )
+            for i in range(workers)
+        ]
+        for thread in self.threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self.native.stop(self.address)
+        for thread in self.threads:
+            thread.join()
+
+
+lock = threading.Lock()  # held while a program uses the pool
+_native: Native | None = None
+_pool: Pool | None = None
+
+
+def native() -> Native:
+    global _native
+    if _native is None:
+        _native = Native()
+    return _native
+
+
+def pool() -> Pool:
+    """The pool for the present number of threads. The caller holds `lock`."""
+    global _pool
+    workers = get_num_threads() - 1
+    if _pool is not None and len(_pool.threads) != workers:
+        _stop_pool()
+    if _pool is None:
+        _pool = Pool(native(), workers)
+    return _pool
+
+
+def _stop_pool() -> None:
+    global _pool
+    if _pool is not None:
+        _pool.stop()
+        _pool = None
+
+
+def _after_fork_in_child() -> None:
+    # The workers exist in the parent only; locks may have been held by threads that are gone.
+    global lock, _pool
+    lock = threading.Lock()
+    _pool = None
+    for forget in after_fork:
+        forget()
+
+
+after_fork: list[Any] = []  # what else starts anew in a forked child
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+@atexit.register
+def _at_exit() -> None:
+    """Workers must leave generated code before the interpreter takes it away."""
+    if lock.acquire(timeout=1.0):
+        _stop_pool()
+        lock.release()

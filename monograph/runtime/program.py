@@ -1,0 +1,187 @@
+"""A compiled function as one native call: its tasks in order, over all threads.
+
+    from monograph.runtime.machine_code import compile_kernels
+    from monograph.runtime.program import Program, Slot, Task, launch
+
+    add, scale = compile_kernels([add_kernel, scale_kernel])
+    arena = buffers.empty((4096,), np.uint8)
+    program = Program(
+        [
+            # Buffers in the order of Kernel.buffers: an address (arena, constants), or a Slot that
+            # each call fills; sizes in the order of Kernel.sizes. Chunks come from Kernel.grid.
+            Task(add, [Slot(0), Slot(1), arena.ctypes.data], [1024]),
+            Task(scale, [arena.ctypes.data, Slot(2)], [1024], parallel=False),
+        ],
+        slots=3,
+        keep=[arena],
+    )
+    program([x.ctypes.data, y.ctypes.data, out.ctypes.data])   # about two microseconds of Python
+
+    launch(add, [x, y, out], [1024])     # one kernel, sizes at run time, the same pool
+
+Chunks are claimed dynamically; a task begins when the one before it is complete. Programs may be
+called from any thread: one program runs once at a time, and if another program has the pool, this
+one runs on the calling thread alone (results are the same).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..kernel.evaluate import evaluate_index
+from . import driver, pool
+from .machine_code import Handle
+from .threads import get_num_threads
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """An address given at each call, plus a constant offset."""
+
+    index: int
+    offset_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One kernel and what it works on. `parallel=False`: too little work to wake anybody for."""
+
+    handle: Handle
+    buffers: Sequence[int | Slot]
+    sizes: Sequence[int] = ()
+    parallel: bool = True
+
+
+_programs: weakref.WeakSet[Program] = weakref.WeakSet()
+
+
+class Program:
+    """Tasks that run in order by one call; see the top of this file."""
+
+    def __init__(self, tasks: Sequence[Task], slots: int = 0, keep: Sequence[Any] = ()):
+        self.tasks, self.slots, self.keep = list(tasks), slots, list(keep)
+        self._native = pool.native()
+        self._lock = threading.Lock()
+        self._addresses = (ctypes.c_int64 * max(1, slots))()
+        pointers = np.zeros(sum(len(t.buffers) for t in tasks) + 1, np.int64)
+        sizes = np.zeros(sum(len(t.sizes) for t in tasks) + 1, np.int64)
+        table = np.zeros((len(self.tasks), driver.TASK_WORDS), np.int64)
+        fixups: list[tuple[int, int, int]] = []
+        at_pointer, at_size = 0, 0
+        for row, task in zip(table, self.tasks):
+            kernel = task.handle.kernel
+            _check_task(task, slots)
+            chunks = chunk_count(task)
+            row[0] = task.handle.address
+            row[1] = pointers.ctypes.data + 8 * at_pointer
+            row[2] = sizes.ctypes.data + 8 * at_size
+            row[3] = chunks
+            row[4] = _grain(chunks) if task.parallel else 0
+            for buffer in task.buffers:
+                if isinstance(buffer, Slot):
+                    place = pointers.ctypes.data + 8 * at_pointer
+                    fixups.append((place, buffer.index, buffer.offset_bytes))
+                else:
+                    pointers[at_pointer] = buffer
+                at_pointer += 1
+            sizes[at_size : at_size + len(kernel.sizes)] = list(task.sizes)
+            at_size += len(kernel.sizes)
+        self._fixups = np.array(fixups or [(0, 0, 0)], np.int64)
+        self._tables = (table, pointers, sizes)
+        self._any_parallel = bool((table[:, 4] > 0).any() and (table[:, 3] > 1).any())
+        self._arguments = (
+            table.ctypes.data,
+            len(self.tasks),
+            self._fixups.ctypes.data,
+            len(fixups),
+            ctypes.addressof(self._addresses),
+        )
+        _programs.add(self)
+
+    def __call__(self, addresses: Sequence[int] = ()) -> None:
+        """Run all tasks; `addresses` fill the slots. Returns when everything is written."""
+        with self._lock:
+            self._addresses[: self.slots] = addresses  # ValueError unless there is one per slot
+            self._run(self._arguments)
+
+    def _run(self, arguments: tuple[int, ...]) -> None:
+        count = get_num_threads() if self._any_parallel else 1
+        if count > 1 and pool.lock.acquire(blocking=False):
+            lock = pool.lock
+            try:
+                self._native.run(pool.pool().address, *arguments, count)
+            finally:
+                lock.release()
+        else:
+            self._native.run(_idle_pool(), *arguments, 1)
+
+    def profile(self, addresses: Sequence[int] = ()) -> list[float]:
+        """Run once, task by task; the seconds that each took."""
+        times = []
+        with self._lock:
+            self._addresses[: self.slots] = addresses
+            table, count, fixups, fixup_count, slots = self._arguments
+            for i in range(count):
+                start = time.perf_counter()
+                task = table + 8 * driver.TASK_WORDS * i
+                self._run((task, 1, fixups, fixup_count if i == 0 else 0, slots))
+                times.append(time.perf_counter() - start)
+        return times
+
+
+def _grain(chunks: int) -> int:
+    """Chunks per claim: one, unless there are so many that claiming itself would cost."""
+    return max(1, chunks // 1024)
+
+
+def chunk_count(task: Task) -> int:
+    """Kernel.grid for the task's sizes."""
+    kernel = task.handle.kernel
+    return evaluate_index(kernel.grid, dict(zip(kernel.sizes, task.sizes)))
+
+
+def _check_task(task: Task, slots: int) -> None:
+    kernel = task.handle.kernel
+    if len(task.buffers) != len(kernel.buffers):
+        raise ValueError(
+            f"kernel {kernel.name} has {len(kernel.buffers)} buffers, the task {len(task.buffers)}"
+        )
+    if len(task.sizes) != len(kernel.sizes):
+        raise ValueError(
+            f"kernel {kernel.name} has {len(kernel.sizes)} sizes, the task {len(task.sizes)}"
+        )
+    for buffer in task.buffers:
+        if isinstance(buffer, Slot) and not 0 <= buffer.index < slots:
+            raise ValueError(f"kernel {kernel.name}: slot {buffer.index} is outside of {slots}")
+
+
+_idle = np.zeros(driver.POOL_WORDS, np.int64)
+
+
+def _idle_pool() -> int:
+    """A pool block for runs that use no workers."""
+    return _idle.ctypes.data
+
+
+def launch(
+    handle: Handle, arrays: Sequence[Any], sizes: Sequence[int] = (), parallel: bool = True
+) -> None:
+    """Run one kernel on arrays (or addresses). Sizes may differ from call to call."""
+    addresses = [x if isinstance(x, int) else x.ctypes.data for x in arrays]
+    Program([Task(handle, addresses, sizes, parallel)])()
+
+
+def _forget_locks() -> None:
+    for program in list(_programs):
+        program._lock = threading.Lock()
+
+
+pool.after_fork.append(_forget_locks)
