@@ -15,7 +15,6 @@ from ..core.errors import ShapeError
 from ..core.shape import Shape, contiguous_strides, numel
 from ..ir.op import Aval, Full, Movement, Reduction, op
 from ..kernel import scalar
-from ..kernel.ir import Const
 from .basic import Where
 
 
@@ -89,7 +88,7 @@ class Reshape(Movement):
         return (Reshape(tuple(x.shape))(g),)
 
     def source(self, index: tuple, shape: Shape) -> tuple[tuple, Any]:
-        flat: Any = Const(0, "i64")
+        flat: Any = 0
         for i, stride in zip(index, contiguous_strides(self.shape)):
             flat = flat + i * stride
         strides = contiguous_strides(shape)

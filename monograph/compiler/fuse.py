@@ -1,0 +1,302 @@
+"""Fusion: which values are computed together, in one set of loops.
+
+Elementwise, source and movement ops are computed where they are read. What must stand in memory
+(outputs, results of reductions, what a contraction or an opaque op reads, what several groups read)
+is an *item*. Items that share loops form a *group*: all have the same full shape, or that shape
+without the group's reduced axes ("rows"), and read each other only at their own place. So softmax,
+layer norm and cross-entropy become one group of three stages over a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..core.shape import Shape, numel
+from ..ir.graph import Graph, Node, Value
+from ..ir.op import Reduction
+from ..ops.movement import Expand, Permute, Reshape
+
+# Elementwise ops cheaper than a trip through memory when they are computed twice.
+CHEAP_OPS = 3
+MAX_ITEMS = 48
+
+INLINE = ("elementwise", "source", "movement")
+
+
+@dataclass(eq=False)
+class Group:
+    """Items computed in one set of loops, or the one node that has a kernel of its own."""
+
+    full: Shape = ()
+    axes: tuple[int, ...] | None = None
+    items: list[Value] = field(default_factory=list)
+    node: Node | None = None  # contraction or opaque
+    reads: set[Value] = field(default_factory=set)  # items of other groups
+    order: int = 0
+
+    @property
+    def row(self) -> Shape:
+        if self.axes is None:
+            return self.full
+        return tuple(n for a, n in enumerate(self.full) if a not in self.axes)
+
+    def __repr__(self) -> str:
+        what = self.node.op.name if self.node else "loops"
+        return f"<group {what} {self.full} axes={self.axes} items={len(self.items)}>"
+
+
+class Fusion:
+    """The partition of a graph: `groups` in executable order, `stored` values that need memory."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.users = graph.users()
+        self.items = self._items()
+        self.group_of: dict[Value, Group] = {}
+        self.groups: list[Group] = []
+        self._reach: dict[Group, set[Group]] = {}
+        for node in graph.nodes:
+            for v in node.outputs:
+                if v in self.items and v not in self.group_of:
+                    self._place(v)
+        self.groups = self._sorted()
+        self.stored = self._stored()
+
+    # Items
+
+    def _items(self) -> set[Value]:
+        items: set[Value] = {v for v in self.graph.outputs if v.node is not None}
+        for node in self.graph.nodes:
+            kind = node.op.kind
+            if kind not in INLINE:
+                items.update(node.outputs)
+            if kind in ("contraction", "opaque"):
+                for v in node.values:
+                    v = operand_base(v) if kind == "contraction" else v
+                    if v.node is not None:
+                        items.add(v)
+        for node in self.graph.nodes:
+            v = node.outputs[0]
+            if node.op.kind in INLINE and v not in items:
+                users = {id(u) for u in self.users.get(v, ())}
+                if len(users) > 1 and self._cost(v, items) > CHEAP_OPS:
+                    items.add(v)
+        return items
+
+    def _cost(self, v: Value, items: set[Value]) -> int:
+        """Elementwise operations needed to compute v from items; transcendental ones count 4."""
+        total, stack, seen = 0, [v], set()
+        while stack:
+            u = stack.pop()
+            if u.node is None or (u in items) or u in seen:
+                continue
+            seen.add(u)
+            if u.node.op.kind == "elementwise":
+                total += 4 if u.node.op.name in COSTLY else 1
+            elif u.node.op.kind == "source" and u.node.inputs:
+                total += 8
+            stack.extend(u.node.values)
+            if total > CHEAP_OPS:
+                break
+        return total
+
+    # Groups
+
+    def _place(self, v: Value) -> None:
+        node = v.node
+        assert node is not None
+        if node.op.kind in ("contraction", "opaque"):
+            group = Group(node=node, items=list(node.outputs))
+            for operand in node.values:
+                self._reads_below(operand, group.reads)
+            self._add(group)
+            for out in node.outputs:
+                self.group_of[out] = group
+            return
+        reads: set[Value] = set()
+        for operand in node.values:
+            self._reads_below(operand, reads)
+        candidates = self._candidates(v, reads)
+        for group in candidates:
+            if self._joins(v, reads, group):
+                return
+        group = Group(order=0)
+        if isinstance(node.op, Reduction):
+            group.full = tuple(node.values[0].shape)
+            group.axes = node.op.axes
+        else:
+            group.full = tuple(v.shape)
+        group.items.append(v)
+        group.reads |= reads
+        self._add(group)
+        self.group_of[v] = group
+
+    def _candidates(self, v: Value, reads: set[Value]) -> list[Group]:
+        """Groups that v might join: its producers', then those that read what it reads."""
+        found: list[Group] = []
+        for u in reads:
+            g = self.group_of.get(u)
+            if g is not None and g.node is None and g not in found:
+                found.append(g)
+        found.sort(key=lambda g: -g.order)
+        siblings = [
+            g
+            for g in self.groups[-24:]
+            if g.node is None and g not in found and not reads.isdisjoint(g.reads)
+        ]
+        return found + siblings[::-1]
+
+    def _add(self, group: Group) -> None:
+        group.order = len(self.groups)
+        self.groups.append(group)
+
+    def _reads_below(self, v: Value, found: set[Value]) -> None:
+        """Items (and inputs) that computing v in place reads."""
+        stack, seen = [v], set()
+        while stack:
+            u = stack.pop()
+            if u in seen:
+                continue
+            seen.add(u)
+            if u.node is None or u in self.items:
+                found.add(u)
+            else:
+                stack.extend(u.node.values)
+
+    def _joins(self, v: Value, reads: set[Value], group: Group) -> bool:
+        """Add v to the group if shapes, reads and order allow."""
+        node = v.node
+        assert node is not None
+        if len(group.items) >= MAX_ITEMS:
+            return False
+        axes = group.axes
+        if isinstance(node.op, Reduction):
+            if tuple(node.values[0].shape) != group.full or numel(group.full) == 0:
+                return False
+            if axes is None:
+                axes = node.op.axes
+            elif axes != node.op.axes:
+                return False
+            level = "row"
+        elif tuple(v.shape) == group.full:
+            level = "full"
+        elif axes is not None and tuple(v.shape) == group.row and numel(group.full):
+            level = "row"
+        else:
+            return False
+        if not self._aligned(v, level, group, axes):
+            return False
+        # No cycle: nothing that v reads from elsewhere may depend on the group.
+        others = {self.group_of[u] for u in reads if u in self.group_of} - {group}
+        if any(self._depends(g, group) for g in others):
+            return False
+        group.axes = axes
+        group.items.append(v)
+        group.reads |= {u for u in reads if self.group_of.get(u) is not group}
+        self.group_of[v] = group
+        return True
+
+    def _depends(self, g: Group, target: Group) -> bool:
+        """Whether g needs target's results, directly or through others."""
+        stack, seen = [g], set()
+        while stack:
+            h = stack.pop()
+            if h is target:
+                return True
+            if h in seen:
+                continue
+            seen.add(h)
+            for u in h.reads:
+                below = self.group_of.get(u)
+                if below is not None:
+                    stack.append(below)
+        return False
+
+    def _aligned(self, v: Value, level: str, group: Group, axes: tuple[int, ...] | None) -> bool:
+        """Whether v reads the group's own items only at its own place."""
+        stack = [(v, level)]
+        seen = set()
+        first = True
+        while stack:
+            u, at = stack.pop()
+            if (u, at) in seen:
+                continue
+            seen.add((u, at))
+            if not first and self.group_of.get(u) is group:
+                home = self._level(u, group, axes)
+                if at != home:
+                    return False
+                continue
+            if (u.node is None or u in self.items) and not first:
+                continue
+            first = False
+            op = u.node.op  # type: ignore[union-attr]
+            below = at
+            if isinstance(op, Reduction):
+                below = "full"
+            elif isinstance(op, Expand):
+                same = at == "full" and tuple(op.shape) == group.full and op.axes == axes
+                below = "row" if same else "other"
+            elif op.kind == "movement" and not op.name in ("alias", "detach", "copy"):
+                below = "other"
+            for w in u.node.values:  # type: ignore[union-attr]
+                stack.append((w, below))
+        return True
+
+    def _level(self, u: Value, group: Group, axes: tuple[int, ...] | None) -> str:
+        if isinstance(u.node.op, Reduction) and tuple(u.shape) != group.full:  # type: ignore
+            return "row"
+        if tuple(u.shape) == group.full:
+            return "full"
+        return "row"
+
+    def _sorted(self) -> list[Group]:
+        """Groups so that each comes after those it reads."""
+        done: list[Group] = []
+        state: dict[Group, int] = {}
+        for root in self.groups:
+            stack = [root]
+            while stack:
+                g = stack[-1]
+                if state.get(g) == 2:
+                    stack.pop()
+                    continue
+                state[g] = 1
+                waiting = [
+                    h
+                    for h in sorted(
+                        {self.group_of[u] for u in g.reads if u in self.group_of},
+                        key=lambda h: h.order,
+                    )
+                    if h is not g and state.get(h) != 2
+                ]
+                if waiting:
+                    stack.extend(waiting)
+                else:
+                    state[g] = 2
+                    done.append(g)
+                    stack.pop()
+        return done
+
+    def _stored(self) -> set[Value]:
+        """Items that need memory: outputs, and what another group or a node with a kernel reads."""
+        stored = set(self.graph.outputs)
+        for g in self.groups:
+            if g.node is not None:
+                stored.update(g.items)
+            stored.update(u for u in g.reads if self.group_of.get(u) is not g)
+        return stored
+
+
+COSTLY = {
+    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "sigmoid", "erf", "erfc",
+    "sin", "cos", "tan", "pow", "div", "sqrt", "rsqrt", "atan", "atan2", "asin", "acos", "sinh",
+    "cosh", "reciprocal", "lgamma", "digamma", "erfinv",
+}  # fmt: skip
+
+
+def operand_base(v: Value) -> Value:
+    """The value that a contraction really reads: below permutations and reshapes."""
+    while v.node is not None and isinstance(v.node.op, (Permute, Reshape)):
+        v = v.node.values[0]
+    return v

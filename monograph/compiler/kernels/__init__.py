@@ -1,0 +1,1 @@
+"""Kernel generators: contraction, convolution, attention, pooling, gathering. See steps.py."""

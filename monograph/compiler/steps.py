@@ -1,0 +1,95 @@
+"""What lowering produces: steps (a kernel and the values behind its buffers) and scratch memory.
+
+Contractions and opaque ops have kernels of their own. A lowering is registered by op name:
+
+    @lowers("conv")
+    def lower_conv(node, context):
+        ...
+        return [Step(kernel, (x, weight, node.outputs[0]))]     # in the order of kernel.buffers
+
+It may return None for a case that it does not handle: then the op's NumPy reference runs between the
+native parts of the program (correct, slow). Values are row-major unless context.strides says other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.shape import contiguous_strides
+from ..ir.graph import Node, Value
+from ..kernel.ir import Expr, Kernel, Stmt
+from .index import Index
+
+
+@dataclass(eq=False)
+class Scratch:
+    """Memory that lives from the first step that names it to the last."""
+
+    dtype: str
+    size: int  # elements
+
+
+@dataclass(eq=False)
+class Step:
+    """One kernel call. `buffers` are values or scratch, in the order of kernel.buffers.
+
+    flops and bytes are for profiles; parallel False: too little work to wake another thread.
+    """
+
+    kernel: Kernel
+    buffers: Sequence[Value | Scratch]
+    sizes: Sequence[int] = ()
+    parallel: bool = True
+    flops: int = 0
+    title: str = ""
+    nodes: list[Node] = field(default_factory=list)
+
+
+class Epilogue:
+    """What is computed from a kernel's results before they are stored.
+
+    The kernel calls emit(index, value) where it would store element `index` (a tuple of Index along
+    the axes of the node's output) and places the statements there; the buffers that they use are
+    `buffers` (appended to the kernel's own). Works inside vector loops.
+    """
+
+    buffers: list[Any]  # kernel.ir.Buffer
+    values: list[Value]  # what stands behind them
+
+    def emit(self, index: tuple[Index, ...], value: Expr) -> list[Stmt]:
+        raise NotImplementedError("abstract: Epilogue.emit")
+
+
+@dataclass
+class Context:
+    """What a lowering may ask."""
+
+    title: str  # kernel name to use (a prefix where there are several)
+    epilogue: Epilogue | None = None
+    # v -> (stored value, strides per axis of v, offset in elements): where v's elements stand when v
+    # is a permutation, reshape, expansion or slice of a stored value; strides None: not affine.
+    locate: Callable[[Value], tuple[Value, tuple[int, ...], int]] | None = None
+
+    def strides(self, v: Value) -> tuple[int, ...]:
+        """Strides in elements of a stored value."""
+        return contiguous_strides(v.shape)
+
+
+Lowering = Callable[[Node, Context], "list[Step] | None"]
+LOWERINGS: dict[str, Lowering] = {}
+FUSES_EPILOGUE: set[str] = set()
+
+
+def lowers(*names: str, epilogue: bool = False) -> Callable[[Lowering], Lowering]:
+    """Register the lowering of the ops named; `epilogue`: it honours context.epilogue."""
+
+    def register(f: Lowering) -> Lowering:
+        for name in names:
+            LOWERINGS[name] = f
+            if epilogue:
+                FUSES_EPILOGUE.add(name)
+        return f
+
+    return register
