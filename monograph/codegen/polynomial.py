@@ -1,7 +1,7 @@
 """Index arithmetic as integer polynomials, so that code generation sees strides and invariants.
 
 A polynomial maps monomials (sorted tuples of atom names) to integer coefficients; atoms are
-run-time i64 values. 4*i + n*j + 3 is {("i",): 4, ("j", "n"): 1, (): 3}. Pure data; used by memory.py
+run-time i64 values. 4*i + n*j + 3 is {("i",): 4, ("j", "n"): 1, (): 3}. Used by memory.py.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A loop of constant extent is written out in full where it is short (so that local arrays become
 registers); otherwise whole vectors run in a loop, several per turn where that hides latency, and
-the rest goes through masks or, where the processor has none, one by one. Part of the writer in llvm.py.
+the rest goes through masks or, where the processor has none, one by one. Mixed into llvm.py.
 """
 
 from __future__ import annotations

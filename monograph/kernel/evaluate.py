@@ -7,6 +7,7 @@ function would. It is the reference that compiled kernels are tested against; no
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 import ml_dtypes
@@ -132,10 +133,7 @@ def _apply(op: str, args: tuple[Any, ...], operand: str, result: str) -> Any:
     if op == "bitcast":
         return np.asarray(args[0]).view(NUMPY_DTYPES[result])[()]
     if op == "fma":
-        # f32: exact up to a double rounding; f64: nearly (tests allow for one unit).
-        wide = np.longdouble if operand == "f64" else np.float64
-        x, y, z = (wide(v) for v in args)
-        return NUMPY_DTYPES[operand](x * y + z)
+        return _fma(*args, operand)
     if op == "mulhi":
         return np.uint32((int(args[0]) * int(args[1])) >> 32)
     if op in ("shl", "shr"):
@@ -154,6 +152,18 @@ def _apply(op: str, args: tuple[Any, ...], operand: str, result: str) -> Any:
         quotient = abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
         return _wrap(quotient if op == "div" else a - quotient * b, operand)
     raise KernelError(f"unknown scalar operation {op!r}")
+
+
+def _fma(x: Any, y: Any, z: Any, dtype: str) -> Any:
+    """x * y + z rounded once (f32: twice, the first time to the long double's 64 bits)."""
+    if dtype == "f32" or not all(np.isfinite(v) for v in (x, y, z)):
+        x, y, z = (np.longdouble(v) for v in (x, y, z))
+        return NUMPY_DTYPES[dtype](x * y + z)
+    exact = Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
+    try:
+        return np.float64(float(exact))
+    except OverflowError:
+        return np.float64(np.inf if exact > 0 else -np.inf)
 
 
 def _wrap(value: int, dtype: str) -> Any:

@@ -2,7 +2,7 @@
 
 The whole grammar is on this screen. Expressions are scalar and typed by a dtype name; a loop's
 `kind` says how it runs (in turn, unrolled, or as vector lanes), so one scalar program serves every
-width and target. Relies on nothing but core. Read next: printer.py, evaluate.py (the slow meaning), and
+width and target. Relies on nothing. Read next: printer.py, evaluate.py (the slow meaning), and
 codegen/llvm.py (the fast one).
 
     expr  = Const | Var | Load | Call
@@ -171,7 +171,7 @@ Stmt = Union[Let, Local, Store, Reduce, Loop, If]  # noqa: UP007
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """Distinct buffers of a kernel never overlap; an in-place update loads and stores one buffer."""
+    """Distinct buffers of a kernel never overlap: an in-place update uses one buffer for both."""
 
     name: str
     dtype: str

@@ -3,7 +3,8 @@
 One file per module in $MONOGRAPH_CACHE_DIR, or monograph/ in the user's cache directory
 (XDG_CACHE_HOME): private (0700), written whole under another name and renamed, with a checksum. A
 damaged or foreign file is ignored and written anew. A directory that cannot be used is no error:
-then nothing is kept. $MONOGRAPH_CACHE_MAX_MB bounds the total (default 512); the oldest used go first.
+then nothing is kept. $MONOGRAPH_CACHE_MAX_MB bounds the total (default 512); what was used longest
+ago goes first.
 """
 
 from __future__ import annotations
