@@ -60,6 +60,8 @@ class Op:
     name            snake_case name; made from the class name
     accepts         dtypes allowed for the inputs (None: any)
     saves           what vjp reads: "all", "inputs", "outputs" or "none" (else it gets Avals: shape, dtype)
+    reads           reads[k]: which inputs the cotangent of input k needs, where that is not all of
+                    them and vjp returns functions; the others are not kept (None: see `saves`)
     differentiable  False where no gradient exists (comparisons, argmax)
     n_outputs       number of results; more than one comes as a tuple
     is_view         the result shares memory with the first input in eager mode (PyTorch's view ops)
@@ -70,6 +72,7 @@ class Op:
     kind: ClassVar[str] = "opaque"
     accepts: ClassVar[tuple[DType, ...] | None] = None
     saves: ClassVar[str] = "all"
+    reads: ClassVar[tuple[tuple[int, ...], ...] | None] = None
     differentiable: ClassVar[bool] = True
     n_outputs: ClassVar[int] = 1
     is_view: ClassVar[bool] = False
@@ -89,7 +92,9 @@ class Op:
     def vjp(self, g: Any, out: Any, *inputs: Any) -> tuple[Any, ...]:
         """Cotangents of the inputs (None: no derivative) from the cotangent of the output.
 
-        With several outputs g and out are tuples, and an unused output's cotangent is zeros.
+        With several outputs g and out are tuples, and an unused output's cotangent is zeros. An
+        element may be a function without arguments that makes the cotangent: it is called only
+        where the cotangent is wanted.
         """
         raise NotImplementedError(f"abstract: {self.name}.vjp")
 
@@ -193,9 +198,17 @@ class Movement(Op):
     def source(self, index: tuple, shape: Shape) -> tuple[tuple, Any]:
         raise NotImplementedError(f"abstract: {self.name}.source")
 
+    def batch(self, dims: tuple, size: int, x: Any) -> tuple[Any, Any]:
+        """The vmap rule: (output, its batch axis) where x is batched along dims[0]."""
+        raise NotImplementedError(f"abstract: {self.name}.batch")
+
     def write(self, base: Any, value: Any) -> Any:
         """`base` with the elements that this view shows replaced by `value` (views only)."""
         raise NotImplementedError(f"abstract: {self.name}.write")
+
+    def strides(self, shape: Shape, strides: Shape) -> Shape | None:
+        """Strides of this view of an input with `shape` and `strides`; None: it takes a copy."""
+        return strides
 
 
 class Contraction(Op):

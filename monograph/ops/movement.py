@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core import dtype as dt
 from ..core.errors import ShapeError
-from ..core.shape import Shape, contiguous_strides, numel
+from ..core.shape import Shape, contiguous_strides, numel, view_strides
 from ..ir.op import Aval, Full, Movement, Reduction, op
 from ..kernel import scalar
 from .basic import Where
@@ -52,11 +52,19 @@ class Expand(Movement):
     def reference(self, x: Any) -> Any:
         return np.broadcast_to(np.expand_dims(x, self.axes), self.shape)
 
+    def batch(self, dims: tuple, size: int, x: Any) -> tuple[Any, Any]:
+        axes = tuple(a + 1 for a in self.axes)
+        return Expand((size, *self.shape), axes)(_front(x, dims[0])), 0
+
     def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
         return (Sum(self.axes)(g),)
 
     def source(self, index: tuple, shape: Shape) -> tuple[tuple, Any]:
         return tuple(i for a, i in enumerate(index) if a not in self.axes), None
+
+    def strides(self, shape: Shape, strides: Shape) -> Shape | None:
+        kept = iter(strides)
+        return tuple(0 if a in self.axes else next(kept) for a in range(len(self.shape)))
 
     def write(self, base: Any, value: Any) -> Any:
         if any(self.shape[a] > 1 for a in self.axes):
@@ -84,6 +92,9 @@ class Reshape(Movement):
     def reference(self, x: Any) -> Any:
         return x.reshape(self.shape)
 
+    def batch(self, dims: tuple, size: int, x: Any) -> tuple[Any, Any]:
+        return Reshape((size, *self.shape))(_front(x, dims[0])), 0
+
     def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
         return (Reshape(tuple(x.shape))(g),)
 
@@ -96,6 +107,9 @@ class Reshape(Movement):
             (flat // stride) % size if a else flat // stride
             for a, (stride, size) in enumerate(zip(strides, shape))
         ), None
+
+    def strides(self, shape: Shape, strides: Shape) -> Shape | None:
+        return view_strides(shape, strides, self.shape)
 
     def write(self, base: Any, value: Any) -> Any:
         return Reshape(tuple(base.shape))(value)
@@ -120,11 +134,18 @@ class Permute(Movement):
     def reference(self, x: Any) -> Any:
         return x.transpose(self.order)
 
+    def batch(self, dims: tuple, size: int, x: Any) -> tuple[Any, Any]:
+        order = (0, *(a + 1 for a in self.order))
+        return Permute(order)(_front(x, dims[0])), 0
+
     def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
         return (self.inverse()(g),)
 
     def source(self, index: tuple, shape: Shape) -> tuple[tuple, Any]:
         return tuple(index[self.order.index(a)] for a in range(len(self.order))), None
+
+    def strides(self, shape: Shape, strides: Shape) -> Shape | None:
+        return tuple(strides[a] for a in self.order)
 
     def write(self, base: Any, value: Any) -> Any:
         return self.inverse()(value)
@@ -155,6 +176,10 @@ class Slice(Movement):
     def reference(self, x: Any) -> Any:
         return x[self.slices()]
 
+    def batch(self, dims: tuple, size: int, x: Any) -> tuple[Any, Any]:
+        whole = Slice((0, *self.start), (size, *self.stop), (1, *self.step))
+        return whole(_front(x, dims[0])), 0
+
     def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
         return (self.spread(g, tuple(x.shape)),)
 
@@ -169,6 +194,9 @@ class Slice(Movement):
 
     def source(self, index: tuple, shape: Shape) -> tuple[tuple, Any]:
         return tuple(i * st + lo for i, lo, st in zip(index, self.start, self.step)), None
+
+    def strides(self, shape: Shape, strides: Shape) -> Shape | None:
+        return tuple(s * st for s, st in zip(strides, self.step))
 
     def write(self, base: Any, value: Any) -> Any:
         covered = self.spread(Full(tuple(value.shape), dt.bool_, True)(), tuple(base.shape))
@@ -209,6 +237,10 @@ class Pad(Movement):
         out[self.adjoint(x.shape).slices()] = x
         return out
 
+    def batch(self, dims: tuple, size: int, x: Any) -> tuple[Any, Any]:
+        whole = Pad((0, *self.low), (0, *self.high), (0, *self.interior), self.value)
+        return whole(_front(x, dims[0])), 0
+
     def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
         return (self.adjoint(tuple(x.shape))(g),)
 
@@ -231,6 +263,13 @@ class Pad(Movement):
         return tuple(result), mask
 
 
+def _front(x: Any, dim: int) -> Any:
+    """x with axis `dim` moved to the front."""
+    if dim == 0:
+        return x
+    return Permute((dim, *(a for a in range(len(x.shape)) if a != dim)))(x)
+
+
 class _Shaped:
     """Shape and dtype of an array, for infer."""
 
@@ -249,6 +288,9 @@ class Flip(Movement):
 
     def reference(self, x: Any) -> Any:
         return np.ascontiguousarray(np.flip(x, self.axes)).reshape(x.shape)
+
+    def batch(self, dims: tuple, size: int, x: Any) -> tuple[Any, Any]:
+        return Flip(tuple(a + 1 for a in self.axes))(_front(x, dims[0])), 0
 
     def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
         return (self(g),)
@@ -272,6 +314,9 @@ class Detach(Movement):
     def reference(self, x: Any) -> Any:
         return x[...]
 
+    def batch(self, dims: tuple, size: int, x: Any) -> tuple[Any, Any]:
+        return self(x), dims[0]
+
     def source(self, index: tuple, shape: Shape) -> tuple[tuple, Any]:
         return index, None
 
@@ -294,6 +339,9 @@ class Alias(Movement):
     def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
         return (g,)
 
+    def batch(self, dims: tuple, size: int, x: Any) -> tuple[Any, Any]:
+        return self(x), dims[0]
+
     def source(self, index: tuple, shape: Shape) -> tuple[tuple, Any]:
         return index, None
 
@@ -315,6 +363,9 @@ class Copy(Movement):
 
     def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
         return (g,)
+
+    def batch(self, dims: tuple, size: int, x: Any) -> tuple[Any, Any]:
+        return self(x), dims[0]
 
     def source(self, index: tuple, shape: Shape) -> tuple[tuple, Any]:
         return index, None
