@@ -6,7 +6,8 @@ Tensors, gradients and layers have PyTorch's names and meanings; `mg.jit` compil
 step. docs/architecture.md is the map.
 """
 
-from .api import interpreter as _interpreter
+from .api import autograd
+from .api import interpreter as _interpreter, views as _views
 from .api.autograd import backward as _backward
 from .api.creation import (
     arange, as_tensor, asarray, empty, empty_like, eye, from_numpy, full, full_like, linspace,
@@ -26,7 +27,8 @@ from .core.modes import (
 )  # fmt: skip
 from .core.shape import Size
 from .ir.dispatch import install as _install
-from .ops import arith as _arith, contract as _contract
+from .ops import arith as _arith, contract as _contract, einsum as _einsum
+from .ops import joining as _joining, shaping as _shaping, triangular as _triangular
 from .ops.align import FUNCTIONS as _FUNCTIONS
 from .tensor import Tensor
 
