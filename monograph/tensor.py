@@ -16,9 +16,9 @@ from .core.device import CPU, device
 from .core.dtype import DType
 from .core.errors import ArgumentTypeError, DTypeError, GradError, ShapeError
 from .core.modes import modes, no_grad
-from .core.shape import Size, contiguous_strides, view_strides
+from .core.shape import Size, contiguous_strides
 from .ops.align import cast
-from .ops.movement import Detach, Expand, Permute, Reshape, Slice
+from .ops.movement import Detach
 from .transform import tape, trace
 from .transform.trace import Symbol, needs_value
 
@@ -87,24 +87,16 @@ class Tensor:
         """Element strides of this tensor (then read through `last`), or None if it takes a copy."""
         base = self if self._base is None else self._base
         shape = tuple(base._payload.shape)
+        if last is None and type(self._payload) is np.ndarray:
+            return tuple(s // self._payload.itemsize for s in self._payload.strides)
         if type(base._payload) is np.ndarray:
             strides: Any = tuple(s // base._payload.itemsize for s in base._payload.strides)
         else:
             strides = contiguous_strides(shape)
         for op in (*(self._view or ()), *((last,) if last is not None else ())):
-            if isinstance(op, Reshape):
-                strides = view_strides(shape, strides, op.shape)
-                if strides is None:
-                    return None
-            elif isinstance(op, Permute):
-                strides = tuple(strides[a] for a in op.order)
-            elif isinstance(op, Expand):
-                kept = iter(strides)
-                strides = tuple(
-                    0 if a in op.axes else next(kept) for a in range(len(op.shape))
-                )
-            elif isinstance(op, Slice):
-                strides = tuple(s * st for s, st in zip(strides, op.step))
+            strides = op.strides(shape, strides)
+            if strides is None:
+                return None
             shape = op.infer(_Like(shape, self.dtype)).shape
         return strides
 
