@@ -22,6 +22,7 @@ from ..ops.movement import Alias, Copy, Reshape
 from ..ops.shaping import slice_axis
 from ..tensor import Tensor
 from ..transform.tape import Node
+from ..transform.trace import Symbol
 
 
 def _view(self: Tensor, *shape: Any) -> Tensor:
@@ -82,7 +83,8 @@ def _parts(name: str, x: Tensor, sizes: Sequence[int], axis: int) -> tuple[Tenso
     if len(sizes) < 2:
         return tuple(Alias()(x) for _ in sizes)
     starts = np.cumsum([0, *sizes]).tolist()
-    if not (x.requires_grad and modes.grad):
+    plain = type(x._value()) in (np.ndarray, Symbol)  # inside vmap the outer tape must see slices
+    if not (plain and x.requires_grad and modes.grad):
         return tuple(slice_axis(x, axis, a, b) for a, b in zip(starts, starts[1:]))
     with no_grad():
         parts = tuple(slice_axis(x, axis, a, b) for a, b in zip(starts, starts[1:]))

@@ -53,14 +53,14 @@ class Sub(Elementwise):
 class Mul(Elementwise):
     """Product of two tensors, element by element (bool: and)."""
 
-    saves = "inputs"
+    saves, reads = "inputs", ((1,), (0,))
     onnx = "Mul"
 
     def reference(self, x: Any, y: Any) -> Any:
         return x * y
 
     def vjp(self, g: Any, out: Any, x: Any, y: Any) -> tuple[Any, ...]:
-        return mul(g, y), mul(g, x)
+        return (lambda: mul(g, y)), (lambda: mul(g, x))
 
     def scalar(self, s: Any, x: Any, y: Any) -> Any:
         return x & y if x.dtype == "bool" else x * y
@@ -71,14 +71,14 @@ class Div(Elementwise):
     """True quotient of two tensors, element by element; integers become floating first."""
 
     accepts = dt.FLOATS
+    saves, reads = "inputs", ((1,), (0, 1))
     onnx = "Div"
 
     def reference(self, x: Any, y: Any) -> Any:
         return x / y
 
     def vjp(self, g: Any, out: Any, x: Any, y: Any) -> tuple[Any, ...]:
-        gx = div(g, y)
-        return gx, neg(mul(gx, out))
+        return (lambda: div(g, y)), (lambda: neg(mul(div(g, y), div(x, y))))
 
     def scalar(self, s: Any, x: Any, y: Any) -> Any:
         return x / y

@@ -41,7 +41,7 @@ class Cast(Elementwise):
 class Where(Elementwise):
     """x where the condition is true, else y."""
 
-    saves = "inputs"
+    saves, reads = "inputs", ((), (0,), (0,))
     onnx = "Where"
 
     def result(self, *dtypes: DType) -> DType:
@@ -57,7 +57,7 @@ class Where(Elementwise):
         return np.where(cond, x, y)
 
     def vjp(self, g: Any, out: Any, cond: Any, x: Any, y: Any) -> tuple[Any, ...]:
-        return None, Where()(cond, g, 0), Where()(cond, 0, g)
+        return None, (lambda: Where()(cond, g, 0)), (lambda: Where()(cond, 0, g))
 
     def scalar(self, s: Any, cond: Any, x: Any, y: Any) -> Any:
         return s.select(cond, x, y)

@@ -79,14 +79,16 @@ class Node:
         self.edges = tuple(
             edge_of(a) if is_value(a) and a.requires_grad else None for a in args
         )
-        keep_inputs = op.saves in ("all", "inputs")
+        kept: Any = range(len(args)) if op.saves in ("all", "inputs") else ()
+        if op.reads is not None:
+            kept = {p for e, ps in zip(self.edges, op.reads) if e is not None for p in ps}
         self.inputs: Any = tuple(
             a
             if not is_value(a)
             else Saved(a)
-            if keep_inputs
+            if p in kept
             else Aval(tuple(a.shape), a.dtype)
-            for a in args
+            for p, a in enumerate(args)
         )
         self.avals = tuple(Aval(tuple(o.shape), o.dtype) for o in outputs)
         self.outs: Any = self.avals
