@@ -1,0 +1,306 @@
+"""DataLoader: batches of a dataset, in order, from this process or from workers.
+
+Read next: sampler.py (which samples), fetch.py (samples to a batch), pool.py (workers).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+
+from ..core.errors import ArgumentError, ArgumentTypeError, DataError
+from .collate import default_collate, default_convert
+from .dataset import IterableDataset
+from .fetch import EndOfStream, StreamRequest, make_fetcher
+from .pool import WorkerPool, choose_context
+from .randomness import draw_seed
+from .sampler import BatchSampler, RandomSampler, SequentialSampler, check_bool, check_positive
+from .worker import WorkerSetup
+
+
+class DataLoader:
+    """Iterate over a dataset in batches. Each `iter()` starts a new epoch.
+
+    dataset         map-style (indices) or IterableDataset (a stream)
+    batch_size      samples per batch; None gives single samples, unbatched
+    shuffle         a new random order for each epoch
+    sampler         an iterable of indices, in place of shuffle
+    batch_sampler   an iterable of lists of indices, in place of batch_size, shuffle, sampler
+                    and drop_last
+    num_workers     processes that fetch batches ahead; 0 fetches in this process. The order of
+                    the batches is the same for any number
+    collate_fn      list of samples -> batch (default_collate)
+    pin_memory      accepted and without effect: there is no page-locked memory to copy into
+    drop_last       drop a last batch that is shorter than batch_size
+    timeout         seconds to wait for a batch of a worker before DataError; 0 waits for ever
+    worker_init_fn  called with the worker's id once in each worker, after seeding
+    multiprocessing_context
+                    how workers start: "fork", "spawn", "forkserver" or a context. Default: what
+                    multiprocessing.set_start_method chose; else fork on Linux (workers start in
+                    milliseconds and the dataset need not be picklable) and Python's default
+                    elsewhere. Workers of this package are safe to fork; a program that holds
+                    locks in threads of its own may prefer "spawn"
+    generator       source of the shuffles and of the workers' seeds: a monograph.Generator or a
+                    numpy.random.Generator; None is what mg.manual_seed seeds
+    prefetch_factor batches that each worker fetches ahead (2)
+    persistent_workers
+                    keep the workers from one epoch to the next
+
+    Each worker has its own seed, a new one each epoch, for `random`, NumPy's global generator and
+    mg's; so neither persistent_workers nor breaking off an epoch changes what comes later.
+
+    Batches of a worker arrive as tensors with memory of their own. An exception of the dataset
+    is raised here with its own type and, as notes, the sample and the worker's traceback. A worker
+    that dies raises DataError within seconds. Workers end when the iterator is exhausted, broken
+    off or collected.
+
+    >>> loader = DataLoader(["a", "b", "c"], batch_size=2)
+    >>> len(loader), list(loader)
+    (2, [['a', 'b'], ['c']])
+    """
+
+    def __init__(
+        self,
+        dataset,
+        batch_size: int | None = 1,
+        shuffle: bool | None = None,
+        sampler: Iterable | None = None,
+        batch_sampler: Iterable | None = None,
+        num_workers: int = 0,
+        collate_fn: Callable | None = None,
+        pin_memory: bool = False,
+        drop_last: bool = False,
+        timeout: float = 0,
+        worker_init_fn: Callable | None = None,
+        multiprocessing_context=None,
+        generator=None,
+        *,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool = False,
+    ):
+        self.dataset = dataset
+        self.num_workers = _check_workers(num_workers, timeout, prefetch_factor, persistent_workers)
+        self.prefetch_factor = prefetch_factor or (2 if num_workers else None)
+        self.timeout = timeout
+        self.pin_memory = pin_memory
+        self.worker_init_fn = worker_init_fn
+        self.multiprocessing_context = multiprocessing_context
+        self.generator = generator
+        self.persistent_workers = persistent_workers
+        if multiprocessing_context is not None:
+            if num_workers == 0:
+                raise ArgumentError("DataLoader: multiprocessing_context needs num_workers above 0")
+            choose_context(multiprocessing_context)
+        check_bool("DataLoader", "drop_last", drop_last)
+        shuffle = bool(shuffle)
+        is_stream = isinstance(dataset, IterableDataset)
+        if is_stream:
+            for name, given in (
+                ("shuffle", shuffle),
+                ("sampler", sampler is not None),
+                ("batch_sampler", batch_sampler is not None),
+            ):
+                if given:
+                    raise ArgumentError(
+                        f"DataLoader: an IterableDataset gives its own order; {name} cannot be "
+                        "used with it"
+                    )
+        if sampler is not None and shuffle:
+            raise ArgumentError("DataLoader: sampler and shuffle exclude each other")
+        if batch_sampler is not None:
+            if batch_size != 1 or shuffle or sampler is not None or drop_last:
+                raise ArgumentError(
+                    "DataLoader: batch_sampler excludes batch_size, shuffle, sampler and drop_last"
+                )
+            batch_size = None
+        elif batch_size is None:
+            if drop_last:
+                raise ArgumentError("DataLoader: drop_last needs a batch_size")
+        else:
+            check_positive("DataLoader", "batch_size", batch_size)
+        if sampler is None and batch_sampler is None and not is_stream:
+            if shuffle:
+                sampler = RandomSampler(dataset, generator=generator)
+            else:
+                sampler = SequentialSampler(dataset)
+        if batch_size is not None and not is_stream:
+            batch_sampler = BatchSampler(sampler, batch_size, drop_last)
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        self.sampler = sampler
+        self.batch_sampler = batch_sampler
+        batched = batch_sampler is not None or batch_size is not None
+        self.collate_fn = collate_fn or (default_collate if batched else default_convert)
+        self._pool: WorkerPool | None = None
+        self._batched = batched
+
+    def __len__(self) -> int:
+        """Batches per epoch. TypeError if the dataset or sampler has no length."""
+        if not isinstance(self.dataset, IterableDataset):
+            return len(self.batch_sampler if self._batched else self.sampler)  # type: ignore
+        samples = len(self.dataset)
+        if self.batch_size is None:
+            return samples
+        full, rest = divmod(samples, self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
+
+    def __iter__(self):
+        seed = draw_seed(self.generator)  # drawn for any number of workers: the same order
+        if self.num_workers == 0:
+            return _LocalIterator(self)
+        if not self.persistent_workers:
+            return _WorkerIterator(self, self._make_pool(), seed)
+        if self._pool is None or not self._pool.is_open:
+            self._pool = self._make_pool()
+        return _WorkerIterator(self, self._pool, seed)
+
+    def _make_pool(self) -> WorkerPool:
+        setups = [
+            WorkerSetup(
+                id=i,
+                num_workers=self.num_workers,
+                dataset=self.dataset,
+                collate_fn=self.collate_fn,
+                batched=self._batched,
+                drop_last=self.drop_last,
+                worker_init_fn=self.worker_init_fn,
+                slots=self.prefetch_factor,
+            )
+            for i in range(self.num_workers)
+        ]
+        return WorkerPool(setups, choose_context(self.multiprocessing_context), self.timeout)
+
+    def _requests(self):
+        """What to ask the fetcher for, one request per batch; endless for a stream."""
+        if isinstance(self.dataset, IterableDataset):
+            request = StreamRequest(self.batch_size or 1)
+            while True:
+                yield request
+        yield from self.batch_sampler if self._batched else self.sampler
+
+
+class _Iterator:
+    """One epoch. Warns where an IterableDataset gives more batches than its length promises."""
+
+    def __init__(self, loader: DataLoader):
+        self._loader = loader
+        self._given = 0
+        self._promised = None
+        if isinstance(loader.dataset, IterableDataset) and hasattr(loader.dataset, "__len__"):
+            self._promised = len(loader)
+
+    def __iter__(self):
+        return self
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __next__(self):
+        batch = self._next_batch()
+        self._given += 1
+        if self._promised is not None and self._given == self._promised + 1:
+            workers = self._loader.num_workers
+            warnings.warn(
+                f"DataLoader: {type(self._loader.dataset).__name__} gives more batches than the "
+                f"{self._promised} that its length promises"
+                + (
+                    f"; each of the {workers} workers reads its own copy: does __iter__ share the "
+                    "samples out with get_worker_info()?"
+                    if workers > 1
+                    else ""
+                ),
+                stacklevel=2,
+            )
+        return batch
+
+
+class _LocalIterator(_Iterator):
+    """Fetches in this process."""
+
+    def __init__(self, loader: DataLoader):
+        super().__init__(loader)
+        self._requests = loader._requests()
+        self._fetcher = make_fetcher(
+            loader.dataset, loader.collate_fn, loader._batched, loader.drop_last
+        )
+
+    def _next_batch(self):
+        request = next(self._requests)
+        try:
+            return self._fetcher.fetch(request)
+        except EndOfStream:
+            raise StopIteration from None
+
+
+class _WorkerIterator(_Iterator):
+    """Takes batches from the workers in turn: batch i from worker i % num_workers.
+
+    A worker whose stream is exhausted leaves the round. Order and assignment depend on nothing
+    but the number of workers.
+    """
+
+    def __init__(self, loader: DataLoader, pool: WorkerPool, seed: int):
+        super().__init__(loader)
+        self._pool = pool
+        self._requests = loader._requests()
+        self._asked = [0] * loader.num_workers  # requests without an answer, by worker
+        self._round = list(range(loader.num_workers))
+        self._turn = 0
+        pool.start_epoch(seed)
+        self._epoch = pool.epoch
+        for _ in range(loader.prefetch_factor):
+            for worker in self._round:
+                self._ask(worker)
+
+    def _ask(self, worker: int) -> None:
+        for request in self._requests:
+            self._pool.ask(worker, request)
+            self._asked[worker] += 1
+            return
+
+    def _next_batch(self):
+        if self._epoch != self._pool.epoch:
+            raise DataError(
+                "DataLoader: this iterator ended when a new one was started; with "
+                "persistent_workers=True all iterators of a loader share the workers"
+            )
+        while self._round:
+            self._turn %= len(self._round)
+            worker = self._round[self._turn]
+            if not self._asked[worker]:
+                break  # requests are dealt out in turn: the others have none left either
+            self._asked[worker] -= 1
+            kind, answer = self._pool.receive(worker)
+            if kind == "end":
+                del self._round[self._turn]
+                continue
+            self._turn += 1
+            self._ask(worker)
+            if kind == "error":  # of the dataset: the next batch can still be had
+                raise answer
+            return answer
+        if not self._loader.persistent_workers:
+            self._pool.close()
+        raise StopIteration
+
+
+def _check_workers(num_workers, timeout, prefetch_factor, persistent_workers) -> int:
+    if isinstance(num_workers, bool) or not isinstance(num_workers, int):
+        raise ArgumentTypeError(
+            f"DataLoader: num_workers must be an integer, got {type(num_workers).__name__}"
+        )
+    if num_workers < 0:
+        raise ArgumentError(f"DataLoader: num_workers must be at least 0, got {num_workers}")
+    if timeout < 0:
+        raise ArgumentError(f"DataLoader: timeout must be at least 0 seconds, got {timeout}")
+    if num_workers == 0:
+        for name, given in (
+            ("timeout", timeout != 0),
+            ("prefetch_factor", prefetch_factor is not None),
+            ("persistent_workers", persistent_workers),
+        ):
+            if given:
+                raise ArgumentError(f"DataLoader: {name} needs num_workers above 0")
+    elif prefetch_factor is not None:
+        check_positive("DataLoader", "prefetch_factor", prefetch_factor)
+    return num_workers
