@@ -14,13 +14,14 @@ import numpy as np
 from .core import dtype as dt
 from .core.device import CPU, device
 from .core.dtype import DType
-from .core.errors import ArgumentTypeError, DTypeError, GradError, ShapeError
+from .core.errors import ArgumentTypeError, BatchError, DTypeError, GradError, ShapeError
 from .core.modes import modes, no_grad
 from .core.shape import Size, contiguous_strides
 from .ops.align import cast
-from .ops.movement import Detach
+from .ops.movement import Alias, Detach
 from .transform import tape, trace
 from .transform.trace import Symbol, needs_value
+from .transform.vmap import Batched, level_of, not_batched, overwrite
 
 _DTYPES = dt.BY_NUMPY
 
@@ -60,8 +61,8 @@ class Tensor:
         elif type(payload) is Symbol:
             if source._strides_of_view(op) is None:
                 return
-        else:
-            return
+        elif payload.value._storage_owner() is not base.value._storage_owner():
+            return  # Batched: what is inside is not a view
         self._base = source if source._base is None else source._base
         self._view = (op,) if source._base is None else (*source._view, op)
         self._version = source._version
@@ -71,12 +72,16 @@ class Tensor:
         """Make payload (symbols) and tape follow the base, which was written since."""
         base = self._base
         self._seen = self._version[0]
-        if type(base._payload) is np.ndarray and not base.requires_grad:
+        if type(base._payload) is not Symbol and not base.requires_grad:
             return
         current = base
-        for op in self._view:
-            current = op(current)
-        if type(base._payload) is not np.ndarray:
+        mode, modes.grad = modes.grad, True
+        try:
+            for op in self._view:
+                current = op(current)
+        finally:
+            modes.grad = mode
+        if type(base._payload) is Symbol:
             if type(self._payload) is np.ndarray and modes.trace is not None:
                 modes.trace.keep(self)
             self._payload = current._payload
@@ -115,6 +120,11 @@ class Tensor:
                     f"{self.dtype.name}"
                 )
             value = cast(value, self.dtype)
+        mine = self._value()
+        if type(mine) is Batched or type(value._payload) is Batched:
+            value = self._at_my_level(value, name)
+        if value._requires and value._node is None:
+            value = Alias()(value)  # a leaf stays one; what is written is an operation on it
         detached = self._view is not None and any(isinstance(o, Detach) for o in self._view)
         recording = modes.grad and not detached and (value.requires_grad or self.requires_grad)
         if modes.grad and not detached and owner.is_leaf and owner.requires_grad:
@@ -129,7 +139,7 @@ class Tensor:
                 hint="clone() it first",
             )
         payload = value._value()
-        symbolic = type(payload) is not np.ndarray or type(self._value()) is not np.ndarray
+        symbolic = type(payload) is Symbol or type(mine) is Symbol
         if owner is self:
             if symbolic:
                 if modes.trace is not None:
@@ -138,7 +148,7 @@ class Tensor:
                     payload = modes.trace.constant(payload, value.dtype)
                 self._payload = payload
             else:
-                np.copyto(self._payload, payload)
+                self._fill(value, name)
             if recording:
                 self._node, self._index, self._requires = value._node, value._index, True
                 if value._node is None and not value.requires_grad:
@@ -155,16 +165,34 @@ class Tensor:
             if symbolic:
                 owner._payload = whole._payload
             else:
-                np.copyto(self._payload, payload)
+                self._fill(value, name)
             if recording:
                 owner._node, owner._index = whole._node, whole._index
                 owner._requires = whole._requires
         else:
-            np.copyto(self._payload, payload)
+            self._fill(value, name)
         self._version[0] += 1
         if owner is not self:
             self._refresh()
         return self
+
+    def _at_my_level(self, value: Tensor, name: str) -> Tensor:
+        """`value` as a tensor of the vmap level (or of none) that this tensor belongs to."""
+        payload, level = value._value(), level_of(self)
+        if level_of(value) is level:
+            return value
+        if level is not None and (level_of(value) is None or level_of(value).number < level.number):
+            return wrap(Batched(value, None, level))
+        if payload.dim is not None:
+            raise not_batched(name)
+        return self._at_my_level(payload.value, name)
+
+    def _fill(self, value: Tensor, name: str) -> None:
+        """Put the elements of `value` into the memory of an array or of a batched tensor."""
+        if type(self._payload) is np.ndarray:
+            np.copyto(self._payload, value._payload)
+        else:
+            overwrite(self._payload, value, name)
 
     def _write_through(self, owner: Tensor, value: Tensor) -> Tensor:
         """The owner with this view's elements replaced by `value`, as a new tensor."""
@@ -289,8 +317,9 @@ class Tensor:
             return p
         if type(p) is Symbol:
             raise needs_value(p, operation)
-        raise trace.TraceError(
-            f"{operation}: the elements of a batched tensor cannot be read inside vmap"
+        raise BatchError(
+            f"{operation}: the elements of a batched tensor cannot be read inside vmap",
+            hint="use mg.where instead of `if`, or loop over the batch in Python",
         )
 
     def numpy(self, *, force: bool = False) -> np.ndarray:

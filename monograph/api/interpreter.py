@@ -18,21 +18,13 @@ from ..ir.op import Op
 from ..tensor import Tensor, wrap
 from ..transform.tape import Node
 from ..transform.trace import Symbol, leaked
+from ..transform.vmap import Batched, batch
 
 
 class Eager:
     """How arrays are computed. `fast` may take an op over: fast(op, arrays) -> result or None."""
 
     fast: Callable[[Op, list], Any] | None = None
-
-
-# Set by transform/vmap.py's user: batch(op, args) -> payloads, when a payload is Batched.
-_batch: list[Any] = [None, None]
-
-
-def install_batching(cls: type, rule: Callable) -> None:
-    """Serve payloads of type `cls` with rule(op, args) -> payload or list of payloads."""
-    _batch[:] = [cls, rule]
 
 
 def run(op: Op, args: list[Any]) -> Any:
@@ -64,35 +56,38 @@ class _Shaped:
         self.shape = a.shape
         self.dtype = _DTYPES[a.dtype]
 
+
+def _unusual(op: Op, args: tuple, payloads: list[Any], wants_grad: bool) -> tuple[Any, bool]:
+    """(payloads of the results, wants_grad) where a payload is no array or a capture is going on."""
+    for p in payloads:
+        if type(p) is Batched:
+            return batch(op, args)
+    trace = modes.trace
+    if trace is None:
+        raise leaked(next(p for p in payloads if type(p) is Symbol))
+    for i, a in enumerate(args):
+        if type(payloads[i]) is np.ndarray:
+            payloads[i] = trace.lift(a)
+    return trace.record(op, payloads), wants_grad
+
+
 def interpret(op: Op, args: tuple) -> Tensor | tuple[Tensor, ...]:
     """Serve the door for tensors."""
     payloads: list[Any] = []
     wants_grad = False
-    symbolic = modes.trace is not None
-    batched = False
-    cls = _batch[0]
+    unusual = modes.trace is not None
     for a in args:
         if isinstance(a, Tensor):
-            p = a._value()
-            payloads.append(p)
+            p = a._payload if a._base is None else a._value()
             if a._requires:
                 wants_grad = True
-            if type(p) is Symbol:
-                symbolic = True
-            elif cls is not None and type(p) is cls:
-                batched = True
+            if type(p) is not np.ndarray:
+                unusual = True
+            payloads.append(p)
         else:
             payloads.append(a)
-    if batched:
-        made = _batch[1](op, args)
-    elif symbolic:
-        trace = modes.trace
-        if trace is None:
-            raise leaked(next(p for p in payloads if type(p) is Symbol))
-        for i, a in enumerate(args):
-            if type(payloads[i]) is np.ndarray:
-                payloads[i] = trace.lift(a)
-        made = trace.record(op, payloads)
+    if unusual:
+        made, wants_grad = _unusual(op, args, payloads, wants_grad)
     else:
         made = run(op, payloads)
     record = wants_grad and modes.grad and op.differentiable

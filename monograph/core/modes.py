@@ -1,4 +1,4 @@
-"""Per-thread modes: gradient recording, inference, anomaly detection, and the trace in progress."""
+"""Per-thread modes: gradient recording, inference, anomaly detection, the trace and vmap in progress."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ class _Modes(threading.local):
     inference: bool = False
     anomaly: bool = False
     trace: Any = None  # the Trace that records, or None (core/tracing.py)
+    vmap: Any = None  # the innermost Level of vmap, or None (transform/vmap.py)
+    recorder: Any = None  # a list that new nodes of the tape are appended to, or None
 
 
 modes = _Modes()
