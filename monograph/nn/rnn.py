@@ -1,0 +1,376 @@
+"""Recurrent layers and their single-step cells: RNN, LSTM, GRU.
+
+The product of all inputs with the input weights is one matrix product; each time step then adds the
+product of the state with the recurrent weights. Gate order in the stacked weights is PyTorch's:
+LSTM input, forget, cell, output; GRU reset, update, new.
+"""
+
+import math
+import warnings
+
+import monograph as mg
+from monograph.core.errors import ArgumentError, ArgumentTypeError, ShapeError
+from monograph.core.tracing import guarded
+from monograph.nn import functional as F
+from monograph.nn import init
+from monograph.nn.module import Module
+from monograph.nn.parameter import Parameter
+from monograph.tensor import Tensor
+
+# One step per kind: (input product, state, recurrent weight, recurrent bias) -> state, a tuple.
+
+
+def _step_tanh(x, state, weight, bias):
+    return (mg.tanh(x + F.linear(state[0], weight, bias)),)
+
+
+def _step_relu(x, state, weight, bias):
+    return (F.relu(x + F.linear(state[0], weight, bias)),)
+
+
+def _step_lstm(x, state, weight, bias):
+    h, c = state
+    i, f, g, o = (x + F.linear(h, weight, bias)).chunk(4, -1)
+    c = mg.sigmoid(f) * c + mg.sigmoid(i) * mg.tanh(g)
+    return (mg.sigmoid(o) * mg.tanh(c), c)
+
+
+def _step_gru(x, state, weight, bias):
+    (h,) = state
+    x_reset, x_update, x_new = x.chunk(3, -1)
+    h_reset, h_update, h_new = F.linear(h, weight, bias).chunk(3, -1)
+    new = mg.tanh(x_new + mg.sigmoid(x_reset + h_reset) * h_new)
+    return (new + mg.sigmoid(x_update + h_update) * (h - new),)
+
+
+def _elman_step(owner, nonlinearity):
+    if nonlinearity not in ("tanh", "relu"):
+        raise ArgumentError(f"{owner}: nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
+    return _step_tanh if nonlinearity == "tanh" else _step_relu
+
+
+def _expect(owner, what, tensor, shape):
+    if not isinstance(tensor, Tensor):
+        raise ArgumentTypeError(f"{owner}: {what} must be a Tensor, got {type(tensor).__name__}")
+    if tuple(tensor.shape) != tuple(shape):
+        raise ShapeError(
+            f"{owner}: {what} must have shape {tuple(shape)}, got {tuple(tensor.shape)}"
+        )
+
+
+class RNNBase(Module):
+    """Weights, options and the loop over layers and directions that RNN, LSTM and GRU share."""
+
+    gates = 1
+    states = 1
+    step = None
+
+    def __init__(
+        self,
+        input_size,
+        hidden_size,
+        num_layers=1,
+        bias=True,
+        batch_first=False,
+        dropout=0.0,
+        bidirectional=False,
+        device=None,
+        dtype=None,
+    ):
+        super().__init__()
+        owner = type(self).__name__
+        if hidden_size <= 0 or num_layers <= 0:
+            raise ArgumentError(
+                f"{owner}: hidden_size and num_layers must be positive, "
+                f"got {hidden_size} and {num_layers}"
+            )
+        if not 0 <= dropout <= 1:
+            raise ArgumentError(f"{owner}: dropout must be in [0, 1], got {dropout}")
+        if dropout > 0 and num_layers == 1:
+            warnings.warn(
+                f"{owner}: dropout={dropout} acts between layers; "
+                "with num_layers=1 it does nothing",
+            )
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bias = bias
+        self.batch_first = batch_first
+        self.dropout = float(dropout)
+        self.bidirectional = bidirectional
+        directions = 2 if bidirectional else 1
+        rows = self.gates * hidden_size
+        for layer in range(num_layers):
+            columns = input_size if layer == 0 else hidden_size * directions
+            for suffix in self._suffixes(layer):
+                shapes = {"weight_ih": (rows, columns), "weight_hh": (rows, hidden_size)}
+                if bias:
+                    shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+                for name, shape in shapes.items():
+                    tensor = mg.empty(*shape, device=device, dtype=dtype)
+                    self.register_parameter(name + suffix, Parameter(tensor))
+        self.reset_parameters()
+
+    def _suffixes(self, layer):
+        return [f"_l{layer}", f"_l{layer}_reverse"][: 2 if self.bidirectional else 1]
+
+    @property
+    def all_weights(self):
+        """The parameters of each layer and direction, as lists."""
+        kinds = ["weight_ih", "weight_hh"] + (["bias_ih", "bias_hh"] if self.bias else [])
+        return [
+            [getattr(self, kind + suffix) for kind in kinds]
+            for layer in range(self.num_layers)
+            for suffix in self._suffixes(layer)
+        ]
+
+    def flatten_parameters(self):
+        """Nothing to do: here for programs written for PyTorch."""
+
+    def reset_parameters(self):
+        """Draw all weights anew, uniform on [-1/sqrt(hidden_size), 1/sqrt(hidden_size)]."""
+        bound = 1.0 / math.sqrt(self.hidden_size)
+        for param in self.parameters():
+            init.uniform_(param, -bound, bound)
+
+    def _run(self, input, states):
+        """(output, final states) for `input` and initial `states`, a tuple of tensors or None."""
+        owner = type(self).__name__
+        if not isinstance(input, Tensor):
+            raise ArgumentTypeError(
+                f"{owner}: the input must be a Tensor, got {type(input).__name__}"
+            )
+        if input.ndim not in (2, 3) or input.shape[-1] != self.input_size:
+            axes = (
+                f"(N, T, {self.input_size})" if self.batch_first else f"(T, N, {self.input_size})"
+            )
+            raise ShapeError(
+                f"{owner}: the input must have shape {axes} or (T, {self.input_size}), "
+                f"got {tuple(input.shape)}"
+            )
+        alone = input.ndim == 2
+        x = input.unsqueeze(1) if alone else input
+        if self.batch_first and not alone:
+            x = x.transpose(0, 1)
+        depth = self.num_layers * (2 if self.bidirectional else 1)
+        batch = x.shape[1]
+        shape = (depth, self.hidden_size) if alone else (depth, batch, self.hidden_size)
+        if states is None:
+            zero = mg.zeros(depth, batch, self.hidden_size, dtype=x.dtype, device=x.device)
+            states = (zero,) * self.states
+        else:
+            for name, state in zip(("h_0", "c_0"), states):
+                _expect(owner, name, state, shape)
+            if alone:
+                states = tuple(s.unsqueeze(1) for s in states)
+        x, finals = self._layers(x, states)
+        if alone:
+            return x.squeeze(1), tuple(s.squeeze(1) for s in finals)
+        return (x.transpose(0, 1) if self.batch_first else x), finals
+
+    def _layers(self, x, states):
+        finals = []
+        initial = list(zip(*(s.unbind(0) for s in states)))
+        for layer in range(self.num_layers):
+            outputs = []
+            for direction, suffix in enumerate(self._suffixes(layer)):
+                start = initial[layer * len(self._suffixes(layer)) + direction]
+                output, final = self._scan(x, start, suffix, backwards=direction == 1)
+                outputs.append(output)
+                finals.append(final)
+            x = outputs[0] if len(outputs) == 1 else mg.cat(outputs, -1)
+            if layer < self.num_layers - 1:
+                p = guarded(lambda: self.dropout, f"{type(self).__name__}.dropout")
+                if p > 0:
+                    x = F.dropout(x, p, self.training)
+        return x, tuple(mg.stack(each) for each in zip(*finals))
+
+    def _scan(self, x, state, suffix, backwards):
+        """One layer in one direction: x (T, N, D) -> ((T, N, hidden_size), final state)."""
+        bias_ih = getattr(self, "bias_ih" + suffix) if self.bias else None
+        bias_hh = getattr(self, "bias_hh" + suffix) if self.bias else None
+        weight_hh = getattr(self, "weight_hh" + suffix)
+        steps = F.linear(x, getattr(self, "weight_ih" + suffix), bias_ih).unbind(0)
+        outputs = []
+        for projected in reversed(steps) if backwards else steps:
+            state = type(self).step(self, projected, state, weight_hh, bias_hh)
+            outputs.append(state[0])
+        return mg.stack(outputs[::-1] if backwards else outputs), state
+
+    def extra_repr(self):
+        text = f"{self.input_size}, {self.hidden_size}"
+        for name, default in (
+            ("num_layers", 1),
+            ("bias", True),
+            ("batch_first", False),
+            ("dropout", 0),
+            ("bidirectional", False),
+        ):
+            if getattr(self, name) != default:
+                text += f", {name}={getattr(self, name)}"
+        return text
+
+
+class RNN(RNNBase):
+    """Elman network: h[t] = tanh(x[t] @ W_ih.T + b_ih + h[t-1] @ W_hh.T + b_hh), or relu.
+
+    input   (T, N, input_size); (N, T, input_size) with batch_first; (T, input_size) without batch
+    h_0     (num_layers * directions, N, hidden_size), zeros if left out
+    returns output (T, N, directions * hidden_size) of the last layer, and h_n shaped like h_0
+    """
+
+    def __init__(
+        self,
+        input_size,
+        hidden_size,
+        num_layers=1,
+        nonlinearity="tanh",
+        bias=True,
+        batch_first=False,
+        dropout=0.0,
+        bidirectional=False,
+        device=None,
+        dtype=None,
+    ):
+        self.__dict__["nonlinearity"] = nonlinearity
+        self.__dict__["_elman"] = _elman_step("RNN", nonlinearity)
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device,
+            dtype,
+        )  # fmt: skip
+
+    def step(self, x, state, weight, bias):
+        return self._elman(x, state, weight, bias)
+
+    def forward(self, input, hx=None):
+        output, (h_n,) = self._run(input, None if hx is None else (hx,))
+        return output, h_n
+
+
+class LSTM(RNNBase):
+    """Long short-term memory.
+
+    i, f, g, o = the four gates of x[t] @ W_ih.T + b_ih + h[t-1] @ W_hh.T + b_hh
+    c[t] = sigmoid(f) * c[t-1] + sigmoid(i) * tanh(g);  h[t] = sigmoid(o) * tanh(c[t])
+
+    input   (T, N, input_size); (N, T, input_size) with batch_first; (T, input_size) without batch
+    hx      (h_0, c_0), each (num_layers * directions, N, hidden_size), zeros if left out
+    returns output (T, N, directions * hidden_size) of the last layer, and (h_n, c_n)
+    """
+
+    gates = 4
+    states = 2
+
+    def step(self, x, state, weight, bias):
+        return _step_lstm(x, state, weight, bias)
+
+    def forward(self, input, hx=None):
+        if hx is not None and not (isinstance(hx, (tuple, list)) and len(hx) == 2):
+            raise ArgumentTypeError(f"LSTM: hx must be a pair (h_0, c_0), got {type(hx).__name__}")
+        output, finals = self._run(input, None if hx is None else tuple(hx))
+        return output, finals
+
+
+class GRU(RNNBase):
+    """Gated recurrent unit: h[t] = (1 - z) * n + z * h[t-1].
+
+    r, z = sigmoid of the reset and update gates of x[t] @ W_ih.T + b_ih + h[t-1] @ W_hh.T + b_hh
+    n = tanh(x_n + r * h_n), x_n and h_n being the third parts of the two products
+
+    Arguments and results as in RNN.
+    """
+
+    gates = 3
+
+    def step(self, x, state, weight, bias):
+        return _step_gru(x, state, weight, bias)
+
+    def forward(self, input, hx=None):
+        output, (h_n,) = self._run(input, None if hx is None else (hx,))
+        return output, h_n
+
+
+class RNNCellBase(Module):
+    """The weights of one step: weight_ih, weight_hh, bias_ih, bias_hh."""
+
+    gates = 1
+    states = 1
+
+    def __init__(self, input_size, hidden_size, bias=True, device=None, dtype=None):
+        super().__init__()
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.bias = bias
+        rows = self.gates * hidden_size
+        where = {"device": device, "dtype": dtype}
+        self.weight_ih = Parameter(mg.empty(rows, input_size, **where))
+        self.weight_hh = Parameter(mg.empty(rows, hidden_size, **where))
+        if bias:
+            self.bias_ih = Parameter(mg.empty(rows, **where))
+            self.bias_hh = Parameter(mg.empty(rows, **where))
+        else:
+            self.register_parameter("bias_ih", None)
+            self.register_parameter("bias_hh", None)
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        """Draw all weights anew, uniform on [-1/sqrt(hidden_size), 1/sqrt(hidden_size)]."""
+        bound = 1.0 / math.sqrt(self.hidden_size) if self.hidden_size > 0 else 0
+        for param in self.parameters():
+            init.uniform_(param, -bound, bound)
+
+    def _advance(self, step, input, states):
+        owner = type(self).__name__
+        if input.ndim not in (1, 2) or input.shape[-1] != self.input_size:
+            raise ShapeError(
+                f"{owner}: the input must have shape (N, {self.input_size}) or "
+                f"({self.input_size},), got {tuple(input.shape)}"
+            )
+        shape = (*input.shape[:-1], self.hidden_size)
+        if states is None:
+            states = (mg.zeros(*shape, dtype=input.dtype, device=input.device),) * self.states
+        for name, state in zip(("h", "c"), states):
+            _expect(owner, name, state, shape)
+        projected = F.linear(input, self.weight_ih, self.bias_ih)
+        return step(projected, states, self.weight_hh, self.bias_hh)
+
+    def extra_repr(self):
+        text = f"{self.input_size}, {self.hidden_size}"
+        if self.bias is not True:
+            text += f", bias={self.bias}"
+        if getattr(self, "nonlinearity", "tanh") != "tanh":
+            text += f", nonlinearity={self.nonlinearity}"
+        return text
+
+
+class RNNCell(RNNCellBase):
+    """One step of RNN: input (N, input_size), hx (N, hidden_size) -> (N, hidden_size)."""
+
+    def __init__(
+        self, input_size, hidden_size, bias=True, nonlinearity="tanh", device=None, dtype=None
+    ):
+        super().__init__(input_size, hidden_size, bias, device, dtype)
+        self.nonlinearity = nonlinearity
+        self._elman = _elman_step("RNNCell", nonlinearity)
+
+    def forward(self, input, hx=None):
+        return self._advance(self._elman, input, None if hx is None else (hx,))[0]
+
+
+class LSTMCell(RNNCellBase):
+    """One step of LSTM: input (N, input_size), hx (h, c) -> (h, c), each (N, hidden_size)."""
+
+    gates = 4
+    states = 2
+
+    def forward(self, input, hx=None):
+        return self._advance(_step_lstm, input, None if hx is None else tuple(hx))
+
+
+class GRUCell(RNNCellBase):
+    """One step of GRU: input (N, input_size), hx (N, hidden_size) -> (N, hidden_size)."""
+
+    gates = 3
+
+    def forward(self, input, hx=None):
+        return self._advance(_step_gru, input, None if hx is None else (hx,))[0]

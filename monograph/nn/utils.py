@@ -1,0 +1,86 @@
+"""nn.utils: gradient clipping, and all parameters as one vector."""
+
+import math
+
+import monograph as mg
+from monograph.core.errors import ArgumentError, ShapeError
+from monograph.tensor import Tensor
+
+
+def _gradients(parameters):
+    parameters = [parameters] if isinstance(parameters, Tensor) else parameters
+    return [p.grad for p in parameters if p.grad is not None]
+
+
+def get_total_norm(tensors, norm_type=2.0):
+    """The p-norm (norm_type may be inf) of all elements of all tensors, as a 0-d tensor."""
+    tensors = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    if not tensors:
+        return mg.tensor(0.0)
+    norm_type = float(norm_type)
+    if norm_type == math.inf:
+        return mg.stack([t.detach().abs().max() for t in tensors]).max()
+    norms = mg.stack([_norm(t.detach(), norm_type) for t in tensors])
+    return _norm(norms, norm_type)
+
+
+def _norm(tensor, p):
+    if p == 2.0:
+        return (tensor * tensor).sum().sqrt()
+    if p == 1.0:
+        return tensor.abs().sum()
+    if p <= 0:
+        raise ArgumentError(f"norm_type must be positive, got {p}")
+    return (tensor.abs() ** p).sum() ** (1.0 / p)
+
+
+def clip_grads_with_norm_(parameters, max_norm, total_norm):
+    """Scale all gradients in place by max_norm / (total_norm + 1e-6), if that is below 1."""
+    with mg.no_grad():
+        factor = (max_norm / (total_norm + 1e-6)).clamp(max=1.0)
+        for grad in _gradients(parameters):
+            grad.mul_(factor.to(grad.dtype))
+
+
+def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=False):
+    """Scale all gradients in place so that their norm is at most max_norm; return the old norm.
+
+    ArgumentError, with `error_if_nonfinite`, if the norm is nan or infinite.
+    """
+    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    with mg.no_grad():
+        total = get_total_norm(_gradients(parameters), norm_type)
+        if error_if_nonfinite and not math.isfinite(total.item()):
+            raise ArgumentError(
+                f"clip_grad_norm_: the gradients' norm of order {norm_type} is {total.item()}"
+            )
+        clip_grads_with_norm_(parameters, float(max_norm), total)
+    return total
+
+
+def clip_grad_value_(parameters, clip_value):
+    """Limit all gradients in place to [-clip_value, clip_value]."""
+    clip_value = float(clip_value)
+    with mg.no_grad():
+        for grad in _gradients(parameters):
+            grad.clamp_(-clip_value, clip_value)
+
+
+def parameters_to_vector(parameters):
+    """All parameters joined into one vector, in order."""
+    return mg.cat([p.reshape(-1) for p in parameters])
+
+
+def vector_to_parameters(vec, parameters):
+    """Write the slices of a vector into the parameters, in order."""
+    parameters = list(parameters)
+    total = sum(p.numel() for p in parameters)
+    if vec.ndim != 1 or vec.numel() != total:
+        raise ShapeError(
+            f"vector_to_parameters: the vector must have shape ({total},), got {tuple(vec.shape)}"
+        )
+    start = 0
+    with mg.no_grad():
+        for param in parameters:
+            param.copy_(vec[start : start + param.numel()].reshape(param.shape))
+            start += param.numel()

@@ -1,0 +1,130 @@
+"""Adam and AdamW."""
+
+import math
+
+import monograph as mg
+from monograph.optim.optimizer import Optimizer, check_option, check_unsupported
+from monograph.tensor import Tensor
+
+
+class Adam(Optimizer):
+    """Steps scaled by running averages of the gradient and of its square.
+
+    m = beta1 * m + (1 - beta1) * g;  v = beta2 * v + (1 - beta2) * g * g
+    p = p - lr * m' / (sqrt(v') + eps), m' and v' being m / (1 - beta1**t) and v / (1 - beta2**t)
+
+    weight_decay  adds weight_decay * p to the gradient, or with `decoupled_weight_decay` (AdamW)
+                  scales p by 1 - lr * weight_decay instead
+    amsgrad       uses the largest v so far in place of v
+
+    `foreach`, `fused` and `capturable` are accepted for programs written for PyTorch and change
+    nothing.
+
+    Sources: Kingma and Ba, Adam, 2014; Reddi and others, On the convergence of Adam and beyond,
+    2018.
+    """
+
+    def __init__(
+        self,
+        params,
+        lr=1e-3,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        weight_decay=0.0,
+        amsgrad=False,
+        *,
+        foreach=None,
+        maximize=False,
+        capturable=False,
+        differentiable=False,
+        fused=None,
+        decoupled_weight_decay=False,
+    ):
+        check_option(self._name, "lr", lr)
+        check_option(self._name, "eps", eps)
+        check_option(self._name, "weight_decay", weight_decay)
+        for i, beta in enumerate(betas):
+            check_option(self._name, f"betas[{i}]", beta, below=1.0)
+        check_unsupported(self._name, differentiable=differentiable)
+        defaults = {
+            "lr": lr,
+            "betas": tuple(betas),
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+            "decoupled_weight_decay": decoupled_weight_decay,
+        }
+        super().__init__(params, defaults)
+
+    def _update(self, group, params):
+        lr = self._live(group, "lr")
+        beta1, beta2 = self._betas(group)
+        eps = self._fixed(group, "eps")
+        weight_decay = self._fixed(group, "weight_decay")
+        amsgrad = self._fixed(group, "amsgrad")
+        maximize = self._fixed(group, "maximize")
+        decoupled = self._fixed(group, "decoupled_weight_decay")
+        for count, members in self._counted(group, params):
+            step_size = lr / _bias_correction(beta1, count)
+            root = _bias_correction(beta2, count) ** 0.5
+            for param in members:
+                grad = -param.grad if maximize else param.grad
+                value = param
+                if weight_decay != 0:
+                    if decoupled:
+                        value = param * (1 - lr * weight_decay)
+                    else:
+                        grad = grad + param * weight_decay
+                m, v = self._state_of(param, "exp_avg", "exp_avg_sq")
+                m.copy_(m + (grad - m) * (1 - beta1))
+                v.copy_(v * beta2 + grad * (1 - beta2) * grad)
+                if amsgrad:
+                    (largest,) = self._state_of(param, "max_exp_avg_sq")
+                    v = largest.copy_(mg.maximum(largest, v))
+                param.copy_(value - m * step_size / (v.sqrt() / root + eps))
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: p is scaled by 1 - lr * weight_decay before each step.
+
+    Source: Loshchilov and Hutter, Decoupled weight decay regularization, 2017.
+    """
+
+    def __init__(
+        self,
+        params,
+        lr=1e-3,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        weight_decay=1e-2,
+        amsgrad=False,
+        *,
+        maximize=False,
+        foreach=None,
+        capturable=False,
+        differentiable=False,
+        fused=None,
+    ):
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            maximize=maximize,
+            differentiable=differentiable,
+            decoupled_weight_decay=True,
+        )
+
+
+def _bias_correction(beta, count):
+    """1 - beta**count; for tensors by expm1, since float32 would lose digits to cancellation."""
+    if not isinstance(count, Tensor) and not isinstance(beta, Tensor):
+        return 1 - beta**count
+    if isinstance(beta, Tensor):
+        return -mg.expm1(beta.log() * count)
+    if beta == 0:
+        return 1.0
+    return -mg.expm1(count * math.log(beta))
