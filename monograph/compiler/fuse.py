@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from ..core.shape import Shape, numel
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Reduction
-from ..ops.movement import Expand, Permute, Reshape
+from ..ops.movement import Expand
+from .locate import affine_view
 
 # Elementwise ops cheaper than a trip through memory when they are computed twice.
 CHEAP_OPS = 3
@@ -72,7 +73,8 @@ class Fusion:
                 items.update(node.outputs)
             if kind in ("contraction", "opaque"):
                 for v in node.values:
-                    v = operand_base(v) if kind == "contraction" else v
+                    if kind == "contraction":
+                        v = stored_operand(v, items)
                     if v.node is not None:
                         items.add(v)
         for node in self.graph.nodes:
@@ -237,7 +239,7 @@ class Fusion:
             elif isinstance(op, Expand):
                 same = at == "full" and tuple(op.shape) == group.full and op.axes == axes
                 below = "row" if same else "other"
-            elif op.kind == "movement" and not op.name in ("alias", "detach", "copy"):
+            elif op.kind == "movement" and op.name not in ("alias", "detach", "copy"):
                 below = "other"
             for w in u.node.values:  # type: ignore[union-attr]
                 stack.append((w, below))
@@ -295,8 +297,7 @@ COSTLY = {
 }  # fmt: skip
 
 
-def operand_base(v: Value) -> Value:
-    """The value that a contraction really reads: below permutations and reshapes."""
-    while v.node is not None and isinstance(v.node.op, (Permute, Reshape)):
-        v = v.node.values[0]
-    return v
+def stored_operand(v: Value, items: set[Value]) -> Value:
+    """What must be in memory for a contraction to read v: what v is an affine view of, or v."""
+    found = affine_view(v, lambda u: u in items or u.node is None or u.node.op.kind != "movement")
+    return v if found is None else found[0]

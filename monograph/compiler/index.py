@@ -153,9 +153,7 @@ class Index:
         return total
 
     def depends(self, name: str) -> bool:
-        return any(
-            (a.name == name) if a.of is None else a.of.depends(name) for a, _ in self.terms
-        )
+        return any((a.name == name) if a.of is None else a.of.depends(name) for a, _ in self.terms)
 
     def expr(self) -> Expr:
         """As an i64 expression; constants last, so that addressing modes can take them."""

@@ -1,244 +1,427 @@
 """From a fused group to loops: one kernel for maps, row reductions and column reductions.
 
-    chunk (parallel, from shapes only)
-      rows of the chunk
-        stage 0: loops over the reduced axes: reductions that need nothing from here, full results
-        stage 1: reductions that need stage 0's (the variance needs the mean), ...
+    chunk (parallel; the grid depends on shapes only)
+      rows of the chunk: the kept axes, but for the lanes of a column reduction
+        stage 0: loops over the reduced axes: reductions that wait for nothing, results of full shape
+        stage 1: reductions that need stage 0's (a variance needs the mean), ...
         results of the row's own shape
 
-Where the reduced axes are the contiguous ones, lanes run along the row; where they are not, lanes run
-along the innermost kept axis with one accumulator each (column reductions: bias gradients).
+Where the reduced axes are innermost, lanes run along the row. Where a kept axis is, lanes run along
+it, with one accumulator each, in blocks that stay in registers (bias gradients, batch statistics).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from ..core import dtype as dt
 from ..core.shape import contiguous_strides
 from ..ir.graph import Value
 from ..ir.op import Reduction
-from ..kernel import scalar
-from ..kernel.ir import Buffer, Const, Expr, Kernel, Let, Load, Local, Loop, Reduce, Stmt, Store, Var
+from ..kernel.ir import (
+    Buffer,
+    Call,
+    Const,
+    Expr,
+    Kernel,
+    Let,
+    Load,
+    Local,
+    Loop,
+    Reduce,
+    Store,
+    Var,
+)  # fmt: skip
 from .fuse import Group
 from .index import ZERO, Index, NeedSplit, loop_index
 from .reader import Reader, Storage, compute_type
 
-# Elements of work that one chunk should have: enough to pay for claiming it, few enough to balance.
+# Elements of work in one chunk: enough to pay for claiming it, few enough to balance.
 CHUNK_WORK = 16384
-COLUMN_BLOCK = 64
+# Lanes of a column reduction that are accumulated together: 8 vectors of 16.
+COLUMN_BLOCK = 128
 
 
-@dataclass
+@dataclass(eq=False)
 class Dim:
-    """One loop. `axis` is the axis of the full shape that it is a part of."""
+    """A part of an axis of the full shape: one loop variable."""
 
     name: str
     size: int
+    axis: int
     reduced: bool
-    merged: bool = False  # runs inside its inner neighbour
+
+
+@dataclass(eq=False)
+class Run:
+    """Neighbouring dims walked by one loop, whose variable is the innermost dim's."""
+
+    dims: list[Dim]
+
+    @property
+    def name(self) -> str:
+        return self.dims[-1].name
+
+    @property
+    def size(self) -> int:
+        return math.prod(d.size for d in self.dims)
+
+    @property
+    def reduced(self) -> bool:
+        return self.dims[0].reduced
 
 
 @dataclass
 class LoopKernel:
+    """kernel, the values behind its buffers, its work, and which inputs could be overwritten.
+
+    overwrites  pairs (result, input): the kernel reads that input only at the element it writes
+    """
+
     kernel: Kernel
-    buffers: list[Value]
+    values: list[Value]
+    work: int
+    overwrites: list[tuple[Value, Value]]
 
 
-def lower_loops(group: Group, name: str, is_stored: Callable[[Value], bool]) -> LoopKernel:
-    """The kernel of a group of loops; `buffers` lists the values behind its buffers in order."""
+def lower_loops(
+    group: Group,
+    title: str,
+    is_stored: Callable[[Value], bool],
+    alias: Mapping[Value, Value] | None = None,
+) -> LoopKernel:
+    """The kernel of a group. alias: results that take the place of an input's memory."""
     splits: dict[int, list[int]] = {a: [n] for a, n in enumerate(group.full)}
-    merges: set[str] = set()
     for _ in range(64):
-        attempt = _Attempt(group, name, is_stored, splits, set())
         try:
+            attempt = _Attempt(group, title, is_stored, splits, frozenset(), alias or {})
+            if attempt.columns and attempt.block_split(splits):
+                continue
             attempt.build()
+            merges = attempt.mergeable()
+            if merges:
+                attempt = _Attempt(group, title, is_stored, splits, merges, alias or {})
+                attempt.build()
+            return attempt.finish()
         except NeedSplit as need:
-            axis, part = attempt.place_of(need.name)
+            axis, part = (int(x) for x in need.name[1:].split("_"))
             sizes = splits[axis]
             sizes[part : part + 1] = [sizes[part] // need.inner, need.inner]
-            continue
-        merges = attempt.mergeable()
-        if merges:
-            attempt = _Attempt(group, name, is_stored, splits, merges)
-            attempt.build()
-        return attempt.finish()
-    raise AssertionError(f"{name}: loops could not be split")
+    raise AssertionError(f"{title}: the loops could not be split")
 
 
 class _Attempt:
-    """One try at lowering a group with given loop splits and merges."""
+    """One try at a kernel, with given loop splits and merges."""
 
     def __init__(
         self,
         group: Group,
-        name: str,
+        title: str,
         is_stored: Callable[[Value], bool],
-        splits: dict[int, list[int]],
-        merges: set[str],
+        splits: Mapping[int, Sequence[int]],
+        merges: frozenset[str],
+        alias: Mapping[Value, Value],
     ):
-        self.group, self.title, self.is_stored = group, name, is_stored
-        self.axes = group.axes or ()
-        self.dims: list[Dim] = []
-        self.by_axis: dict[int, list[Dim]] = {}
-        for axis, sizes in splits.items():
-            parts = []
-            for p, size in enumerate(sizes):
-                dim = Dim(f"i{axis}_{p}", size, axis in self.axes)
-                parts.append(dim)
-                if size > 1:
-                    self.dims.append(dim)
-            self.by_axis[axis] = parts
-        self.buffers: dict[Value, Buffer] = {}
-        self.reader = Reader(self._storage)
-        self.reader.pinned = set()
-        self.merges = merges
-        self._merge()
-        self.stage: dict[Value, int] = {}
+        self.group, self.title, self.is_stored, self.alias = group, title, is_stored, alias
         self.own = set(group.items)
-
-    def place_of(self, name: str) -> tuple[int, int]:
-        axis, part = name[1:].split("_")
-        return int(axis), int(part)
-
-    # Loops
-
-    def _merge(self) -> None:
-        """Let each merged loop's inner neighbour run over both."""
-        for i in range(len(self.dims) - 2, -1, -1):
-            d = self.dims[i]
-            if d.name in self.merges:
-                inner = self.dims[i + 1]
-                d.merged = True
-                self.reader.dropped[d.name] = 1
-                inner_total = inner
-                inner_total.size = d.size * inner.size
-        # Sizes accumulate from the inside out, so a chain of merges ends in the innermost loop.
-        self.loops = []
-        carry = 1
+        reduced_axes = group.axes or ()
+        self.by_axis = {
+            axis: [Dim(f"i{axis}_{p}", n, axis, axis in reduced_axes) for p, n in enumerate(sizes)]
+            for axis, sizes in splits.items()
+        }
+        self.dims = [d for parts in self.by_axis.values() for d in parts if d.size != 1]
+        self.runs: list[Run] = []
+        open_run = False
         for d in self.dims:
-            if d.merged:
-                continue
-            self.loops.append(d)
-        del carry
+            if open_run:
+                self.runs[-1].dims.append(d)
+            else:
+                self.runs.append(Run([d]))
+            open_run = d.name in merges
+        self.reader = Reader(self._storage)
+        self.reader.dropped = set(merges)
+        self.kept = [r for r in self.runs if not r.reduced]
+        self.inner = [r for r in self.runs if r.reduced]
+        self.reductions = [
+            v for v in group.items if v.node is not None and isinstance(v.node.op, Reduction)
+        ]
+        self.columns = bool(
+            self.reductions
+            and self.kept
+            and self.inner
+            and self.runs.index(self.kept[-1]) > self.runs.index(self.inner[-1])
+        )
+        self.lanes: Run | None = None
+        if self.columns or not self.reductions:
+            self.lanes = self.kept[-1] if self.kept else None
+        self.rows = [r for r in self.kept if r is not self.lanes]
+        self.buffers: dict[Value, Buffer] = {}
+        self.stages: dict[Value, int] = {}
+        self.written: set[Value] = set()
 
-    def mergeable(self) -> set[str]:
-        """Loops that may run inside their inner neighbour: every access walks them as one."""
-        found = set()
-        for outer, inner in zip(self.dims, self.dims[1:]):
-            if outer.reduced != inner.reduced or {outer.name, inner.name} & self.reader.pinned:
-                continue
-            fits = True
-            for access in self.reader.accesses:
-                a, b = access.coefficient(outer.name), access.coefficient(inner.name)
-                if a is None or b is None or a != b * inner.size:
-                    fits = False
-                    break
-            if fits:
-                found.add(outer.name)
-        return found
+    def block_split(self, splits: dict[int, list[int]]) -> bool:
+        """Split the lanes' axis into blocks of at most COLUMN_BLOCK, if that is still to do."""
+        dim = self.lanes.dims[-1]  # type: ignore[union-attr]
+        if dim.size <= COLUMN_BLOCK:
+            return False
+        block = next((b for b in range(COLUMN_BLOCK, 15, -1) if dim.size % b == 0), 1)
+        if block == 1:
+            return False
+        parts = splits[dim.axis]
+        at = self.by_axis[dim.axis].index(dim)
+        parts[at : at + 1] = [dim.size // block, block]
+        return True
 
-    def index(self, axes: Any) -> tuple[Index, ...]:
-        """The index along the given axes of the full shape."""
+    # Indices and memory
+
+    def index(self, axes: Sequence[int]) -> tuple[Index, ...]:
+        """Where the loops stand along the given axes of the full shape."""
         result = []
         for axis in axes:
-            total = ZERO
-            step = 1
-            for dim in reversed(self.by_axis[axis]):
-                total = total + loop_index(dim.name, self._own_size(dim)) * step
-                step *= self._own_size(dim)
+            total, step = ZERO, 1
+            for d in reversed(self.by_axis[axis]):
+                total = total + loop_index(d.name, d.size) * step
+                step *= d.size
             result.append(total)
         return tuple(result)
 
-    def _own_size(self, dim: Dim) -> int:
-        return self.sizes[dim.name]
+    @property
+    def full_index(self) -> tuple[Index, ...]:
+        return self.index(range(len(self.group.full)))
 
-    # Memory
+    @property
+    def row_index(self) -> tuple[Index, ...]:
+        axes = self.group.axes or ()
+        return self.index([a for a in range(len(self.group.full)) if a not in axes])
 
     def _storage(self, v: Value) -> Storage | None:
         if v in self.own:
-            return None
+            return self._buffer(v) if v in self.written else None
         if v.node is not None and not self.is_stored(v):
             return None
-        return self._buffer(v, False)
+        return self._buffer(v)
 
-    def _buffer(self, v: Value, written: bool) -> Storage:
-        found = self.buffers.get(v)
-        if found is None:
-            found = Buffer(f"b{len(self.buffers)}", v.dtype.code, written)
-            self.buffers[v] = found
+    def _buffer(self, v: Value, written: bool = False) -> Storage:
+        key = self.alias.get(v, v)
+        found = self.buffers.get(key)
+        if found is None or (written and not found.written):
+            name = found.name if found else f"b{len(self.buffers)}"
+            self.buffers[key] = found = Buffer(name, v.dtype.code, written)
         return Storage(found.name, contiguous_strides(v.shape))
 
     # Stages
 
-    def _stage_of(self, v: Any) -> int:
+    def stage_of(self, v: Value) -> int:
         """How many of the group's reductions, one after the other, v waits for."""
         stack = [v]
         while stack:
             u = stack[-1]
-            if u in self.stage:
+            if u in self.stages:
                 stack.pop()
                 continue
-            node = u.node
-            if node is None or (u not in self.own and self.is_stored(u)):
-                self.stage[u] = 0
-                stack.pop()
+            if u.node is None or (u not in self.own and self.is_stored(u)):
+                self.stages[u] = 0
                 continue
-            missing = [w for w in node.values if w not in self.stage]
+            missing = [w for w in u.node.values if w not in self.stages]
             if missing:
                 stack.extend(missing)
                 continue
-            base = max((self.stage[w] for w in node.values), default=0)
-            self.stage[u] = base + 1 if u in self.own and isinstance(node.op, Reduction) else base
-            stack.pop()
-        return self.stage[v]
+            stage = max((self.stages[w] for w in u.node.values), default=0)
+            own_reduction = u in self.own and isinstance(u.node.op, Reduction)
+            self.stages[u] = stage + 1 if own_reduction else stage
+        return self.stages[v]
 
-    # Building
+    # The kernel
 
     def build(self) -> None:
-        group = self.group
-        self.sizes = {}
-        for parts in self.by_axis.values():
-            for d in parts:
-                self.sizes[d.name] = d.size
-        # merged loops keep their own size for index arithmetic, the loop that carries them grows
-        for i in range(len(self.dims) - 1):
-            if self.dims[i].merged:
-                self.sizes[self.dims[i + 1].name] = self._original(self.dims[i + 1])
-        kept = [d for d in self.loops if not d.reduced]
-        reduced = [d for d in self.loops if d.reduced]
-        reductions = [v for v in group.items if self._is_reduction(v)]
-        self.lanes_on_kept = bool(reductions) and self._columns(kept, reduced)
-        self.block = 1
-        inner_kept: Dim | None = None
-        if not reductions:
-            inner_kept = kept[-1] if kept else None
-        elif self.lanes_on_kept:
-            inner_kept = kept[-1]
-        outer = [d for d in kept if d is not inner_kept]
-        self._emit(kept, outer, inner_kept, reduced, reductions)
+        r = self.reader
+        rows = math.prod(run.size for run in self.rows)
+        lane_count = self.lanes.size if self.lanes else 1
+        per_row = max(1, lane_count * math.prod(run.size for run in self.inner))
+        self.work = rows * per_row * max(1, len(self.group.items))
+        self.parts = 1
+        if not self.reductions and per_row > 2 * CHUNK_WORK:
+            self.parts = -(-per_row // CHUNK_WORK)
+        rows_per_chunk = max(1, min(rows, CHUNK_WORK // per_row)) if rows else 1
+        row_chunks = -(-rows // rows_per_chunk)
+        self.grid = row_chunks * self.parts
+        chunk: Expr = Var("chunk")
+        self.part: Expr = Const(0, "i64")
+        r.levels["chunk"] = 0
+        if self.parts > 1:
+            self.part = r.let(chunk % self.parts, "part")
+            chunk = r.let(chunk // self.parts, "rowchunk")
+        if rows == 1:
+            self._row()
+            return
+        start = r.let(chunk * rows_per_chunk, "start")
+        stop: Expr = start + rows_per_chunk
+        if rows % rows_per_chunk:
+            stop = r.let(Call("min", (stop, Const(rows, "i64")), "i64"), "stop")
+        r.push("row", *(run.name for run in self.rows))
+        step = rows
+        for run in self.rows:
+            step //= run.size
+            position = Var("row") // step
+            if run is not self.rows[0]:
+                position = position % run.size
+            r.emit(Let(run.name, position))
+        self._row()
+        r.emit(Loop("row", start, stop, r.pop()))
 
-    def _original(self, d: Dim) -> int:
-        axis, part = self.place_of(d.name)
-        return self.original[axis][part]
+    def _row(self) -> None:
+        """Everything for one row (or block of lanes)."""
+        self.last = last = max((self.stage_of(v) for v in self.group.items), default=0)
+        full = [v for v in self.group.items if self._is_full(v)]
+        for stage in range(last + 1):
+            reductions = [v for v in self.reductions if self.stage_of(v) == stage + 1]
+            stores = [v for v in full if self.stage_of(v) == stage and self.is_stored(v)]
+            if reductions or stores:
+                self._stage(reductions, stores)
+        rest = [v for v in self.group.items if not self._is_full(v) and self.is_stored(v)]
+        if rest:
+            self._lane_loop(lambda: self._store(rest, self.row_index))
 
-    @property
-    def original(self) -> dict[int, list[int]]:
-        return self._splits
+    def _is_full(self, v: Value) -> bool:
+        return v not in self.reductions and tuple(v.shape) == self.group.full
 
-    _splits: dict[int, list[int]]
+    def _stage(self, reductions: list[Value], stores: list[Value]) -> None:
+        r = self.reader
+        lane_count = self.lanes.size if self.columns and self.lanes else 1
+        accumulators = {}
+        for v in reductions:
+            name = r.name("acc")
+            accumulators[v] = name
+            code = compute_type(v.dtype)
+            r.levels[name] = len(r.scopes) - 1
+            r.emit(Local(name, code, lane_count))
+            start = _identity(v.node.op.combine, code)  # type: ignore[union-attr]
+            self._lane_loop(lambda n=name, c=start: r.emit(Store(n, self._lane(), c)))
 
-    def _is_reduction(self, v: Value) -> bool:
-        return v.node is not None and isinstance(v.node.op, Reduction)
+        def body() -> None:
+            index = self.full_index
+            for v in reductions:
+                node = v.node
+                assert node is not None
+                value = r.read(node.inputs[0], index)
+                r.emit(Reduce(node.op.combine, accumulators[v], self._lane(), value))
+            self._store(stores, index)
 
-    def _columns(self, kept: list[Dim], reduced: list[Dim]) -> bool:
-        """Whether the contiguous axis is kept, so that lanes run across rows."""
-        if not kept:
-            return False
-        if not reduced:
-            return True
-        return self.loops.index(kept[-1]) > self.loops.index(reduced[-1])
+        self._nest([*self.inner], body)
+        for v, name in accumulators.items():
+            code = compute_type(v.dtype)
+            if self.columns:
+                r.bound[v] = lambda index, n=name, c=code: Load(n, self._lane(), c)
+            else:
+                result = r.let(Load(name, Const(0, "i64"), code), "r")
+                r.bound[v] = lambda index, e=result: e
 
-    def _emit(self, *args: Any) -> None:
-        raise NotImplementedError
+    def _nest(self, runs: list[Run], body: Callable[[], None]) -> None:
+        """The loops over reduced axes (lanes along the last), or over lanes only."""
+        r = self.reader
+        if self.columns or not runs:
+            if not runs:
+                self._lane_loop(body)
+                return
+            for run in runs:
+                r.push(run.name)
+            self._lane_loop(body)
+            for run in reversed(runs):
+                loop = Loop(run.name, Const(0, "i64"), Const(run.size, "i64"), r.pop())
+                r.emit(loop)
+            return
+        for run in runs:
+            r.push(run.name)
+        body()
+        for run in reversed(runs):
+            kind = "vector" if run is runs[-1] else "serial"
+            r.emit(Loop(run.name, Const(0, "i64"), Const(run.size, "i64"), r.pop(), kind))
+
+    def _lane_loop(self, body: Callable[[], None]) -> None:
+        """body once for each lane of a map or column reduction; once where there are no lanes."""
+        r = self.reader
+        if self.lanes is None:
+            body()
+            return
+        n = self.lanes.size
+        start: Expr = Const(0, "i64")
+        stop: Expr = Const(n, "i64")
+        if self.parts > 1:
+            length = (-(-n // self.parts) + 63) // 64 * 64
+            start = self.part * length
+            stop = Call("min", (start + length, Const(n, "i64")), "i64")
+            start = r.let(Call("min", (start, Const(n, "i64")), "i64"), "from")
+            stop = r.let(stop, "to")
+        r.push(self.lanes.name)
+        body()
+        r.emit(Loop(self.lanes.name, start, stop, r.pop(), "vector"))
+
+    def _lane(self) -> Expr:
+        """Which accumulator: the lane's number in a column reduction."""
+        return Var(self.lanes.name) if self.columns and self.lanes else Const(0, "i64")
+
+    def _store(self, values: list[Value], index: tuple[Index, ...]) -> None:
+        """Compute all, then store all: a result may stand where an input stood."""
+        r = self.reader
+        computed = [r.read(v, index) for v in values]
+        for v, e in zip(values, computed):
+            code = v.dtype.code
+            if e.dtype != code:
+                e = Call("cast", (e,), code)
+            storage = self._buffer(v, written=True)
+            r.emit(Store(storage.buffer, r.position(index, storage.strides, storage.buffer), e))
+        self.written.update(values)
+
+    # After building
+
+    def mergeable(self) -> frozenset[str]:
+        """Dims that may be walked together with their inner neighbour, as one loop."""
+        found = set()
+        lane_dim = self.lanes.dims[-1] if self.columns and self.lanes else None
+        for outer, inner in zip(self.dims, self.dims[1:]):
+            if outer.reduced != inner.reduced or inner is lane_dim:
+                continue
+            if outer.name in self.reader.pinned or inner.name in self.reader.pinned:
+                continue
+            if all(
+                (b := a.coefficient(inner.name)) is not None
+                and a.coefficient(outer.name) == b * inner.size
+                for a in self.reader.accesses
+            ):
+                found.add(outer.name)
+        return frozenset(found)
+
+    def finish(self) -> LoopKernel:
+        values = list(self.buffers)
+        overwrites = []
+        at = self.reader.at
+        for v in self.written:
+            if v in self.alias or (self._is_full(v) and self.stage_of(v) < self.last):
+                continue  # a later stage may read the input again
+            mine = at.get(self.buffers[v].name, set())
+            for u, buffer in self.buffers.items():
+                same = u is not v and not buffer.written and u.dtype is v.dtype
+                if same and u.shape == v.shape and at.get(buffer.name) == mine and len(mine) == 1:
+                    overwrites.append((v, u))
+        body = tuple(self.reader.scopes[0].body)
+        grid = Const(self.grid, "i64")
+        kernel = Kernel(self.title, tuple(self.buffers.values()), body, (), grid)
+        return LoopKernel(kernel, values, self.work, overwrites)
+
+
+def _identity(combine: str, code: str) -> Const:
+    """What a reduction starts from."""
+    if combine in ("add", "or"):
+        return Const(False if code == "bool" else 0.0 if code[0] == "f" else 0, code)
+    if combine in ("mul", "and"):
+        ones = -1 if combine == "and" and code != "bool" else 1
+        return Const(True if code == "bool" else 1.0 if code[0] == "f" else ones, code)
+    lowest = combine == "max"
+    if code[0] == "f":
+        return Const(-math.inf if lowest else math.inf, code)
+    if code == "bool":
+        return Const(not lowest, code)
+    info = dt.iinfo(dt.from_code(code))
+    return Const(info.min if lowest else info.max, code)

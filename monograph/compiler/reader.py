@@ -57,10 +57,13 @@ class Reader:
         self.bound: dict[Value, Callable[[tuple[Index, ...]], Expr]] = {}
         self.scopes: list[Scope] = [Scope(0, set())]
         self.accesses: list[Index] = []
-        self.dropped: dict[str, int] = {}
+        self.at: dict[str, set[Index]] = {}  # buffer -> where it is accessed
+        self.dropped: set[str] = set()
+        self.pinned: set[str] = set()
         self.memo: list[dict[Any, tuple[Expr, int]]] = [{}]
         self.levels: dict[str, int] = {}
         self.count = 0
+        self.prefix = ""
 
     # Scopes
 
@@ -81,7 +84,7 @@ class Reader:
 
     def name(self, stem: str = "v") -> str:
         self.count += 1
-        return f"{stem}{self.count}"
+        return f"{self.prefix}{stem}{self.count}"
 
     def _level_of_index(self, index: Index) -> int:
         level = 0
@@ -123,9 +126,12 @@ class Reader:
             index = Index(kept, index.const)
         return index.expr()
 
-    def position(self, index: tuple[Index, ...], strides: tuple[int, ...]) -> Expr:
+    def position(
+        self, index: tuple[Index, ...], strides: tuple[int, ...], buffer: str = ""
+    ) -> Expr:
         total = flat(index, strides)
         self.accesses.append(total)
+        self.at.setdefault(buffer, set()).add(total)
         return self.close(total)
 
     def mask(self, e: Any) -> Any:
@@ -145,8 +151,6 @@ class Reader:
                 self._pin(atom.of)
             else:
                 self.pinned.add(atom.name)
-
-    pinned: set[str] = set()
 
     # Values
 
@@ -171,7 +175,9 @@ class Reader:
         storage = self.stored(v)
         if storage is not None:
             code = v.dtype.code
-            e: Expr = Load(storage.buffer, self.position(index, storage.strides), code, mask)
+            e: Expr = Load(
+                storage.buffer, self.position(index, storage.strides, storage.buffer), code, mask
+            )
             return scalar.cast(e, COMPUTE[code]) if code in COMPUTE else e
         node = v.node
         assert node is not None, f"{v!r} is neither stored nor computed"

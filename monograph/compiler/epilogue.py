@@ -1,0 +1,132 @@
+"""Epilogues: elementwise work on a kernel's result, done before the result is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..core.shape import contiguous_strides
+from ..ir.graph import Value
+from ..ir.op import Reduction
+from ..kernel.ir import Buffer, Call, Const, Expr, Stmt, Store
+from .fuse import Fusion, Group
+from .index import Index, loop_index
+from .reader import Reader, Storage
+from .steps import Epilogue
+
+
+class Absorbed:
+    """Which groups of loops are computed in the epilogue of the node before them."""
+
+    def __init__(self) -> None:
+        self.by_producer: dict[Group, Group] = {}
+        self.absorbed: set[Group] = set()
+        self.fusion: Fusion | None = None
+
+    def of(self, group: Group, is_stored: Callable[[Value], bool]) -> Epilogue | None:
+        consumer = self.by_producer.get(group)
+        return None if consumer is None else GroupEpilogue(group, consumer, is_stored)
+
+
+def fuse_epilogues(fusion: Fusion, names: set[str]) -> Absorbed:
+    """Let a group of maps that follows a contraction or convolution run in its epilogue.
+
+    Conditions: no reductions, the full shape is the result's, the result is read at its own place
+    only, and nothing that the group reads is made after the producer.
+    """
+    result = Absorbed()
+    result.fusion = fusion
+    position = {g: at for at, g in enumerate(fusion.groups)}
+    for group in fusion.groups:
+        node = group.node
+        if node is None or node.op.name not in names or len(node.outputs) != 1:
+            continue
+        out = node.outputs[0]
+        if not out.dtype.is_floating_point or out.dtype.itemsize < 4:
+            continue
+        readers = [g for g in fusion.groups if out in g.reads]
+        for consumer in readers:
+            if consumer.node is not None or consumer.axes is not None:
+                continue
+            if consumer.full != tuple(out.shape) or consumer in result.absorbed:
+                continue
+            if any(isinstance(v.node.op, Reduction) for v in consumer.items):  # type: ignore
+                continue
+            if any(tuple(v.shape) != consumer.full for v in consumer.items):
+                continue
+            others = [fusion.group_of[u] for u in consumer.reads if u in fusion.group_of]
+            if any(position[g] > position[group] for g in others):
+                continue
+            if not reads_in_place(consumer, out, fusion):
+                continue
+            result.by_producer[group] = consumer
+            result.absorbed.add(consumer)
+            if len(readers) == 1 and out not in fusion.graph.outputs:
+                fusion.stored.discard(out)
+            break
+    return result
+
+
+def reads_in_place(consumer: Group, out: Value, fusion: Fusion) -> bool:
+    """Whether the group reads `out` only through elementwise ops."""
+    stack: list[tuple[Value, bool]] = [(v, True) for v in consumer.items]
+    seen = set()
+    while stack:
+        v, straight = stack.pop()
+        if (v, straight) in seen:
+            continue
+        seen.add((v, straight))
+        if v is out:
+            if not straight:
+                return False
+            continue
+        if v.node is None or (v in fusion.items and v not in consumer.items):
+            continue
+        kept = straight and v.node.op.kind == "elementwise"
+        stack.extend((w, kept) for w in v.node.values)
+    return True
+
+
+class GroupEpilogue(Epilogue):
+    """The consumer group's items, computed from the producer's result in registers."""
+
+    def __init__(self, producer: Group, consumer: Group, is_stored: Callable[[Value], bool]):
+        assert producer.node is not None
+        self.out = producer.node.outputs[0]
+        self.consumer = consumer
+        self.is_stored = is_stored
+        self.buffers: list[Any] = []
+        self.values: list[Value] = []
+        self.uses = 0
+        self.stores = [v for v in consumer.items if is_stored(v)]
+        if is_stored(self.out):
+            self.stores.insert(0, self.out)
+        # Learn the buffers by emitting once with any index.
+        index = tuple(loop_index(f"probe{a}", n) for a, n in enumerate(self.out.shape))
+        self.emit(index, Const(0.0, self.out.dtype.code))
+
+    def _storage(self, v: Value) -> Storage | None:
+        if v in self.consumer.items or v is self.out:
+            return None
+        if v.node is not None and not self.is_stored(v):
+            return None
+        return Storage(self._buffer(v, False), contiguous_strides(v.shape))
+
+    def _buffer(self, v: Value, written: bool) -> str:
+        if v not in self.values:
+            self.values.append(v)
+            self.buffers.append(Buffer(f"e{len(self.buffers)}", v.dtype.code, written))
+        return self.buffers[self.values.index(v)].name
+
+    def emit(self, index: tuple[Index, ...], value: Expr) -> list[Stmt]:
+        self.uses += 1
+        reader = Reader(self._storage)
+        reader.prefix = f"e{self.uses}_"
+        reader.bound[self.out] = lambda at: value
+        computed = [reader.read(v, index) for v in self.stores]
+        for v, e in zip(self.stores, computed):
+            code = v.dtype.code
+            e = e if e.dtype == code else Call("cast", (e,), code)
+            place = reader.position(index, contiguous_strides(v.shape))
+            reader.emit(Store(self._buffer(v, True), place, e))
+        return reader.scopes[0].body

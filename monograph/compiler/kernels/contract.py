@@ -1,0 +1,175 @@
+"""A contraction as loops: letters of the signature sorted into batch, M, N and K, merged where they can.
+
+`analyse(node, context)` turns "bthd,bshd->bhts" and the operands' strides into a Problem: the loops
+M (rows of the result), N (columns, the contiguous ones), K (summed) and whatever is left around
+them. Operands are read where they stand, at any strides. Read next: gemm.py, which makes kernels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...core.shape import contiguous_strides
+from ...ir.graph import Node, Value
+from ..index import ZERO, Atom, Index, loop_index
+from ..steps import Context
+
+
+@dataclass(frozen=True)
+class Dim:
+    """One loop over one or several letters: how far each operand and the result move per turn.
+
+    `axes` are the result's axes that the loop runs over, (axis, size), outermost first.
+    """
+
+    size: int
+    a: int = 0
+    b: int = 0
+    out: int = 0
+    axes: tuple[tuple[int, int], ...] = ()
+
+    def encloses(self, inner: Dim) -> bool:
+        """Whether this loop and the next one inside are one loop in all three operands."""
+        mine = (self.a, self.b, self.out)
+        return mine == tuple(s * inner.size for s in (inner.a, inner.b, inner.out))
+
+    def swapped(self) -> Dim:
+        return Dim(self.size, self.b, self.a, self.out, self.axes)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """out[o, m, n] = sum over k of a[o, m, k] * b[o, k, n], strides in elements.
+
+    N has stride 1 in the result where any letter but a batch letter has. `k` is a nest of loops,
+    outermost first; `outer` holds the batch letters and what could not be merged into M and N.
+    """
+
+    a: Value
+    b: Value
+    a_offset: int
+    b_offset: int
+    outer: tuple[Dim, ...]
+    m: Dim
+    n: Dim
+    k: tuple[Dim, ...]
+    out: Value
+
+    @property
+    def depth(self) -> int:
+        """Length of the sum."""
+        return math.prod(d.size for d in self.k)
+
+    @property
+    def batch(self) -> int:
+        return math.prod(d.size for d in self.outer)
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.batch * self.m.size * self.n.size * self.depth
+
+
+def merge(dims: Sequence[Dim]) -> list[Dim]:
+    """Neighbouring loops (outermost first) made one wherever all strides nest."""
+    merged: list[Dim] = []
+    for d in dims:
+        if d.size == 1:
+            continue
+        if merged and merged[-1].encloses(d):
+            o = merged.pop()
+            d = Dim(o.size * d.size, d.a, d.b, d.out, o.axes + d.axes)
+        merged.append(d)
+    return merged
+
+
+def analyse(node: Node, context: Context, merges: bool = True) -> Problem | None:
+    """The loops of a contraction; None where an operand is not affine in its letters.
+
+    merges False keeps the letters of the result apart, as epilogues that reshape need.
+    """
+    x, y = node.inputs
+    (out,) = node.outputs
+    x_letters, y_letters, o_letters = node.op.parts()  # type: ignore[attr-defined]
+    locate = context.locate or (lambda v: (v, context.strides(v), 0))
+    a, a_strides, a_offset = locate(x)
+    b, b_strides, b_offset = locate(y)
+    if a_strides is None or b_strides is None:
+        return None
+    size: dict[str, int] = {}
+    a_step: dict[str, int] = {}
+    b_step: dict[str, int] = {}
+    for letters, v, strides, step in (
+        (x_letters, x, a_strides, a_step),
+        (y_letters, y, b_strides, b_step),
+    ):
+        for letter, n, stride in zip(letters, v.shape, strides):
+            size[letter] = n
+            step[letter] = step.get(letter, 0) + stride
+    o_step = dict(zip(o_letters, contiguous_strides(out.shape)))
+
+    def dims(letters: Sequence[str]) -> list[Dim]:
+        found = []
+        for c in letters:
+            axes = ((o_letters.index(c), size[c]),) if c in o_step else ()
+            found.append(
+                Dim(size[c], a_step.get(c, 0), b_step.get(c, 0), o_step.get(c, 0), axes)
+            )
+        if merges:
+            return merge(found)
+        return [d for d in found if d.size != 1]
+
+    batch = dims([c for c in o_letters if c in a_step and c in b_step])
+    rows = dims([c for c in o_letters if c not in b_step])
+    columns = dims([c for c in o_letters if c not in a_step])
+    summed = [c for c in x_letters if c not in o_step]
+    inner = merge_sum(dims(sorted(summed, key=lambda c: (-a_step[c], -b_step[c]))))
+    if min(size.values(), default=1) == 0:
+        inner = [Dim(0)]
+    swap = _last(rows) < _last(columns) if rows and columns else not columns
+    if swap:
+        a, b, a_offset, b_offset = b, a, b_offset, a_offset
+        rows, columns = [d.swapped() for d in columns], [d.swapped() for d in rows]
+        batch, inner = [d.swapped() for d in batch], [d.swapped() for d in inner]
+    n = min(columns, key=lambda d: d.out, default=Dim(1, out=1))
+    m = max(rows, key=lambda d: d.size, default=Dim(1))
+    outer = batch + [d for d in rows if d is not m] + [d for d in columns if d is not n]
+    return Problem(a, b, a_offset, b_offset, tuple(outer), m, n, tuple(inner), out)
+
+
+def _last(dims: list[Dim]) -> int:
+    """Smallest step in the result."""
+    return min(d.out for d in dims)
+
+
+def merge_sum(dims: list[Dim]) -> list[Dim]:
+    return merge(dims) or [Dim(1)]
+
+
+def output_index(problem: Problem, variables: Sequence[tuple[Dim, str]]) -> tuple[Index, ...]:
+    """The index along each axis of the result, from (loop, variable) pairs."""
+    index: list[Index] = [ZERO] * len(problem.out.shape)
+    for dim, name in variables:
+        inner = 1
+        for position, (axis, size) in reversed(list(enumerate(dim.axes))):
+            part = loop_index(name, dim.size)
+            if inner > 1:
+                part = _atom(part, dim.size // inner, inner, False)
+            if position > 0:
+                part = _atom(part, size, size, True)
+            index[axis] = part
+            inner *= size
+    return tuple(index)
+
+
+def _atom(of: Index, size: int, by: int, is_mod: bool) -> Index:
+    # Made by hand: `//` would ask for a split of the loop, which here stays whole.
+    return Index(((Atom("", size, of, by, is_mod), 1),))
+
+
+def element_bytes(problem: Problem) -> int:
+    """Bytes read and written at least once."""
+    parts: list[Any] = [problem.a, problem.b, problem.out]
+    return sum(math.prod(v.shape) * v.dtype.itemsize for v in parts)

@@ -1,0 +1,355 @@
+"""Matrix products: tiles of the result held in registers, operands read in place or packed.
+
+    chunk -> (outer loops, part of K, block of rows, block of columns)
+      for each NR columns of the block:
+        for each MR rows of the block:
+          acc[MR, NR] = 0
+          for k: acc[r, :] += a[r, k] * b[k, :]
+          store acc, or run the epilogue on it
+
+Tiles at the lower and right edges overlap their neighbours instead of being cut (only the rows and
+columns that nobody else stores are stored), so there is one inner loop without masks. Where the
+result is small and K is long, K is cut into parts, whose partial results are added in order.
+After Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication (2008). Choice of
+sizes: blocking.py. Loops and strides: contract.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...ir.graph import Node, Value
+from ...kernel import scalar as s
+from ...kernel.ir import (
+    Buffer,
+    Call,
+    Const,
+    Expr,
+    If,
+    Kernel,
+    Let,
+    Load,
+    Local,
+    Loop,
+    Reduce,
+    Stmt,
+    Store,
+    Var,
+)  # fmt: skip
+from ..reader import compute_type
+from ..steps import Context, Scratch, Step, lowers
+from .blocking import Plan, plan
+from .contract import Dim, Problem, analyse, element_bytes, output_index
+
+ZERO = Const(0, "i64")
+
+
+def const(n: int) -> Const:
+    return Const(n, "i64")
+
+
+class Sizes:
+    """Run-time sizes of a kernel, so that one kernel serves many shapes."""
+
+    def __init__(self) -> None:
+        self.names: dict[tuple[str, int], str] = {}
+        self.values: list[int] = []
+
+    def __call__(self, stem: str, value: int) -> Expr:
+        """0 and 1 stay constants: code for them is simpler."""
+        if value in (0, 1):
+            return const(value)
+        name = self.names.get((stem, value))
+        if name is None:
+            name = self.names[stem, value] = f"{stem}{len(self.values)}"
+            self.values.append(value)
+        return Var(name)
+
+
+@dataclass
+class Operand:
+    """How a tile reads an operand: element (i, k) of the tile stands at base + i*step + k*inner."""
+
+    buffer: str
+    dtype: str
+    base: Expr  # of the outer loops
+    step: Expr
+    inner: tuple[Expr, ...]  # per summed loop
+
+    def load(self, tile: Expr, i: Expr, ks: tuple[Expr, ...], compute: str) -> Expr:
+        at = self.base + tile + i * self.step
+        for k, stride in zip(ks, self.inner):
+            at = at + k * stride
+        return s.cast(Load(self.buffer, at, self.dtype), compute)
+
+
+@lowers("contract", epilogue=True)
+def lower_contract(node: Node, context: Context) -> list[Step] | None:
+    """Steps of a contraction: tiles, and the sum of the parts where K is cut."""
+    problem = analyse(node, context)
+    if problem is None:
+        return None
+    if 0 in problem.out.shape:
+        return []
+    return Writer(node, problem, plan(problem), context).steps()
+
+
+@dataclass
+class Writer:
+    """Writes the kernels of one contraction."""
+
+    node: Node
+    problem: Problem
+    plan: Plan
+    context: Context
+    sizes: Sizes = field(default_factory=Sizes)
+
+    def __post_init__(self) -> None:
+        self.compute = compute_type(self.problem.out.dtype)
+
+    def steps(self) -> list[Step]:
+        return self.product()
+
+    # The product of the parts
+
+    def product(self) -> list[Step]:
+        p, plan, size = self.problem, self.plan, self.sizes
+        row_blocks = -(-p.m.size // plan.mc)
+        column_blocks = -(-p.n.size // plan.nc)
+        steps: list[Step] = []
+        target: Any = p.out
+        partial = plan.parts > 1
+        if partial:
+            target = Scratch(self.compute, plan.parts * p.batch * p.m.size * p.n.size)
+        rb, cb = size("rb", row_blocks), size("cb", column_blocks)
+        parts = size("parts", plan.parts)
+        chunk: Expr = Var("chunk")
+        body: list[Stmt] = [
+            Let("row_block", chunk % rb),
+            Let("column_block", (chunk / rb) % cb),
+            Let("part", (chunk / (rb * cb)) % parts),
+        ]
+        outer_block = chunk / (rb * cb * parts)
+        outers = -(-p.batch // plan.outer)
+        inside = self.tiles(partial)
+        if plan.outer == 1:
+            body += [Let("o", outer_block), *inside]
+        else:
+            stop = s.minimum(outer_block * plan.outer + plan.outer, size("batch", p.batch))
+            body += [Loop("o", outer_block * plan.outer, stop, tuple(inside))]
+        grid = rb * cb * parts * size("outers", outers)
+        buffers = [Buffer("lhs", p.a.dtype.code), Buffer("rhs", p.b.dtype.code)]
+        values: list[Value | Scratch] = [p.a, p.b]
+        epilogue = self.context.epilogue
+        if partial or epilogue is None:
+            buffers.append(Buffer("out", self.compute if partial else p.out.dtype.code, True))
+            values.append(target)
+        else:
+            buffers += epilogue.buffers
+            values += epilogue.values
+        kernel = Kernel(
+            self.context.title, tuple(buffers), tuple(body), tuple(size.names.values()), grid
+        )
+        steps.append(
+            Step(kernel, values, size.values, plan.parallel, p.flops, self.context.title, [self.node])
+        )
+        if partial:
+            steps.append(self.sum_of_parts(target))
+        return steps
+
+    def outer_position(self) -> tuple[list[Stmt], list[tuple[Dim, str]]]:
+        """Lets for the index of each outer loop, from the linear number "o"."""
+        lets: list[Stmt] = []
+        pairs: list[tuple[Dim, str]] = []
+        rest: Expr = Var("o")
+        dims = self.problem.outer
+        for i in reversed(range(len(dims))):
+            extent = self.sizes("extent", dims[i].size)
+            lets.append(Let(f"o{i}", rest if i == 0 else rest % extent))
+            pairs.append((dims[i], f"o{i}"))
+            rest = rest / extent
+        return lets, pairs
+
+    def base(self, offset: int, which: str) -> Expr:
+        """Where an operand's matrix of this outer index begins."""
+        total: Expr = self.sizes("offset", offset)
+        for i, d in enumerate(self.problem.outer):
+            total = total + Var(f"o{i}") * self.sizes("so", getattr(d, which))
+        return total
+
+    def tiles(self, partial: bool) -> list[Stmt]:
+        p, plan, size = self.problem, self.plan, self.sizes
+        mr, nr = plan.mr, plan.nr
+        lets, pairs = self.outer_position()
+        a = Operand(
+            "lhs", p.a.dtype.code, self.base(p.a_offset, "a"), const(p.m.a),
+            tuple(const(d.a) for d in p.k),
+        )  # fmt: skip
+        b = Operand(
+            "rhs", p.b.dtype.code, self.base(p.b_offset, "b"), const(p.n.b),
+            tuple(const(d.b) for d in p.k),
+        )  # fmt: skip
+        m_size, n_size = size("m", p.m.size), size("n", p.n.size)
+        row_edge, column_edge = p.m.size % mr != 0, p.n.size % nr != 0
+        first_row, first_column = Var("first_row"), Var("first_column")
+        tile_row: Expr = Var("tile_row")
+        tile_column: Expr = Var("tile_column")
+        inner: list[Stmt] = [
+            Let("first_row", s.minimum(tile_row, m_size - mr) if row_edge else tile_row),
+            *self.tile(a, b, first_row, first_column),
+        ]
+        inner += self.store(partial, pairs, row_edge, column_edge)
+        row_start, column_start = Var("row_block") * plan.mc, Var("column_block") * plan.nc
+        rows = Loop("tile_row", row_start, s.minimum(row_start + plan.mc, m_size),
+                    tuple(inner), step=mr)  # fmt: skip
+        columns = Loop(
+            "tile_column",
+            column_start,
+            s.minimum(column_start + plan.nc, n_size),
+            (
+                Let(
+                    "first_column",
+                    s.minimum(tile_column, n_size - nr) if column_edge else tile_column,
+                ),
+                rows,
+            ),
+            step=nr,
+        )
+        return [*lets, columns]
+
+    def tile(self, a: Operand, b: Operand, row: Expr, column: Expr) -> list[Stmt]:
+        """acc[MR, NR] of the tile at (row, column), over this part of K."""
+        p, plan, compute = self.problem, self.plan, self.compute
+        mr, nr = plan.mr, plan.nr
+        r, j = Var("r"), Var("j")
+        place = r * nr + j
+        ks = tuple(Var(f"k{i}") for i in range(len(p.k)))
+        x = a.load(row * a.step, r, ks, compute)
+        y = b.load(column * b.step, j, ks, compute)
+        step: Stmt = _tile_loop(mr, nr, Reduce("add", "acc", place, x * y))
+        for i in reversed(range(len(p.k))):
+            start, stop = ZERO, self.sizes("depth", p.k[i].size)
+            if i == 0 and plan.parts > 1:
+                start = Var("part") * plan.kc
+                stop = s.minimum(start + plan.kc, stop)
+            step = Loop(f"k{i}", start, stop, (step,))
+        return [
+            Local("acc", compute, mr * nr),
+            _tile_loop(mr, nr, Store("acc", place, Const(0, compute))),
+            step,
+        ]
+
+    def store(
+        self, partial: bool, pairs: list[tuple[Dim, str]], row_edge: bool, column_edge: bool
+    ) -> list[Stmt]:
+        p, plan = self.problem, self.plan
+        mr, nr = plan.mr, plan.nr
+        r, j = Var("r"), Var("j")
+        place = r * nr + j
+        epilogue = self.context.epilogue
+        in_place = partial or epilogue is None
+        row, column = Var("first_row") + r, Var("first_column") + j
+        direct: Stmt | None = None
+        if in_place:
+            direct = _tile_loop(mr, nr, self.plain_store(partial, row, column, Load("acc", place, self.compute)))
+            if not (row_edge or column_edge):
+                return [direct]
+        value = Load("spill", place, self.compute)
+        if in_place:
+            written: tuple[Stmt, ...] = (self.plain_store(partial, row, column, value),)
+        else:
+            assert epilogue is not None
+            index = output_index(p, [*pairs, (p.m, "row"), (p.n, "column")])
+            written = tuple(epilogue.emit(index, value))
+        start_row = Var("tile_row") - Var("first_row") if row_edge else ZERO
+        start_column = Var("tile_column") - Var("first_column") if column_edge else ZERO
+        spilled: tuple[Stmt, ...] = (
+            Local("spill", self.compute, mr * nr),
+            _tile_loop(mr, nr, Store("spill", place, Load("acc", place, self.compute))),
+            Loop("r", start_row, const(mr), (
+                Let("row", row),
+                Loop("j", start_column, const(nr), (Let("column", column), *written), "vector"),
+            )),
+        )  # fmt: skip
+        if direct is None:
+            return list(spilled)
+        cut: Expr | None = None
+        if row_edge:
+            cut = Var("tile_row") > Var("first_row")
+        if column_edge:
+            other = Var("tile_column") > Var("first_column")
+            cut = other if cut is None else Call("or", (cut, other), "bool")
+        assert cut is not None
+        return [If(cut, spilled, (direct,))]
+
+    def plain_store(self, partial: bool, row: Expr, column: Expr, value: Expr) -> Stmt:
+        p, size = self.problem, self.sizes
+        if partial:
+            n = size("n", p.n.size)
+            matrix = Var("part") * size("batch", p.batch) + Var("o")
+            at = (matrix * size("m", p.m.size) + row) * n + column
+            return Store("out", at, value)
+        at = ZERO + row * size("ldm", p.m.out) + column * size("ldn", p.n.out)
+        for i, d in enumerate(p.outer):
+            at = at + Var(f"o{i}") * size("out_step", d.out)
+        return Store("out", at, s.cast(value, p.out.dtype.code))
+
+    # The sum of the parts
+
+    def sum_of_parts(self, partial: Scratch) -> Step:
+        p, plan = self.problem, self.plan
+        self.sizes = size = Sizes()
+        lets, pairs = self.outer_position()
+        n, m = size("n", p.n.size), size("m", p.m.size)
+        row, column = Var("row"), Var("column")
+        position = (Var("o") * m + row) * n + column
+        total: Expr | None = None
+        for i in range(plan.parts):
+            at = position + size("part", p.batch * p.m.size * p.n.size) * i
+            x = Load("parts", at, self.compute)
+            total = x if total is None else total + x
+        assert total is not None
+        buffers = [Buffer("parts", self.compute)]
+        values: list[Any] = [partial]
+        epilogue = self.context.epilogue
+        if epilogue is None:
+            buffers.append(Buffer("out", p.out.dtype.code, True))
+            values.append(p.out)
+            body: list[Stmt] = [self.plain_store(False, row, column, total)]
+        else:
+            buffers += epilogue.buffers
+            values += epilogue.values
+            index = output_index(p, [*pairs, (p.m, "row"), (p.n, "column")])
+            body = [Let("sum", total), *epilogue.emit(index, Var("sum", self.compute))]
+        rows = p.batch * p.m.size
+        block = max(1, min(rows, 8192 // p.n.size))
+        blocks = -(-rows // block)
+        first = Var("chunk") * block
+        loop = Loop(
+            "line", first, s.minimum(first + block, size("rows", rows)),
+            (
+                Let("o", Var("line") / m),
+                Let("row", Var("line") % m),
+                *lets,
+                Loop("column", ZERO, n, tuple(body), "vector"),
+            ),
+        )  # fmt: skip
+        name = f"{self.context.title}_sum"
+        kernel = Kernel(
+            name, tuple(buffers), (loop,), tuple(size.names.values()), size("blocks", blocks)
+        )
+        kernel = Kernel(
+            name, tuple(buffers), (loop,), tuple(size.names.values()), kernel.grid
+        )
+        work = plan.parts * rows * p.n.size
+        return Step(kernel, values, size.values, work > 65536, work, name, [self.node])
+
+
+def _tile_loop(mr: int, nr: int, stmt: Stmt) -> Stmt:
+    """stmt for each row r, written out, and all columns j, in lanes."""
+    columns = Loop("j", ZERO, const(nr), (stmt,), "vector")
+    return Loop("r", ZERO, const(mr), (columns,), "unroll")
+
+
+__all__ = ["lower_contract", "element_bytes"]

@@ -1,0 +1,290 @@
+"""The compiler's table of contents: from a graph to one native program.
+
+simplify            rules, common subexpressions, constants
+remove_dead
+split_reductions    long sums in two steps
+fuse                groups of loops; contractions and opaque ops with kernels of their own
+lower               groups and nodes -> kernels of the loop language
+place               memory: inputs and outputs in place, one arena for the rest
+compile             loop language -> LLVM IR -> machine code, all cores, cached on disk
+link                one Program: tasks in order (host calls between, where an op has no kernel)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..ir.evaluate import as_array
+from ..ir.graph import Graph, Node, Value
+from ..ir.verify import verify
+from ..runtime import buffers
+from ..runtime.machine_code import compile_kernels
+from ..runtime.program import Program, Slot, Task
+from . import kernels as _kernels  # noqa: F401  registers the lowerings
+from .epilogue import fuse_epilogues
+from .fuse import Fusion, Group
+from .locate import Locator
+from .loops import lower_loops
+from .memory import Need, plan_arena
+from .simplify import remove_dead, simplify, split_reductions
+from .steps import FUSES_EPILOGUE, LOWERINGS, Context, Scratch, Step
+
+PASSES: list[Callable[[Graph], Graph]] = [simplify, remove_dead, split_reductions, remove_dead]
+
+# Work (elements touched, or multiply-adds) below which a kernel runs on the calling thread alone.
+SMALL_WORK = 32768
+
+
+@dataclass(eq=False)
+class HostStep:
+    """An op without a kernel: its NumPy reference, between native parts."""
+
+    node: Node
+
+
+@dataclass
+class Plan:
+    """Everything decided about a graph before code is made; explain.py prints it."""
+
+    graph: Graph
+    groups: list[Group] = field(default_factory=list)
+    steps: list[Step | HostStep] = field(default_factory=list)
+    alias: dict[Value, Value] = field(default_factory=dict)  # result -> input it overwrites
+    copies: list[tuple[int, int]] = field(default_factory=list)
+    offsets: dict[Any, int] = field(default_factory=dict)
+    arena_bytes: int = 0
+
+
+def run_passes(graph: Graph, check: bool = True) -> Graph:
+    """The graph passes in order, verified after each."""
+    for p in PASSES:
+        graph = p(graph)
+        if check:
+            verify(graph, after=p.__name__)
+    return graph
+
+
+def plan(graph: Graph, donate: dict[int, int] | None = None) -> Plan:
+    """Fuse and lower an already simplified graph.
+
+    donate  output position -> input position: that output is written into that input's memory
+    """
+    fusion = Fusion(graph)
+    result = Plan(graph, fusion.groups)
+    is_stored = fusion.stored.__contains__
+    epilogues = fuse_epilogues(fusion, FUSES_EPILOGUE)
+    wanted = {graph.outputs[o]: graph.inputs[i] for o, i in (donate or {}).items()}
+    last_read: dict[Value, int] = {}
+    for at, group in enumerate(fusion.groups):
+        for v in group.reads:
+            last_read[v] = at
+    locator = Locator(is_stored)
+    for at, group in enumerate(fusion.groups):
+        if group in epilogues.absorbed:
+            continue
+        if group.node is not None:
+            result.steps.extend(_lower_node(group, epilogues.of(group, is_stored), locator))
+            continue
+        made = lower_loops(group, _title(group), is_stored)
+        alias = {}
+        for v, u in made.overwrites:
+            if wanted.get(v) is u and last_read.get(u, -1) <= at and u not in alias.values():
+                alias[v] = u
+        if alias:
+            made = lower_loops(group, _title(group), is_stored, alias)
+            result.alias.update(alias)
+        nodes = [v.node for v in group.items if v.node is not None]
+        result.steps.append(
+            Step(
+                made.kernel,
+                made.values,
+                parallel=made.work >= SMALL_WORK,
+                flops=made.work,
+                title=made.kernel.name,
+                nodes=nodes,
+            )
+        )
+    return result
+
+
+def _title(group: Group) -> str:
+    """A readable name from the ops: the same group elsewhere gets the same kernel."""
+    names: list[str] = []
+    for v in group.items:
+        assert v.node is not None
+        if v.node.op.name not in names:
+            names.append(v.node.op.name)
+    kind = "map" if group.axes is None else "reduce"
+    return "_".join([kind, *names[:4]])
+
+
+def _lower_node(group: Group, epilogue: Any, locator: Locator) -> Sequence[Step | HostStep]:
+    node = group.node
+    assert node is not None
+    lowering = LOWERINGS.get(node.op.name)
+    if lowering is not None:
+        context = Context(node.op.name, epilogue, locator.locate)
+        steps = lowering(node, context)
+        if steps is not None:
+            for s in steps:
+                s.nodes = s.nodes or [node]
+                s.title = s.title or s.kernel.name
+            return steps
+    if epilogue is not None:
+        raise AssertionError(f"{node.op.name} was given an epilogue but has no kernel")
+    return [HostStep(node)]
+
+
+class Executable:
+    """A compiled graph. `run(inputs, outputs)` computes outputs from inputs, all C-contiguous arrays.
+
+    donated  output positions whose array must be the donated input's own
+    """
+
+    def __init__(self, graph: Graph, donate: dict[int, int] | None = None):
+        self.source = graph
+        self.plan = p = plan(run_passes(graph), donate)
+        self.graph = p.graph
+        self.donate = donate or {}
+        self._place()
+        self._link()
+
+    # Memory
+
+    def _place(self) -> None:
+        p = self.plan
+        graph = self.graph
+        self.input_slot = {v: i for i, v in enumerate(graph.inputs)}
+        self.output_slot: dict[Value, int] = {}
+        self.extra: list[tuple[int, Value]] = []  # outputs that are copied at the end
+        base = len(graph.inputs)
+        for o, v in enumerate(graph.outputs):
+            donated_elsewhere = (
+                o in self.donate and p.alias.get(v) is not graph.inputs[self.donate[o]]
+            )
+            is_input = v in self.input_slot or v in graph.constants
+            if v in self.output_slot or is_input or donated_elsewhere:
+                if not (o in self.donate and self.input_slot.get(v) == self.donate[o]):
+                    self.extra.append((o, v))
+            else:
+                self.output_slot[v] = base + o
+        lives: dict[Any, list[int]] = {}
+        for at, step in enumerate(p.steps):
+            for b in _touched(step):
+                if isinstance(b, Value):
+                    if b in self.input_slot or b in graph.constants or b in self.output_slot:
+                        continue
+                lives.setdefault(b, [at, at])[1] = at
+        for _, v in self.extra:
+            if v in lives:
+                lives[v][1] = len(p.steps)
+        needs = [Need(b, _bytes(b), first, last) for b, (first, last) in lives.items()]
+        p.offsets, p.arena_bytes = plan_arena(needs)
+        self.arena = buffers.empty((max(p.arena_bytes, 64),), np.uint8)
+        self.constants = {v: np.ascontiguousarray(a) for v, a in graph.constants.items()}
+
+    def _address(self, b: Any) -> int | Slot:
+        if isinstance(b, Value):
+            b = self.plan.alias.get(b, b)
+            if b in self.input_slot:
+                return Slot(self.input_slot[b])
+            if b in self.output_slot:
+                return Slot(self.output_slot[b])
+            if b in self.constants:
+                return self.constants[b].ctypes.data
+        return self.arena.ctypes.data + self.plan.offsets[b]
+
+    def _view(self, v: Value, addresses: Sequence[np.ndarray]) -> np.ndarray:
+        """The array behind a value, for host steps and final copies."""
+        where = self._address(v)
+        if isinstance(where, Slot):
+            return addresses[where.index].reshape(v.shape)
+        if v in self.constants:
+            return self.constants[v]
+        offset = self.plan.offsets[v]
+        size = _bytes(v)
+        return self.arena[offset : offset + size].view(v.dtype.numpy).reshape(v.shape)
+
+    # Code
+
+    def _link(self) -> None:
+        native = [s for s in self.plan.steps if isinstance(s, Step)]
+        handles = iter(compile_kernels([s.kernel for s in native]))
+        slots = len(self.graph.inputs) + len(self.graph.outputs)
+        self.parts: list[Any] = []
+        tasks: list[Task] = []
+
+        def close() -> None:
+            if tasks:
+                self.parts.append(Program(list(tasks), slots=slots, keep=[self.arena]))
+                tasks.clear()
+
+        for step in self.plan.steps:
+            if isinstance(step, HostStep):
+                close()
+                self.parts.append(step)
+                continue
+            tasks.append(
+                Task(
+                    next(handles),
+                    [self._address(b) for b in step.buffers],
+                    list(step.sizes),
+                    step.parallel,
+                )
+            )
+        close()
+        self.single = len(self.parts) == 1 and not self.extra and isinstance(self.parts[0], Program)
+
+    def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
+        """Compute. Arrays are C-contiguous, of the avals' shapes and dtypes."""
+        addresses = [a.ctypes.data for a in inputs]
+        addresses += [a.ctypes.data for a in outputs]
+        arrays = [*inputs, *outputs]
+        self.run_at(addresses, arrays)
+
+    def run_at(self, addresses: Sequence[int], arrays: Sequence[np.ndarray]) -> None:
+        """Compute, with the arrays' addresses at hand."""
+        for part in self.parts:
+            if isinstance(part, HostStep):
+                self._run_host(part, arrays)
+            else:
+                part(addresses)
+        base = len(self.graph.inputs)
+        for o, v in self.extra:
+            np.copyto(arrays[base + o], self._view(v, arrays))
+
+    def _run_host(self, step: HostStep, arrays: Sequence[np.ndarray]) -> None:
+        node = step.node
+        args = [self._view(i, arrays) if isinstance(i, Value) else i for i in node.inputs]
+        with np.errstate(all="ignore"):
+            results = node.op.reference(*args)
+        for v, r in zip(node.outputs, results if node.op.n_outputs > 1 else (results,)):
+            np.copyto(self._view(v, arrays), as_array(r, v.aval))
+
+
+def _touched(step: Step | HostStep) -> list[Any]:
+    if isinstance(step, HostStep):
+        return [*step.node.values, *step.node.outputs]
+    return list(step.buffers)
+
+
+def _bytes(b: Any) -> int:
+    if isinstance(b, Scratch):
+        return b.size * np.dtype(_NUMPY.get(b.dtype, b.dtype)).itemsize
+    return b.aval.size * b.dtype.itemsize
+
+
+_NUMPY = {
+    "f32": np.float32, "f64": np.float64, "f16": np.float16, "bf16": np.uint16, "bool": np.bool_,
+    "i8": np.int8, "u8": np.uint8, "i16": np.int16, "u16": np.uint16, "i32": np.int32,
+    "u32": np.uint32, "i64": np.int64, "u64": np.uint64,
+}  # fmt: skip
+
+
+def compile_graph(graph: Graph, donate: dict[int, int] | None = None) -> Executable:
+    """The executable of a graph; see Executable and `plan`."""
+    return Executable(graph, donate)
