@@ -114,9 +114,7 @@ def analyse(node: Node, context: Context, merges: bool = True) -> Problem | None
         found = []
         for c in letters:
             axes = ((o_letters.index(c), size[c]),) if c in o_step else ()
-            found.append(
-                Dim(size[c], a_step.get(c, 0), b_step.get(c, 0), o_step.get(c, 0), axes)
-            )
+            found.append(Dim(size[c], a_step.get(c, 0), b_step.get(c, 0), o_step.get(c, 0), axes))
         if merges:
             return merge(found)
         return [d for d in found if d.size != 1]

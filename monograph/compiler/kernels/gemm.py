@@ -40,7 +40,7 @@ from ...kernel.ir import (
 from ..reader import compute_type
 from ..steps import Context, Scratch, Step, lowers
 from .blocking import Plan, plan
-from .contract import Dim, Problem, analyse, element_bytes, output_index
+from .contract import Dim, Problem, analyse, output_index
 
 ZERO = Const(0, "i64")
 
@@ -152,7 +152,9 @@ class Writer:
             self.context.title, tuple(buffers), tuple(body), tuple(size.names.values()), grid
         )
         steps.append(
-            Step(kernel, values, size.values, plan.parallel, p.flops, self.context.title, [self.node])
+            Step(
+                kernel, values, size.values, plan.parallel, p.flops, self.context.title, [self.node]
+            )
         )
         if partial:
             steps.append(self.sum_of_parts(target))
@@ -252,7 +254,9 @@ class Writer:
         row, column = Var("first_row") + r, Var("first_column") + j
         direct: Stmt | None = None
         if in_place:
-            direct = _tile_loop(mr, nr, self.plain_store(partial, row, column, Load("acc", place, self.compute)))
+            direct = _tile_loop(
+                mr, nr, self.plain_store(partial, row, column, Load("acc", place, self.compute))
+            )
             if not (row_edge or column_edge):
                 return [direct]
         value = Load("spill", place, self.compute)
@@ -336,12 +340,8 @@ class Writer:
             ),
         )  # fmt: skip
         name = f"{self.context.title}_sum"
-        kernel = Kernel(
-            name, tuple(buffers), (loop,), tuple(size.names.values()), size("blocks", blocks)
-        )
-        kernel = Kernel(
-            name, tuple(buffers), (loop,), tuple(size.names.values()), kernel.grid
-        )
+        grid = size("blocks", blocks)
+        kernel = Kernel(name, tuple(buffers), (loop,), tuple(size.names.values()), grid)
         work = plan.parts * rows * p.n.size
         return Step(kernel, values, size.values, work > 65536, work, name, [self.node])
 
@@ -350,6 +350,3 @@ def _tile_loop(mr: int, nr: int, stmt: Stmt) -> Stmt:
     """stmt for each row r, written out, and all columns j, in lanes."""
     columns = Loop("j", ZERO, const(nr), (stmt,), "vector")
     return Loop("r", ZERO, const(mr), (columns,), "unroll")
-
-
-__all__ = ["lower_contract", "element_bytes"]
