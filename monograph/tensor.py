@@ -37,9 +37,14 @@ class Tensor:
 
     __slots__ = (
         "_payload", "_version", "_node", "_index", "_requires", "_grad", "_base", "_view",
-        "_seen", "_hooks", "_retain", "_inference", "__dict__", "__weakref__",
+        "_seen", "_inference", "__dict__", "__weakref__",
     )  # fmt: skip
     __array_priority__ = 1000  # NumPy leaves `array * tensor` to us
+
+    # Seldom set, hence in __dict__: hooks (id -> function) and whether retain_grad() was called.
+    _hooks: dict | None = None
+    _after_grad: dict | None = None
+    _retain = False
 
     # Payload, views, versions
 
@@ -328,9 +333,7 @@ class Tensor:
         GradError if the tensor requires a gradient (force=True detaches).
         """
         if self.requires_grad and not force:
-            raise GradError(
-                "numpy: the tensor requires a gradient", hint="call .detach().numpy()"
-            )
+            raise GradError("numpy: the tensor requires a gradient", hint="call .detach().numpy()")
         return self._array("numpy")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -393,13 +396,18 @@ class Tensor:
         made = type(self).__new__(type(self))
         memo[id(self)] = made
         _init(made, np.array(self._array("deepcopy")), self._requires)
-        made.__dict__.update(self.__dict__)
+        made.__dict__.update(self._attributes())
         if self._grad is not None:
             made._grad = self._grad.detach().clone()
         return made
 
     def __reduce__(self) -> Any:
-        return (_rebuild, (type(self), self._array("pickle"), self._requires, self.__dict__))
+        return (_rebuild, (type(self), self._array("pickle"), self._requires, self._attributes()))
+
+    def _attributes(self) -> dict:
+        """What the user set on this object, without hooks."""
+        ours = ("_hooks", "_after_grad", "_retain")
+        return {k: v for k, v in self.__dict__.items() if k not in ours}
 
 
 class _Like:
@@ -419,8 +427,6 @@ def _init(t: Tensor, payload: Any, requires_grad: bool = False) -> None:
     t._base = None
     t._view = None
     t._seen = 0
-    t._hooks = None
-    t._retain = False
     t._inference = modes.inference
 
 
@@ -451,5 +457,21 @@ def _rewrap(payload: Any, node: Any, index: int, requires_grad: bool) -> Tensor:
     return t
 
 
-tape.install(_rewrap)
+class _Unreadable(Tensor):
+    """A saved value that was overwritten: it has a shape, and raises where its elements are read."""
+
+    __slots__ = ("_error",)
+
+    def _value(self) -> Any:
+        raise self._error
+
+
+def _unreadable(payload: Any, error: GradError) -> Tensor:
+    t = _Unreadable.__new__(_Unreadable)
+    _init(t, payload)
+    t._base, t._error = wrap(payload), error  # a base makes every reader ask _value
+    return t
+
+
+tape.install(_rewrap, _unreadable)
 trace.install(wrap)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..core.errors import ArgumentError, GradError
+import numpy as np
+
+from ..core.errors import ArgumentError, ArgumentTypeError, BatchError, GradError
 from ..core.modes import (
     enable_grad,
     inference_mode,
@@ -15,8 +18,11 @@ from ..core.modes import (
     no_grad,
     set_grad_enabled,
 )
-from ..tensor import Tensor
+from ..ops.movement import Copy
+from ..tensor import Tensor, wrap
 from ..transform import tape
+from ..transform.trace import Symbol
+from ..transform.vmap import level_of
 
 __all__ = [
     "backward", "grad", "set_detect_anomaly", "detect_anomaly", "no_grad", "enable_grad",
@@ -32,7 +38,7 @@ def _seeds(name: str, outputs: list[Tensor], gradients: Any) -> list[Any]:
     given = [None] * len(outputs) if gradients is None else _as_list(gradients)
     if len(given) != len(outputs):
         raise ArgumentError(f"{name}: {len(outputs)} outputs but {len(given)} gradients")
-    return [tape.seed(o, g) for o, g in zip(outputs, given)]
+    return [tape.seed(name, o, g) for o, g in zip(outputs, given)]
 
 
 def backward(
@@ -51,21 +57,59 @@ def backward(
     """
     outputs = _as_list(tensors)
     seeds = _seeds("backward", outputs, grad_tensors)
-
-    def accumulate(leaf: Tensor, g: Tensor) -> None:
-        before = leaf.grad
-        if before is None:
-            leaf.grad = g if create_graph else g.detach()
-        elif create_graph:
-            leaf.grad = before + g
-        else:
-            with no_grad():
-                before._write(before + g, "grad")
-
     keep = create_graph if retain_graph is None else retain_graph
-    tape.run_backward(
-        outputs, seeds, None if inputs is None else _as_list(inputs), keep, create_graph, accumulate
-    )
+    wanted = None if inputs is None else _as_list(inputs)
+    if wanted is not None and not wanted:
+        raise ArgumentError("backward: inputs must not be empty")
+    for x in wanted or ():
+        if not x.requires_grad:
+            raise GradError(f"backward: an input of shape {tuple(x.shape)} requires no gradient")
+    found = tape.run_backward(
+        outputs, seeds, wanted, keep, create_graph,
+        lambda leaf, g, fresh: _accumulate(leaf, g, fresh, create_graph),
+    )  # fmt: skip
+    for i, x in enumerate(wanted or ()):
+        if x._node is not None and i in found:
+            _accumulate(x, found[i], False, create_graph)
+
+
+def _accumulate(leaf: Tensor, g: Tensor, fresh: bool, create_graph: bool) -> None:
+    """leaf.grad += g, in place where nothing can see it; .grad never shares memory with others."""
+    if level_of(g) is not level_of(leaf):
+        raise BatchError(
+            "backward: a gradient batched by vmap cannot be accumulated into .grad of a tensor "
+            "made outside of it",
+            hint="use mg.func.grad inside mg.vmap",
+        )
+    before = leaf.grad
+    if before is None:
+        leaf.grad = _own(g, fresh) if not create_graph else g if fresh else Copy()(g)
+    elif create_graph:
+        leaf.grad = before + g
+    else:
+        mine, other = before._payload, g._value()
+        if (
+            type(mine) is np.ndarray and type(other) is np.ndarray and modes.trace is None
+            and before._base is None and before._node is None and mine.dtype == other.dtype
+        ):  # fmt: skip
+            np.add(mine, other, out=mine)
+            before._version[0] += 1
+        else:
+            before._write(before + g, "grad")
+    for hook in tuple((leaf._after_grad or {}).values()):
+        hook(leaf)
+
+
+def _own(g: Tensor, fresh: bool) -> Tensor:
+    """g off the tape, in memory of its own."""
+    payload = g._value()
+    if type(payload) is np.ndarray:
+        flags = payload.flags
+        if not (fresh and flags.owndata and flags.c_contiguous and flags.writeable):
+            payload = np.array(payload, order="C")
+    elif type(payload) is not Symbol:
+        payload = Copy()(g)._payload
+    return wrap(payload)
 
 
 def grad(
@@ -88,6 +132,8 @@ def grad(
     """
     outs, ins = _as_list(outputs), _as_list(inputs)
     for i, x in enumerate(ins):
+        if not isinstance(x, Tensor):
+            raise ArgumentTypeError(f"grad: input {i} must be a tensor, got {type(x).__name__}")
         if not x.requires_grad:
             raise GradError(f"grad: input {i} of shape {tuple(x.shape)} requires no gradient")
     seeds = _seeds("grad", outs, grad_outputs)
@@ -107,15 +153,24 @@ def grad(
     return tuple(result)
 
 
-class RemovableHandle:
-    """What registering a hook returns: `remove()` takes the hook away again."""
+_handles = itertools.count()
 
-    def __init__(self, hooks: list, hook: Callable):
-        self.hooks, self.hook = hooks, hook
+
+class RemovableHandle:
+    """What registering a hook returns: `remove()`, or the end of a `with` block, takes it away."""
+
+    def __init__(self, hooks: dict[int, Callable], hook: Callable):
+        self.hooks, self.id = hooks, next(_handles)
+        hooks[self.id] = hook
 
     def remove(self) -> None:
-        if self.hook in self.hooks:
-            self.hooks.remove(self.hook)
+        self.hooks.pop(self.id, None)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.remove()
 
 
 def _method_backward(
@@ -134,24 +189,37 @@ def _method_backward(
 
 
 def register_hook(self: Tensor, hook: Callable) -> RemovableHandle:
-    """Call hook(gradient) when this tensor's gradient is known; what it returns replaces it."""
+    """Call hook(gradient) when this tensor's gradient is known; what it returns replaces it.
+
+    Hooks run in the order of registration, once per backward, on the whole gradient.
+    """
     if not self.requires_grad:
         raise GradError("register_hook: the tensor requires no gradient")
-    if self._node is None:
+    node = self.grad_fn
+    if node is None:
         if self._hooks is None:
-            self._hooks = []
-        hooks = self._hooks
-    else:
-        if self._node.hooks is None:
-            self._node.hooks = {}
-        hooks = self._node.hooks.setdefault(self._index, [])
-    hooks.append(hook)
-    return RemovableHandle(hooks, hook)
+            self._hooks = {}
+        return RemovableHandle(self._hooks, hook)
+    return RemovableHandle(node.hooked().tensor.setdefault(self._index, {}), hook)
+
+
+def register_post_accumulate_grad_hook(self: Tensor, hook: Callable) -> RemovableHandle:
+    """Call hook(leaf) after a backward has accumulated this leaf's .grad."""
+    if self._node is not None or not self.requires_grad:
+        raise GradError(
+            "register_post_accumulate_grad_hook: only leaves that require a gradient have one"
+        )
+    if self._after_grad is None:
+        self._after_grad = {}
+    return RemovableHandle(self._after_grad, hook)
 
 
 def retain_grad(self: Tensor) -> None:
-    """Keep `.grad` of a tensor that is not a leaf."""
-    if self._node is None or self._retain:
+    """Keep `.grad` of a tensor that is not a leaf (it comes after all hooks)."""
+    if not self.requires_grad:
+        raise GradError("retain_grad: the tensor requires no gradient")
+    node = self.grad_fn
+    if node is None or self._retain:
         return
     self._retain = True
     me = weakref.ref(self)
@@ -159,9 +227,19 @@ def retain_grad(self: Tensor) -> None:
     def keep(g: Tensor) -> None:
         t = me()
         if t is not None:
-            t.grad = g if t.grad is None else t.grad + g
+            t.grad = Copy()(g) if t.grad is None else t.grad + g
 
-    register_hook(self, keep)
+    node.hooked().retain[self._index] = keep
+
+
+def _node_prehook(self: tape.Node, hook: Callable) -> RemovableHandle:
+    """Call hook(gradients of the outputs) before this node; what it returns replaces them."""
+    return RemovableHandle(self.hooked().pre, hook)
+
+
+def _node_hook(self: tape.Node, hook: Callable) -> RemovableHandle:
+    """Call hook(grad_inputs, grad_outputs) after this node; what it returns replaces the first."""
+    return RemovableHandle(self.hooked().post, hook)
 
 
 class set_detect_anomaly:
@@ -192,4 +270,7 @@ class detect_anomaly:
 Tensor.backward = _method_backward  # type: ignore[attr-defined]
 Tensor.register_hook = register_hook  # type: ignore[attr-defined]
 Tensor.retain_grad = retain_grad  # type: ignore[attr-defined]
+Tensor.register_post_accumulate_grad_hook = register_post_accumulate_grad_hook  # type: ignore[attr-defined]
+tape.Node.register_prehook = _node_prehook  # type: ignore[attr-defined]
+tape.Node.register_hook = _node_hook  # type: ignore[attr-defined]
 Tensor.retains_grad = property(lambda self: self._retain)  # type: ignore[attr-defined]

@@ -1,8 +1,8 @@
 """What stands behind the door: batch, record, or run now; and note it on the tape.
 
-    apply(op, *args)
-      -> payloads of the results:  batched (vmap) > symbols (capture) > arrays (NumPy or a kernel)
-      -> tensors around them, with a tape node where a gradient will be wanted
+apply(op, *args)
+  -> payloads of the results:  batched (vmap) > symbols (capture) > arrays (NumPy or a kernel)
+  -> tensors around them, with a tape node where a gradient will be wanted
 """
 
 from __future__ import annotations
@@ -96,9 +96,8 @@ def interpret(op: Op, args: tuple) -> Tensor | tuple[Tensor, ...]:
         if op.is_view:
             out._become_view(args[0], op)
         if record and out.dtype.is_floating_point:
-            out._node = node = Node(op, args, (out,))
+            out._node = Node(op, args, (out,))
             out._requires = True
-            node.keep_outputs((out,))
         return out
     outs = tuple(wrap(p) for p in made)
     if record:
@@ -106,5 +105,4 @@ def interpret(op: Op, args: tuple) -> Tensor | tuple[Tensor, ...]:
         for i, o in enumerate(outs):
             if o.dtype.is_floating_point:
                 o._node, o._index, o._requires = node, i, True
-        node.keep_outputs(outs)
     return outs

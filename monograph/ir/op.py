@@ -77,6 +77,7 @@ class Op:
     n_outputs: ClassVar[int] = 1
     is_view: ClassVar[bool] = False
     onnx: ClassVar[str | None] = None
+    fresh_cotangents: ClassVar[bool] = True  # vjp's results are new arrays or ones it was given
 
     def __call__(self, *args: Any) -> Any:
         return apply(self, *args)

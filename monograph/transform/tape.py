@@ -12,53 +12,86 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from ..core.errors import ArgumentError, GradError, Place, ShapeError, user_place
+from ..core.dtype import BY_NUMPY, DType
+from ..core.errors import ArgumentTypeError, GradError, Place, ShapeError, user_place
 from ..core.modes import modes
 from ..ir.dispatch import apply
-from ..ir.op import Aval, Full, Op, is_value
+from ..ir.op import Full, Op, is_value
 from ..ops.arith import Add
+from ..ops.basic import Cast
 
 _sequence = itertools.count()
 _add = Add()
 
-# Set by tensor.py: make a tensor (payload, node, index, requires_grad) and tell tensors apart.
+# Set by tensor.py: make a tensor (payload, node, index, requires_grad), and one that raises when read.
 _rewrap: list[Callable[[Any, Any, int, bool], Any]] = []
+_unreadable: list[Callable[[Any, GradError], Any]] = []
 
 
-def install(rewrap: Callable[[Any, Any, int, bool], Any]) -> None:
+def install(rewrap: Callable, unreadable: Callable) -> None:
     """Tell the tape how to make a tensor from what it saved."""
     _rewrap[:] = [rewrap]
+    _unreadable[:] = [unreadable]
+
+
+def now() -> int:
+    """A number that is larger than that of every node made so far."""
+    return next(_sequence)
+
+
+class Like:
+    """Shape and dtype of a value that was not kept."""
+
+    __slots__ = ("shape", "_dtype")
+
+    def __init__(self, payload: Any):
+        self.shape, self._dtype = payload.shape, payload.dtype
+
+    @property
+    def dtype(self) -> DType:
+        d = self._dtype
+        return d if type(d) is DType else BY_NUMPY[d]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
 
 
 class Saved:
-    """A tensor's value as it was when an operation used it."""
+    """A tensor's value as it was when an operation used it (node None: an output of the owner)."""
 
     __slots__ = ("payload", "versions", "version", "node", "index", "requires_grad")
 
-    def __init__(self, tensor: Any, node: Any = None, index: int = 0):
+    def __init__(self, tensor: Any, node: Any = None, index: int = 0, requires_grad: bool = False):
         self.payload = tensor._payload
-        self.versions = tensor._version
-        self.version = tensor._version[0]
-        self.requires_grad = tensor.requires_grad
-        self.node = edge_of(tensor)[0] if node is None and tensor.requires_grad else node
-        self.index = tensor._index if node is None else index
+        self.versions = versions = tensor._version
+        self.version = versions[0]
+        self.node = node
+        self.index = index
+        self.requires_grad = requires_grad
 
-    def restore(self, owner: Node) -> Any:
+    def restore(self, owner: Node, linked: bool) -> Any:
+        """The value as a tensor, on the tape if `linked`. A stale one raises when it is read."""
         if self.versions[0] != self.version:
-            raise GradError(
+            error = GradError(
                 f"backward: a value that {owner.title} needs was changed in place: it is at "
                 f"version {self.versions[0]}, version {self.version} was used",
                 hint="write to a clone(), or run under mg.autograd.set_detect_anomaly(True) "
                 "to see the forward line",
                 place=owner.place,
             )
-        if self.node is not None and not isinstance(self.node, Node):
+            return _unreadable[0](self.payload, error)
+        if not linked or not self.requires_grad:
+            made = _rewrap[0](self.payload, None, 0, False)
+        elif type(self.node) is not Node and self.node is not None:
             return self.node  # a leaf tensor, itself
-        node = owner if self.node is None and self.requires_grad else self.node
-        return _rewrap[0](self.payload, node, self.index, self.requires_grad)
+        else:
+            made = _rewrap[0](self.payload, self.node or owner, self.index, True)
+        made._version = self.versions
+        return made
 
 
 def edge_of(tensor: Any) -> tuple[Any, int]:
@@ -66,79 +99,129 @@ def edge_of(tensor: Any) -> tuple[Any, int]:
     return (tensor, 0) if tensor._node is None else (tensor._node, tensor._index)
 
 
+class Hooks:
+    """Functions to call when a node's gradients are known."""
+
+    __slots__ = ("tensor", "retain", "pre", "post")
+
+    def __init__(self) -> None:
+        self.tensor: dict[int, dict[int, Callable]] = {}  # output -> id -> hook(gradient)
+        self.retain: dict[int, Callable] = {}  # output -> what retain_grad registered; runs last
+        self.pre: dict[int, Callable] = {}  # hook(gradients of the outputs)
+        self.post: dict[int, Callable] = {}  # hook(gradients of the inputs, of the outputs)
+
+
 class Node:
     """One recorded operation. `edges[k]` is where the cotangent of input k goes, or None."""
 
-    __slots__ = ("op", "edges", "inputs", "outs", "avals", "seq", "place", "hooks", "__weakref__")
+    __slots__ = (
+        "op", "edges", "inputs", "outs", "n_outputs", "seq", "place", "hooks", "recompute",
+        "__weakref__",
+    )  # fmt: skip
 
     def __init__(self, op: Op, args: Sequence[Any], outputs: Sequence[Any]):
         self.op = op
         self.seq = next(_sequence)
         self.place: Place | None = user_place() if modes.anomaly else None
-        self.hooks: dict[int, list] | None = None
-        self.edges = tuple(
-            edge_of(a) if is_value(a) and a.requires_grad else None for a in args
-        )
-        kept: Any = range(len(args)) if op.saves in ("all", "inputs") else ()
-        if op.reads is not None:
-            kept = {p for e, ps in zip(self.edges, op.reads) if e is not None for p in ps}
-        self.inputs: Any = tuple(
-            a
-            if not is_value(a)
-            else Saved(a)
-            if p in kept
-            else Aval(tuple(a.shape), a.dtype)
-            for p, a in enumerate(args)
-        )
-        self.avals = tuple(Aval(tuple(o.shape), o.dtype) for o in outputs)
-        self.outs: Any = self.avals
-
-    def keep_outputs(self, outputs: Sequence[Any]) -> None:
-        """Called after `outputs` got their payloads: saves them if the rule reads them."""
-        if self.op.saves in ("all", "outputs"):
-            saved = []
-            for i, o in enumerate(outputs):
-                s = Saved.__new__(Saved)
-                s.payload, s.versions, s.version = o._payload, o._version, o._version[0]
-                s.node, s.index, s.requires_grad = None, i, True
-                saved.append(s)
-            self.outs = tuple(saved)
+        self.hooks: Hooks | None = None
+        self.recompute: Any = None  # transform/checkpoint.py
+        edges: list[Any] = []
+        for a in args:
+            if hasattr(a, "_requires") and a._requires:
+                edges.append((a, 0) if a._node is None else (a._node, a._index))
+            else:
+                edges.append(None)
+        self.edges = tuple(edges)
+        saves, reads = op.saves, op.reads
+        if reads is not None:
+            wanted: Collection[int] = {p for e, r in zip(edges, reads) if e is not None for p in r}
+        else:
+            wanted = range(len(args)) if saves == "all" or saves == "inputs" else ()
+        inputs: list[Any] = []
+        for k, a in enumerate(args):
+            if not hasattr(a, "_payload"):
+                inputs.append(a)
+            elif k in wanted:
+                e = edges[k]
+                inputs.append(Saved(a) if e is None else Saved(a, e[0], e[1], True))
+            else:
+                inputs.append(Like(a._payload))
+        self.inputs: Any = inputs
+        self.n_outputs = len(outputs)
+        if saves == "all" or saves == "outputs":
+            self.outs: Any = [Saved(o, None, i, True) for i, o in enumerate(outputs)]
+        else:
+            self.outs = [Like(o._payload) for o in outputs]
+        if modes.recorder is not None:
+            modes.recorder.append(self)
 
     @property
     def title(self) -> str:
         return self.op.name
 
+    def name(self) -> str:
+        """PyTorch's word for it: "MulBackward"."""
+        return f"{''.join(w.capitalize() for w in self.title.split('_'))}Backward"
+
     def __repr__(self) -> str:
-        return f"<{''.join(w.capitalize() for w in self.title.split('_'))}Backward>"
+        return f"<{self.name()}>"
 
     @property
     def next_functions(self) -> tuple:
-        return tuple((None, 0) if e is None else e for e in self.edges)
+        """(node, output number) for each input; a leaf has an AccumulateGrad, a constant None."""
+        return tuple(
+            (None, 0) if e is None else e if type(e[0]) is Node else (AccumulateGrad(e[0]), 0)
+            for e in self.edges
+        )
 
-    def pull(self, gs: list[Any], needed: Callable[[Any], bool]) -> Sequence[Any]:
+    def hooked(self) -> Hooks:
+        if self.hooks is None:
+            self.hooks = Hooks()
+        return self.hooks
+
+    def pull(self, gs: list[Any], needed: Callable[[Any], bool], linked: bool) -> list[Any]:
         """Cotangents of the inputs from those of the outputs."""
         if self.inputs is None:
             raise _used_twice(self)
-        restore = [x.restore(self) if isinstance(x, Saved) else x for x in self.inputs]
-        outs = [o.restore(self) if isinstance(o, Saved) else o for o in self.outs]
-        if self.op.n_outputs == 1:
-            results = self.op.vjp(gs[0], outs[0], *restore)
+        if self.recompute is not None:
+            self.recompute.fill()
+        op = self.op
+        wanted = [e is not None and needed(e[0]) for e in self.edges]
+        inputs = [x.restore(self, linked) if type(x) is Saved else x for x in self.inputs]
+        outs = [o.restore(self, linked) if type(o) is Saved else o for o in self.outs]
+        if self.n_outputs == 1 and op.n_outputs == 1:
+            results = op.vjp(gs[0], outs[0], *inputs)
         else:
             filled = [
-                Full(a.shape, a.dtype, 0)() if g is None else g for g, a in zip(gs, self.avals)
+                Full(tuple(o.shape), o.dtype, 0)() if g is None else g for g, o in zip(gs, outs)
             ]
-            results = self.op.vjp(tuple(filled), tuple(outs), *restore)
+            results = op.vjp(tuple(filled), tuple(outs), *inputs)
         return [
-            None
-            if edge is None or not needed(edge[0])
-            else r()
-            if callable(r) and not is_value(r)
-            else r
-            for r, edge in zip(results, self.edges)
+            None if not want else r() if callable(r) and not is_value(r) else r
+            for r, want in zip(results, wanted)
         ]
 
     def release(self) -> None:
-        self.inputs = self.outs = None
+        """Let go of saved values; a node that saved none can be walked again."""
+        if any(type(s) is Saved for s in (*(self.inputs or ()), *(self.outs or ()))):
+            self.inputs = self.outs = self.recompute = None
+
+
+class AccumulateGrad:
+    """What `next_functions` shows for a leaf; `variable` is the leaf."""
+
+    __slots__ = ("variable",)
+
+    def __init__(self, variable: Any):
+        self.variable = variable
+
+    next_functions = ()
+
+    def name(self) -> str:
+        return "AccumulateGrad"
+
+    def __repr__(self) -> str:
+        return "<AccumulateGrad>"
 
 
 def _used_twice(node: Node) -> GradError:
@@ -155,81 +238,138 @@ def run_backward(
     inputs: Sequence[Any] | None,
     retain_graph: bool,
     create_graph: bool,
-    accumulate: Callable[[Any, Any], None] | None,
+    accumulate: Callable[[Any, Any, bool], None] | None,
+    linked: bool = True,
+    since: int = -1,
 ) -> dict[int, Any]:
-    """Walk the tape from `roots` seeded with `gradients`.
+    """Walk the tape from `roots` seeded with `gradients`, newest node first.
 
-    inputs None: accumulate(leaf, gradient) for every leaf reached. Otherwise only the paths to
-    `inputs` are walked and the result maps each input's position to its gradient.
+    inputs None: accumulate(leaf, gradient, fresh) for every leaf reached, at the end of the walk; a
+    fresh gradient shares its memory with nothing else. Otherwise only the paths to `inputs` are walked
+    and the result maps each input's position to its gradient.
+
+    linked  False: saved values are constants to what create_graph records (derivatives with respect to
+            `gradients` only)
+    since   nodes older than this are known not to lead to `inputs`
     """
     wanted: dict[tuple[int, int], list[int]] = {}
     for i, t in enumerate(inputs or ()):
         target, index = edge_of(t)
         wanted.setdefault((id(target), index), []).append(i)
-    needed = _needed(roots, {k[0] for k in wanted}) if inputs is not None else _always
+    needed = _requires if inputs is None else _leads_to(roots, {k[0] for k in wanted}, since)
     collected: dict[int, Any] = {}
-    pending: dict[int, list[Any]] = {}
-    heap: list[tuple[int, int, Any]] = []
+    waiting: dict[int, list[Any]] = {}  # node -> gradients of its outputs
+    leaves: dict[int, list[Any]] = {}  # leaf -> [leaf, gradient, fresh]
+    heap: list[tuple[int, int, Node]] = []
 
-    def deliver(target: Any, index: int, g: Any) -> None:
-        if not isinstance(target, Node):
-            for hook in target._hooks or ():
-                changed = hook(g)
-                g = g if changed is None else changed
-            positions = wanted.get((id(target), 0), ())
-            for i in positions:
-                collected[i] = g if i not in collected else apply(_add, collected[i], g)
-            if accumulate is not None and (inputs is None or positions):
-                accumulate(target, g)
-            return
-        slots = pending.get(id(target))
-        if slots is None:
-            slots = pending[id(target)] = [None] * len(target.avals)
-            heapq.heappush(heap, (-target.seq, id(target), target))
-        slots[index] = g if slots[index] is None else apply(_add, slots[index], g)
+    def deliver(target: Any, index: int, g: Any, fresh: bool) -> None:
+        if type(target) is Node:
+            slots = waiting.get(id(target))
+            if slots is None:
+                slots = waiting[id(target)] = [None] * target.n_outputs
+                heapq.heappush(heap, (-target.seq, id(target), target))
+            slots[index] = g if slots[index] is None else apply(_add, slots[index], g)
+        elif id(target) in leaves:
+            entry = leaves[id(target)]
+            entry[1], entry[2] = apply(_add, entry[1], g), True
+        else:
+            leaves[id(target)] = [target, g, fresh]
 
     before = modes.grad
     modes.grad = create_graph
     try:
         for root, g in zip(roots, gradients):
-            deliver(*edge_of(root), g)
+            deliver(*edge_of(root), g, False)
         while heap:
             _, key, node = heapq.heappop(heap)
-            gs = pending.pop(key)
-            for index, hooks in (node.hooks or {}).items():
-                for hook in hooks:
-                    if gs[index] is not None:
-                        changed = hook(gs[index])
-                        gs[index] = gs[index] if changed is None else changed
+            gs = waiting.pop(key)
+            hooks = node.hooks
+            if hooks is not None:
+                gs = _before(hooks, gs)
             for index, g in enumerate(gs):
-                for i in wanted.get((id(node), index), ()):
-                    if g is not None:
-                        collected[i] = g
-            if inputs is not None and not needed(node):
+                if g is not None and (key, index) in wanted:
+                    collected.update(dict.fromkeys(wanted[key, index], g))
+            if not any(e is not None and needed(e[0]) for e in node.edges):
                 continue
-            try:
-                results = node.pull(gs, needed)
-            except Exception as error:
-                if node.place and modes.anomaly:
-                    error.add_note(f"  while differentiating {node.title}, called at {node.place}")
-                raise
-            if modes.anomaly:
-                _check_anomaly(node, results)
+            results = _pull(node, gs, needed, linked)
+            if hooks is not None and hooks.post:
+                results = _after(hooks, results, gs)
+            fresh = [
+                e is not None and type(e[0]) is not Node and _is_fresh(r, node, gs, results)
+                for e, r in zip(node.edges, results)
+            ]
             if not retain_graph:
                 node.release()
-            for edge, r in zip(node.edges, results):
+            for edge, r, own in zip(node.edges, results, fresh):
                 if edge is not None and r is not None:
-                    deliver(*edge, r)
+                    deliver(*edge, r, own)
+        for leaf, g, fresh in leaves.values():
+            for hook in tuple((leaf._hooks or {}).values()):
+                changed = hook(g)
+                g, fresh = (g if changed is None else changed), False
+            positions = wanted.get((id(leaf), 0), ())
+            collected.update(dict.fromkeys(positions, g))
+            if accumulate is not None and (positions or inputs is None) and leaf._requires:
+                accumulate(leaf, g, fresh)
     finally:
         modes.grad = before
     return collected
 
 
-def _always(target: Any) -> bool:
-    return True
+def _requires(target: Any) -> bool:
+    """What is walked without `inputs`: everything but leaves that were frozen meanwhile."""
+    return type(target) is Node or target._requires
 
 
-def _needed(roots: Sequence[Any], wanted: set[int]) -> Callable[[Any], bool]:
+def _is_fresh(r: Any, node: Node, gs: list[Any], results: list[Any]) -> bool:
+    """Whether nothing else holds the memory of r, a cotangent that `node` gave."""
+    if r is None or not node.op.fresh_cotangents:
+        return False
+    mine = r._payload
+    others = [g._payload for g in gs if g is not None]
+    others += [s.payload for s in (*node.inputs, *node.outs) if type(s) is Saved]
+    others += [o._payload for o in results if o is not None and o is not r]
+    return sum(o is r for o in results) == 1 and all(mine is not p for p in others)
+
+
+def _pull(node: Node, gs: list[Any], needed: Callable[[Any], bool], linked: bool) -> list[Any]:
+    try:
+        results = node.pull(gs, needed, linked)
+    except Exception as error:
+        if node.place and not getattr(error, "place", None):
+            error.add_note(f"  while differentiating {node.title}, called at {node.place}")
+        raise
+    if modes.anomaly:
+        _check_anomaly(node, results)
+    return results
+
+
+def _before(hooks: Hooks, gs: list[Any]) -> list[Any]:
+    """The gradients of a node's outputs after the hooks on them."""
+    for index, by_id in hooks.tensor.items():
+        for hook in tuple(by_id.values()):
+            if gs[index] is not None:
+                changed = hook(gs[index])
+                gs[index] = gs[index] if changed is None else changed
+    for pre in tuple(hooks.pre.values()):
+        changed = pre(tuple(gs))
+        if changed is not None:
+            gs = list(changed) if isinstance(changed, (tuple, list)) else [changed]
+    for index, retain in hooks.retain.items():
+        if gs[index] is not None:
+            retain(gs[index])
+    return gs
+
+
+def _after(hooks: Hooks, results: list[Any], gs: list[Any]) -> list[Any]:
+    for post in tuple(hooks.post.values()):
+        changed = post(tuple(results), tuple(gs))
+        if changed is not None:
+            results = list(changed) if isinstance(changed, (tuple, list)) else [changed]
+    return results
+
+
+def _leads_to(roots: Sequence[Any], wanted: set[int], since: int) -> Callable[[Any], bool]:
     """A predicate: whether one of the wanted targets is at or below a node."""
     known: dict[int, bool] = {}
     stack = [edge_of(r)[0] for r in roots]
@@ -239,7 +379,7 @@ def _needed(roots: Sequence[Any], wanted: set[int]) -> Callable[[Any], bool]:
         if id(node) in known:
             stack.pop()
             continue
-        if not isinstance(node, Node):
+        if type(node) is not Node or node.seq < since:
             known[id(node)] = id(node) in wanted
             continue
         below = [e[0] for e in node.edges if e is not None]
@@ -253,6 +393,25 @@ def _needed(roots: Sequence[Any], wanted: set[int]) -> Callable[[Any], bool]:
     return lambda target: known.get(id(target), False) or id(target) in wanted
 
 
+def reaches_outside(roots: Iterable[Any], inputs: Collection[int], since: int) -> bool:
+    """Whether a tensor depends on a leaf other than `inputs` (ids) or on a node older than `since`."""
+    stack = [edge_of(r)[0] for r in roots if r.requires_grad]
+    known: set[int] = set()
+    while stack:
+        node = stack.pop()
+        if id(node) in known or id(node) in inputs:
+            continue
+        if type(node) is not Node:
+            if node._requires:
+                return True
+        elif node.seq < since:
+            return True
+        else:
+            known.add(id(node))
+            stack.extend(e[0] for e in node.edges if e is not None)
+    return False
+
+
 def _check_anomaly(node: Node, results: Sequence[Any]) -> None:
     for k, r in enumerate(results):
         array = getattr(r, "_payload", None)
@@ -264,24 +423,26 @@ def _check_anomaly(node: Node, results: Sequence[Any]) -> None:
                 )
 
 
-def seed(root: Any, gradient: Any) -> Any:
+def seed(name: str, root: Any, gradient: Any) -> Any:
     """The cotangent that backward starts with: `gradient`, or 1 for a single element."""
+    if not is_value(root):
+        raise ArgumentTypeError(f"{name}: outputs must be tensors, got {type(root).__name__}")
     if not root.requires_grad:
         raise GradError(
-            "backward: the tensor does not require a gradient and was not made from one that does"
+            f"{name}: the tensor does not require a gradient and was not made from one that does"
         )
     if gradient is None:
         if root.numel() != 1:
             raise GradError(
-                f"backward: a gradient is needed for an output of shape {tuple(root.shape)}; "
+                f"{name}: a gradient is needed for an output of shape {tuple(root.shape)}; "
                 "only one with a single element starts from 1"
             )
         return Full(tuple(root.shape), root.dtype, 1)()
     if not is_value(gradient):
-        raise ArgumentError(f"backward: gradient must be a tensor, got {type(gradient).__name__}")
+        raise ArgumentTypeError(f"{name}: gradient must be a tensor, got {type(gradient).__name__}")
     if tuple(gradient.shape) != tuple(root.shape):
         raise ShapeError(
-            f"backward: gradient has shape {tuple(gradient.shape)}, the output has "
+            f"{name}: gradient has shape {tuple(gradient.shape)}, the output has "
             f"{tuple(root.shape)}"
         )
-    return gradient
+    return gradient if gradient.dtype is root.dtype else Cast(root.dtype)(gradient)
