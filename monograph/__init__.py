@@ -15,6 +15,11 @@ from .api.creation import (
 )  # fmt: skip
 from .api.methods import attach as _attach
 from .api.printing import set_printoptions
+from .api.random import (
+    Generator, bernoulli, default_generator, fork_rng, get_rng_state, initial_seed, manual_seed,
+    multinomial, normal, poisson, rand, rand_like, randint, randint_like, randn, randn_like,
+    randperm, seed, set_rng_state,
+)  # fmt: skip
 from .core.device import device
 from .core.dtype import (
     DType as dtype, bfloat16, finfo, float16, float32, float64, get_default_dtype, iinfo, int8,
@@ -27,7 +32,8 @@ from .core.modes import (
 )  # fmt: skip
 from .core.shape import Size
 from .ir.dispatch import install as _install
-from .ops import arith as _arith, contract as _contract, einsum as _einsum
+from .jit import jit
+from .ops import arith as _arith, contract as _contract, einsum as _einsum, random as _random
 from .ops import joining as _joining, shaping as _shaping, triangular as _triangular
 from .ops.align import FUNCTIONS as _FUNCTIONS
 from .tensor import Tensor

@@ -1,0 +1,587 @@
+"""`mg.jit`: capture a function once, replay it as one native call.
+
+    @mg.jit
+    def step(x, y):
+        loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad(); loss.backward(); optimizer.step()
+        return loss
+
+Tensors that the function touches but does not receive become inputs by reference; those that it
+overwrites are written in place. A capture holds for one structure, set of shapes and dtypes of the
+arguments, and for the Python values that were guarded; another combination captures again, and the
+reason is logged (logger "monograph.jit", one line). Read next: transform/trace.py, compiler/pipeline.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .api.creation import as_tensor
+from .compiler.pipeline import Executable, compile_graph
+from .core import dtype as dt
+from .core import pytree
+from .core.errors import ArgumentError, TraceError
+from .core.modes import modes
+from .core.shape import is_number
+from .ir.graph import Graph, Value
+from .ir.op import Aval
+from .runtime import buffers
+from .tensor import Tensor, wrap
+from .transform import tape
+from .transform.trace import Symbol, Trace
+
+log = logging.getLogger("monograph.jit")
+
+
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+class _Input:
+    """Where one graph input comes from at each call."""
+
+    __slots__ = ("kind", "source", "array", "address")
+
+    def __init__(self, kind: str, source: Any):
+        self.kind = kind  # "arg", "captured", "scalar"
+        self.source = source  # leaf number, tensor, getter
+        self.array: Any = None
+        self.address = 0
+
+
+class Capture:
+    """One captured and compiled variant of a function."""
+
+    def __init__(self, owner: Jit, leaves: list[Any], treedef: pytree.TreeDef, live: set[int]):
+        self.owner = owner
+        self.live = live
+        trace = Trace()
+        with trace:
+            self._trace(trace, leaves, treedef)
+        trace.finish()
+        self._compile()
+
+    # Capture
+
+    def _trace(self, trace: Trace, leaves: list[Any], treedef: pytree.TreeDef) -> None:
+        args: list[Any] = []
+        self.arg_tensors: dict[int, int] = {}
+        symbols: list[Any] = []
+        for k, leaf in enumerate(leaves):
+            if isinstance(leaf, Tensor):
+                shown = wrap(leaf._value())
+                shown._requires = leaf._requires
+                self.arg_tensors[id(shown)] = k
+                trace.lift(shown)
+                symbols.append((k, shown))
+                args.append(shown)
+            elif k in self.live:
+                d = dt.of_scalar(leaf)
+                symbol = trace.input(Aval((), d))
+                symbols.append((k, symbol))
+                args.append(wrap(symbol))
+            else:
+                args.append(leaf)
+        positional, named = treedef.unflatten(args)
+        result = self.owner.function(*positional, **named)
+        self._collect(trace, result, symbols)
+
+    def _collect(self, trace: Trace, result: Any, symbols: list[Any]) -> None:
+        graph = trace.graph
+        out_leaves, self.out_tree = pytree.flatten(result)
+        by_input = {c.symbol.value: c for c in trace.captured}
+        args = {id(t): k for k, t in symbols if isinstance(t, Tensor)}
+        live = {s.value: k for k, s in symbols if isinstance(s, Symbol)}
+        scalars = {v: getter for getter, v in trace.scalars}
+        # What each call returns: ("new", output position), ("same", tensor), ("arg", k), constant.
+        self.returns: list[tuple[str, Any]] = []
+        outputs: list[Value] = []
+        differentiable: list[tuple[int, Tensor]] = []
+        captured_ids = {id(c.tensor): c for c in trace.captured}
+        for leaf in out_leaves:
+            if not isinstance(leaf, Tensor):
+                self.returns.append(("constant", leaf))
+            elif id(leaf) in args:
+                self.returns.append(("arg", args[id(leaf)]))
+            elif id(leaf) in captured_ids:
+                self.returns.append(("same", leaf))
+            elif type(leaf._value()) is not Symbol:
+                self.returns.append(("same", leaf))
+            else:
+                if leaf._requires and modes.grad:
+                    differentiable.append((len(outputs), leaf))
+                self.returns.append(("new", len(outputs)))
+                outputs.append(leaf._value().value)
+        self.new_outputs = len(outputs)
+        # Gradients that the function left behind.
+        self.grads: list[tuple[Any, str, Any]] = []  # (tensor or arg number, what, output or tensor)
+        for t, g in trace.grads.values():
+            who = args.get(id(t), t)
+            if type(t._payload) is Symbol and id(t) not in captured_ids and id(t) not in args:
+                continue  # a tensor of the function's own
+            if g is None or type(g._value()) is not Symbol or id(g) in captured_ids:
+                self.grads.append((who, "set", g))
+            else:
+                self.grads.append((who, "output", len(outputs)))
+                outputs.append(g._value().value)
+        # Overwritten captured tensors and arguments.
+        self.written: list[tuple[int, Any]] = []
+        donate: dict[int, int] = {}
+        position = {v: i for i, v in enumerate(graph.inputs)}
+        for c in trace.captured:
+            if c.written:
+                donate[len(outputs)] = position[c.symbol.value]
+                outputs.append(c.result)
+                k = args.get(id(c.tensor))
+                self.written.append((len(outputs) - 1, c.tensor if k is None else k))
+        self.inputs = []
+        for v in graph.inputs:
+            if v in by_input:
+                tensor = by_input[v].tensor
+                k = args.get(id(tensor))
+                self.inputs.append(_Input("captured", tensor) if k is None else _Input("arg", k))
+            elif v in live:
+                self.inputs.append(_Input("live", live[v]))
+            else:
+                self.inputs.append(_Input("scalar", scalars[v]))
+        graph.outputs = outputs
+        self.donate = donate
+        self.guards = list(trace.guards)
+        self.backward: _Backward | None = None
+        if differentiable:
+            self.backward = _Backward(trace, differentiable, args)
+            outputs.extend(self.backward.residual_outputs(graph))
+        self.graph = graph
+
+    def _compile(self) -> None:
+        self.executable: Executable = compile_graph(self.graph, self.donate)
+        graph = self.graph
+        self.out_avals = [v.aval for v in graph.outputs]
+        donated = {o: i for o, i in self.donate.items()}
+        self.fresh = [o for o in range(len(graph.outputs)) if o not in donated]
+        self.grad_arrays: dict[int, Any] = {}
+
+    # Replay
+
+    def accepts(self) -> str | None:
+        """None if all guards hold, else the one that does not."""
+        for getter, value, what in self.guards:
+            now = getter()
+            if now is not value and now != value:
+                return f"{what} changed from {value!r} to {now!r}"
+        return None
+
+    def run(self, leaves: list[Any]) -> Any:
+        addresses: list[int] = []
+        arrays: list[Any] = []
+        copied_back: list[tuple[Any, Any]] = []
+        for source in self.inputs:
+            kind = source.kind
+            if kind == "captured":
+                payload = source.source._payload
+                if payload is not source.array:
+                    if not payload.flags.c_contiguous:
+                        copy = np.ascontiguousarray(payload)
+                        copied_back.append((payload, copy))
+                        arrays.append(copy)
+                        addresses.append(_address(copy))
+                        continue
+                    source.array = payload
+                    source.address = _address(payload)
+                arrays.append(payload)
+                addresses.append(source.address)
+            else:
+                if kind == "arg":
+                    payload = leaves[source.source]._value()
+                    if not payload.flags.c_contiguous:
+                        copy = np.ascontiguousarray(payload)
+                        copied_back.append((payload, copy))
+                        payload = copy
+                elif kind == "scalar":
+                    payload = np.array(source.source(), np.float32)
+                else:
+                    x = leaves[source.source]
+                    payload = np.array(x, dt.of_scalar(x).numpy)
+                arrays.append(payload)
+                addresses.append(_address(payload))
+        count = len(self.inputs)
+        made: list[Any] = [None] * len(self.out_avals)
+        for o in self.fresh:
+            made[o] = self._reused_grad(o) if o in self.grad_arrays else None
+            if made[o] is None:
+                aval = self.out_avals[o]
+                made[o] = buffers.empty(aval.shape, aval.dtype.numpy)
+        for o, i in self.donate.items():
+            made[o] = arrays[i]
+        arrays.extend(made)
+        addresses.extend([_address(a) for a in made])
+        assert len(addresses) == count + len(made)
+        self.executable.run_at(addresses, arrays)
+        for original, copy in copied_back:
+            if any(copy is made[o] for o in self.donate):
+                np.copyto(original, copy)
+        return self._finish(leaves, made)
+
+    def _reused_grad(self, o: int) -> Any:
+        """The array of the gradient written last time, if nobody else holds it."""
+        array, owner, held = self.grad_arrays[o]
+        if owner._grad is held and sys.getrefcount(held) <= 4 and held._payload is array:
+            return array
+        return None
+
+    def _finish(self, leaves: list[Any], made: list[Any]) -> Any:
+        for _, who in self.written:
+            tensor = leaves[who] if isinstance(who, int) else who
+            tensor._version[0] += 1
+            if tensor._base is not None:
+                tensor._refresh()
+        for who, what, value in self.grads:
+            tensor = leaves[who] if isinstance(who, int) else who
+            if what == "set":
+                tensor._grad = value
+                continue
+            known = self.grad_arrays.get(value)
+            if known is not None and known[0] is made[value] and tensor._grad is known[2]:
+                known[2]._version[0] += 1
+                continue
+            grad = wrap(made[value])
+            tensor._grad = grad
+            if not isinstance(who, int):
+                self.grad_arrays[value] = (made[value], tensor, grad)
+        results = []
+        outputs = [wrap(a) for a in made[: self.new_outputs]]
+        if self.backward is not None and modes.grad:
+            self.backward.attach(self, leaves, outputs, made)
+        for what, value in self.returns:
+            if what == "new":
+                results.append(outputs[value])
+            elif what == "arg":
+                results.append(leaves[value])
+            else:
+                results.append(value)
+        return self.out_tree.unflatten(results)
+
+
+class _Backward:
+    """The gradient of a capture's results: a second program on values that the first one keeps."""
+
+    def __init__(self, trace: Trace, results: list[tuple[int, Tensor]], args: dict[int, int]):
+        self.results = [o for o, _ in results]
+        tensors = [t for _, t in results]
+        leaves = [c for c in trace.captured if c.tape[2] and c.tensor.dtype.is_floating_point]
+        self.sources = [args.get(id(c.tensor), c.tensor) for c in leaves]
+        before = len(trace.graph.nodes)
+        known_inputs = list(trace.graph.inputs)
+        seeds = []
+        for t in tensors:
+            symbol = trace.input(Aval(tuple(t.shape), t.dtype))
+            seeds.append(symbol)
+        originals = []
+        for c in leaves:  # the leaf as it was received
+            original = c.tensor
+            originals.append(original)
+        found = tape.run_backward(
+            tensors, [wrap(s) for s in seeds], originals, True, False, None
+        )
+        self.positions = sorted(found)
+        graph = Graph()
+        graph.nodes = trace.graph.nodes[before:]
+        del trace.graph.nodes[before:]
+        trace.graph.inputs[:] = known_inputs
+        graph.outputs = [found[i]._value().value for i in self.positions]
+        graph.constants = dict(trace.graph.constants)
+        made = {v for n in graph.nodes for v in n.outputs} | {s.value for s in seeds}
+        needed: dict[Value, None] = {}
+        for v in [v for n in graph.nodes for v in n.values] + graph.outputs:
+            if v not in made and v not in graph.constants:
+                needed[v] = None
+        self.residuals = list(needed)
+        graph.inputs = [*self.residuals, *(s.value for s in seeds)]
+        self.graph = graph
+        self.executable: Executable | None = None
+        self.seed_avals = [s.value.aval for s in seeds]
+
+    def residual_outputs(self, forward: Graph) -> list[Value]:
+        """Values that the forward program must also give out (inputs are at hand already)."""
+        self.first = len(forward.outputs)
+        inputs = {v: i for i, v in enumerate(forward.inputs)}
+        self.from_inputs = [inputs.get(v) for v in self.residuals]
+        return [v for v in self.residuals if v not in inputs]
+
+    def attach(self, capture: Capture, leaves: list[Any], outputs: list[Tensor], made: list) -> None:
+        """Put the results on the tape."""
+        sources = [leaves[s] if isinstance(s, int) else s for s in self.sources]
+        extra = iter(made[self.first :])
+        saved = []
+        for i in self.from_inputs:
+            if i is None:
+                saved.append(next(extra))
+            else:
+                source = capture.inputs[i]
+                if source.kind == "captured":
+                    saved.append(source.source)
+                elif source.kind == "arg":
+                    saved.append(leaves[source.source])
+                else:
+                    saved.append(np.array(source.source(), np.float32))
+        node = _JitNode(self, capture, leaves, saved, sources)
+        for k, o in enumerate(self.results):
+            outputs[o]._node, outputs[o]._index, outputs[o]._requires = node, k, True
+
+
+class _JitNode(tape.Node):
+    """The tape's node for a call of a captured function."""
+
+    __slots__ = ("program", "capture", "leaves", "saved", "versions")
+
+    def __init__(
+        self, program: _Backward, capture: Capture, leaves: list, saved: list, sources: list
+    ):
+        self.op = None  # type: ignore[assignment]
+        self.seq = next(tape._sequence)
+        self.place = None
+        self.hooks = None
+        self.edges = tuple(
+            tape.edge_of(s) if isinstance(s, Tensor) and s._requires else None for s in sources
+        )
+        self.avals = tuple(program.seed_avals)
+        self.inputs = self.outs = ()
+        self.program, self.capture, self.leaves = program, capture, leaves
+        self.saved = saved
+        self.versions = [s._version[0] if isinstance(s, Tensor) else 0 for s in saved]
+
+    @property
+    def title(self) -> str:
+        return f"jit_{self.capture.owner.__name__}"
+
+    def pull(self, gs: list[Any], needed: Callable[[Any], bool]) -> Sequence[Any]:
+        if self.inputs is None:
+            raise tape._used_twice(self)
+        if modes.grad or modes.trace is not None:
+            return self._pull_again(gs)
+        program = self.program
+        if program.executable is None:
+            program.executable = compile_graph(program.graph)
+        arrays = []
+        for s, version in zip(self.saved, self.versions):
+            if isinstance(s, Tensor):
+                if s._version[0] != version:
+                    raise tape.GradError(
+                        f"backward: a tensor that {self.title} read was changed in place since"
+                    )
+                arrays.append(np.ascontiguousarray(s._value()))
+            else:
+                arrays.append(s)
+        for g, aval in zip(gs, program.seed_avals):
+            arrays.append(
+                np.zeros(aval.shape, aval.dtype.numpy)
+                if g is None
+                else np.ascontiguousarray(g._value())
+            )
+        outs = [buffers.empty(v.shape, v.dtype.numpy) for v in program.graph.outputs]
+        program.executable.run(arrays, outs)
+        results: list[Any] = [None] * len(self.edges)
+        for i, a in zip(program.positions, outs):
+            results[i] = wrap(a)
+        return results
+
+    def _pull_again(self, gs: list[Any]) -> Sequence[Any]:
+        """For gradients of gradients: run the plain function again and differentiate that."""
+        capture = self.capture
+        args, kwargs = capture.treedef.unflatten(self.leaves)  # type: ignore[attr-defined]
+        before, modes.grad = modes.grad, True
+        try:
+            result = capture.owner.function(*args, **kwargs)
+        finally:
+            modes.grad = before
+        tensors = [t for t in pytree.flatten(result)[0] if isinstance(t, Tensor)]
+        outs = [t for (what, _), t in zip(capture.returns, tensors) if what == "new"]
+        outs = [outs[o] for o in self.program.results]
+        sources = [
+            self.leaves[s] if isinstance(s, int) else s for s in self.program.sources
+        ]
+        pairs = [(o, g) for o, g in zip(outs, gs) if g is not None and o.requires_grad]
+        found = tape.run_backward(
+            [o for o, _ in pairs], [g for _, g in pairs], sources, True, modes.grad, None
+        )
+        return [found.get(i) for i in range(len(sources))]
+
+    def release(self) -> None:
+        self.inputs = None
+        self.saved = self.leaves = []
+
+
+class Jit:
+    """A function under `jit`. `captures` lists its variants; `recompiles` why each was made."""
+
+    def __init__(
+        self,
+        function: Callable,
+        static_argnums: Sequence[int] = (),
+        static_argnames: Sequence[str] = (),
+        fallback: bool = False,
+    ):
+        functools.update_wrapper(self, function, updated=())
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
+        self.function = function
+        self.static_argnums = set(static_argnums)
+        self.static_argnames = set(static_argnames)
+        self.fallback = fallback
+        self.captures: dict[Any, list[Capture]] = {}
+        self.recompiles: list[str] = []
+        self._live: set[int] = set()  # leaves that are numbers and vary
+        self._static: set[int] = set()  # leaves whose value the function needs
+        self._seen: dict[int, Any] = {}
+        self._eager: set[Any] = set()
+        self._lock = threading.RLock()
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if modes.trace is not None:
+            return self.function(*args, **kwargs)
+        leaves, treedef = pytree.flatten((args, kwargs))
+        with self._lock:
+            return self._call(leaves, treedef, args, kwargs)
+
+    def _call(self, leaves: list, treedef: Any, args: tuple, kwargs: dict) -> Any:
+        key_parts: list[Any] = [treedef, modes.grad, modes.inference, dt.get_default_dtype()]
+        for k, leaf in enumerate(leaves):
+            if isinstance(leaf, np.ndarray):
+                leaves[k] = leaf = as_tensor(leaf)
+            if isinstance(leaf, Tensor):
+                payload = leaf._value()
+                if type(payload) is not np.ndarray:
+                    return self.function(*args, **kwargs)  # inside vmap
+                key_parts.append((payload.shape, payload.dtype, leaf._requires))
+            elif k in self._live and is_number(leaf):
+                key_parts.append(type(leaf))
+            else:
+                if is_number(leaf) and not isinstance(leaf, bool) and k not in self._static:
+                    if k in self._seen and self._seen[k] != leaf and not self._is_static(k, treedef):
+                        self._live.add(k)
+                        key_parts.append(type(leaf))
+                        continue
+                    self._seen[k] = leaf
+                key_parts.append(_hashable(leaf))
+        key = tuple(key_parts)
+        if key in self._eager:
+            return self.function(*args, **kwargs)
+        variants = self.captures.get(key)
+        reason = None
+        for capture in variants or ():
+            reason = capture.accepts()
+            if reason is None:
+                return capture.run(leaves)
+        return self._capture(key, reason, leaves, treedef, args, kwargs)
+
+    def _is_static(self, k: int, treedef: Any) -> bool:
+        """Whether leaf k belongs to an argument declared static."""
+        args_tree, kwargs_tree = treedef.children
+        at = 0
+        for i, child in enumerate(args_tree.children):
+            if at <= k < at + child.num_leaves:
+                return i in self.static_argnums
+            at += child.num_leaves
+        for name, child in zip(kwargs_tree.context or (), kwargs_tree.children):
+            if at <= k < at + child.num_leaves:
+                return name in self.static_argnames
+            at += child.num_leaves
+        return False
+
+    def _capture(
+        self, key: Any, reason: str | None, leaves: list, treedef: Any, args: tuple, kwargs: dict
+    ) -> Any:
+        reason = reason or self._difference(key)
+        if reason:
+            self.recompiles.append(reason)
+            log.info("%s: captured again: %s", self.__name__, reason)
+        live = {
+            k for k, leaf in enumerate(leaves) if k in self._live and not isinstance(leaf, Tensor)
+        }
+        try:
+            capture = Capture(self, leaves, treedef, live)
+        except TraceError as error:
+            if live:  # perhaps the function needs the number's value: keep it static from now on
+                self._live -= live
+                self._static |= live
+                return self._call(leaves, treedef, args, kwargs)
+            if self.fallback:
+                warnings.warn(
+                    f"jit: {self.__name__} runs eagerly: {error}", RuntimeWarning, stacklevel=4
+                )
+                self._eager.add(key)
+                return self.function(*args, **kwargs)
+            raise
+        capture.treedef = treedef  # type: ignore[attr-defined]
+        self.captures.setdefault(key, []).append(capture)
+        return capture.run(leaves)
+
+    def _difference(self, key: tuple) -> str | None:
+        """How `key` differs from the last capture's, in words."""
+        if not self.captures:
+            return None
+        old = next(reversed(self.captures))
+        if old[0] != key[0]:
+            return "the arguments have another structure"
+        for what, a, b in zip(("grad mode", "inference mode", "default dtype"), old[1:4], key[1:4]):
+            if a != b:
+                return f"{what} changed from {a} to {b}"
+        for k, (a, b) in enumerate(zip(old[4:], key[4:])):
+            if a != b:
+                if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b) == 3:
+                    for what, x, y in zip(("shape", "dtype", "requires_grad"), a, b):
+                        if x != y:
+                            return f"argument {k}: {what} changed from {x} to {y}"
+                return f"argument {k} changed from {a!r} to {b!r}"
+        return None
+
+
+def _hashable(x: Any) -> Any:
+    try:
+        hash(x)
+    except TypeError:
+        return ("object", id(x))
+    return (type(x), x)
+
+
+def jit(
+    function: Callable | None = None,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    fallback: bool = False,
+) -> Any:
+    """Compile a function: captured at the first call, replayed as one native program after.
+
+    static_argnums, static_argnames  arguments whose Python value specialises the program
+    fallback                         run eagerly (with one warning) what cannot be captured
+
+    Numbers specialise the program at first; a number that changes between calls becomes an input,
+    unless the function needs its value. Python code in the function runs only while capturing.
+    TraceError if the function needs an element's value to go on (and fallback is False).
+
+    >>> @jit
+    ... def f(x):
+    ...     return (x * x).sum()
+    >>> f(tensor([1.0, 2.0, 3.0]))
+    tensor(14.)
+    """
+    nums = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+    names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
+
+    def make(f: Callable) -> Jit:
+        if not callable(f):
+            raise ArgumentError(f"jit: needs a function, got {type(f).__name__}")
+        return Jit(f, nums, names, fallback)
+
+    return make if function is None else make(function)
