@@ -1,0 +1,341 @@
+"""Random numbers as a function of a key and a counter, and dropout.
+
+One primitive, RandomBits, gives 32-bit words; the distributions are formed of it by elementwise
+ops, so that they fuse with what reads them. The state (int64: key, number of the next block) is a
+tensor of a Generator (api/random.py), advanced in place after each draw: a captured function takes
+it by reference, and every replay draws fresh numbers. Words depend on key and counter alone, not on
+threads or devices.
+Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+import numpy as np
+
+from ..core import dtype as dt
+from ..core.dtype import DType
+from ..core.errors import ArgumentError, ShapeError
+from ..core.shape import Shape, contiguous_strides, numel
+from ..ir.op import Elementwise, Full, Source, op
+from ..kernel.ir import Const
+from .align import FUNCTIONS, broadcast_to, cast, functional
+from .arith import Add, Ge, add, mul
+from .basic import Where
+from .exponential import log
+from .movement import Pad, Reshape, Slice
+
+MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
+WEYL = 0x9E3779B9, 0xBB67AE85
+ROUNDS = 10
+WORDS = 4  # 32-bit words made from one counter
+_BLOCKS_AT_ONCE = 1 << 14  # the reference's temporaries stay in the second-level cache
+
+
+def philox(counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> tuple[Any, Any, Any, Any]:
+    """Philox4x32-10: four words for each counter (four uint32 arrays); key is two Python ints."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    low, high = (0, 1) if sys.byteorder == "little" else (1, 0)
+    for _ in range(ROUNDS):
+        first = np.multiply(c0, np.uint64(MULTIPLIERS[0]), dtype=np.uint64).view(np.uint32)
+        second = np.multiply(c2, np.uint64(MULTIPLIERS[1]), dtype=np.uint64).view(np.uint32)
+        c0 = second[high::2] ^ c1 ^ np.uint32(k0)
+        c2 = first[high::2] ^ c3 ^ np.uint32(k1)
+        c1, c3 = second[low::2], first[low::2]
+        k0, k1 = (k0 + WEYL[0]) & 0xFFFFFFFF, (k1 + WEYL[1]) & 0xFFFFFFFF
+    return c0, c1, c2, c3
+
+
+@op
+class RandomBits(Source):
+    """Random 32-bit words: element i is word i % 4 of block (next block + i // 4).
+
+    The one input is the state: int64 (key, next block).
+    """
+
+    shape: Shape
+    dtype: DType = dt.uint32
+
+    def reference(self, state: Any) -> Any:
+        n = numel(self.shape)
+        blocks = -(-n // WORDS)
+        key, start = (int(v) & 0xFFFFFFFFFFFFFFFF for v in state)
+        out = np.empty((blocks, WORDS), np.uint32)
+        for first in range(0, blocks, _BLOCKS_AT_ONCE):
+            last = min(first + _BLOCKS_AT_ONCE, blocks)
+            number = np.arange(first, last, dtype=np.uint64) + np.uint64(start)
+            zero = np.zeros(last - first, np.uint32)
+            counter = (
+                number.astype(np.uint32), (number >> np.uint64(32)).astype(np.uint32), zero, zero,
+            )  # fmt: skip
+            for lane, words in enumerate(philox(counter, (key & 0xFFFFFFFF, key >> 32))):
+                out[first:last, lane] = words
+        return out.reshape(-1)[:n].reshape(self.shape)
+
+    def scalar(self, s: Any, index: tuple, *inputs: Any) -> Any:
+        (state,) = inputs
+        flat: Any = Const(0, "i64")
+        for i, stride in zip(index, contiguous_strides(self.shape)):
+            flat = flat + i * stride
+        key, start = state(Const(0, "i64")), state(Const(1, "i64"))
+        block = start + (flat >> 2)
+
+        def halves(x: Any) -> tuple[Any, Any]:
+            return s.cast(x & 0xFFFFFFFF, "u32"), s.cast((x >> 32) & 0xFFFFFFFF, "u32")
+
+        words = _philox_scalar(s, *halves(block), *halves(key))
+        lane = flat & 3
+        pair = s.select(s.eq(lane, 0), words[0], words[1])
+        return s.select(lane < 2, pair, s.select(s.eq(lane, 2), words[2], words[3]))
+
+
+def _philox_scalar(s: Any, c0: Any, c1: Any, k0: Any, k1: Any) -> tuple[Any, ...]:
+    c2 = c3 = s.const(0, "u32")
+    for _ in range(ROUNDS):
+        m0, m1 = (s.const(m, "u32") for m in MULTIPLIERS)
+        high0, low0, high1, low1 = s.mulhi(c0, m0), c0 * m0, s.mulhi(c2, m1), c2 * m1
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0, k1 = k0 + WEYL[0], k1 + WEYL[1]
+    return c0, c1, c2, c3
+
+
+@op
+class BitsToUnit(Elementwise):
+    """A random word as a number in [0, 1): its high bits, as many as the dtype holds exactly."""
+
+    dtype: DType
+    accepts = (dt.uint32,)
+    differentiable = False
+
+    @property
+    def bits(self) -> int:
+        return {dt.float16: 11, dt.bfloat16: 8}.get(self.dtype, 24)
+
+    def result(self, *dtypes: DType) -> DType:
+        return self.dtype
+
+    def reference(self, x: Any) -> Any:
+        high = (x >> np.uint32(32 - self.bits)).astype(np.float32)
+        return (high * np.float32(2.0**-self.bits)).astype(self.dtype.numpy)
+
+    def scalar(self, s: Any, x: Any) -> Any:
+        return s.cast(x >> (32 - self.bits), "f32") * 2.0**-self.bits
+
+
+@op
+class BitsToUnitDouble(Elementwise):
+    """Two random words as a float64 in [0, 1): 53 of their bits."""
+
+    accepts = (dt.uint32,)
+    differentiable = False
+
+    def result(self, *dtypes: DType) -> DType:
+        return dt.float64
+
+    def reference(self, high: Any, low: Any) -> Any:
+        top = (high >> np.uint32(5)).astype(np.float64)
+        return (top * 2.0**26 + (low >> np.uint32(6))) * 2.0**-53
+
+    def scalar(self, s: Any, high: Any, low: Any) -> Any:
+        return (s.cast(high >> 5, "f64") * 2.0**26 + s.cast(low >> 6, "f64")) * 2.0**-53
+
+
+@op
+class BitsBelow(Elementwise):
+    """A random word as an integer in [0, bound), bound <= 2**32 - 1: the high half of a product.
+
+    No value is likelier than another by more than bound / 2**32.
+    Source: Lemire, "Fast random integer generation in an interval", 2019.
+    """
+
+    bound: int
+    accepts = (dt.uint32,)
+    differentiable = False
+
+    def reference(self, x: Any) -> Any:
+        return ((x.astype(np.uint64) * np.uint64(self.bound)) >> np.uint64(32)).astype(np.uint32)
+
+    def scalar(self, s: Any, x: Any) -> Any:
+        return s.mulhi(x, self.bound)
+
+
+@op
+class BitsBelowWide(Elementwise):
+    """Two random words as an integer in [0, bound), bound <= 2**64 - 1, by the remainder.
+
+    No value is likelier than another by more than bound / 2**64.
+    """
+
+    bound: int
+    accepts = (dt.uint32,)
+    differentiable = False
+
+    def result(self, *dtypes: DType) -> DType:
+        return dt.uint64
+
+    def reference(self, high: Any, low: Any) -> Any:
+        return ((high.astype(np.uint64) << np.uint64(32)) | low) % np.uint64(self.bound)
+
+    def scalar(self, s: Any, high: Any, low: Any) -> Any:
+        return ((s.cast(high, "u64") << 32) | s.cast(low, "u64")) % s.const(self.bound, "u64")
+
+
+# The default Generator, set by api/random.py.
+_default: list[Any] = []
+
+
+def install(generator: Any) -> None:
+    """Set the generator that is used where none is given."""
+    _default[:] = [generator]
+
+
+def random_bits(shape: Shape, generator: Any = None) -> Any:
+    """Words of `shape` from a generator (None: the default one), which is advanced in place."""
+    state = (_default[0] if generator is None else generator).state
+    words = RandomBits(tuple(shape))(state)
+    blocks = -(-numel(shape) // WORDS)
+    step = Pad((1,), (0,), (0,), 0)(Full((1,), dt.int64, blocks)())
+    state._write(Add()(state, step), "random")
+    return words
+
+
+def _split(words: Any) -> list[Any]:
+    """The values along the last axis."""
+    lead = tuple(words.shape[:-1])
+    zeros, ones = (0,) * len(lead), (1,) * len(lead)
+    return [
+        Reshape(lead)(Slice((*zeros, i), (*lead, i + 1), (*ones, 1))(words))
+        for i in range(words.shape[-1])
+    ]
+
+
+def random_unit(shape: Shape, dtype: DType, generator: Any = None) -> Any:
+    """Uniform numbers in [0, 1)."""
+    if dtype is dt.float64:
+        return BitsToUnitDouble()(*_split(random_bits((*shape, 2), generator)))
+    return BitsToUnit(dtype)(random_bits(shape, generator))
+
+
+def random_normal(shape: Shape, dtype: DType, generator: Any = None) -> Any:
+    """Numbers of the standard normal distribution, by the Box-Muller transform."""
+    if dtype is dt.float64:
+        w = _split(random_bits((*shape, 4), generator))
+        first = add(BitsToUnitDouble()(w[0], w[1]), 2.0**-54)
+        second = BitsToUnitDouble()(w[2], w[3])
+    else:
+        w = _split(random_bits((*shape, 2), generator))
+        # 32 bits, not 24: the tail reaches 6.7 standard deviations. Never 0: log is finite.
+        first = add(mul(cast(w[0], dt.float32), 2.0**-32), 2.0**-33)
+        second = BitsToUnit(dt.float32)(w[1])
+    sqrt, cos = FUNCTIONS["sqrt"], FUNCTIONS["cos"]
+    made = mul(sqrt(mul(log(first), -2.0)), cos(mul(second, 2 * math.pi)))
+    return cast(made, dtype)
+
+
+def random_exponential(shape: Shape, dtype: DType, generator: Any = None) -> Any:
+    """Numbers of the exponential distribution of rate 1."""
+    if dtype is dt.float64:
+        unit = add(random_unit(shape, dtype, generator), 2.0**-54)
+    else:
+        words = cast(random_bits(shape, generator), dt.float32)
+        unit = add(mul(words, 2.0**-32), 2.0**-33)
+    return cast(mul(log(unit), -1.0), dtype)
+
+
+def random_integers(shape: Shape, low: int, high: int, dtype: DType, generator: Any = None) -> Any:
+    """Integers in [low, high)."""
+    bound = high - low
+    if bound < 1 << 32:
+        below = cast(BitsBelow(bound)(random_bits(shape, generator)), dt.int64)
+    else:
+        words = _split(random_bits((*shape, 2), generator))
+        below = cast(BitsBelowWide(bound)(*words), dt.int64)
+    return cast(add(below, low) if low else below, dtype)
+
+
+def random_keep(shape: Shape, p: float, generator: Any = None) -> Any:
+    """A bool tensor that is False with probability p (to 2**-32)."""
+    threshold = min(round(p * 2.0**32), 2**32 - 1)
+    return Ge()(random_bits(shape, generator), threshold)
+
+
+def _checked(name: str, input: Any, p: Any) -> float:
+    if not 0 <= p <= 1:
+        raise ArgumentError(f"{name}: p must be in [0, 1], got {p}")
+    if not input.dtype.is_floating_point:
+        raise ArgumentError(f"{name}: input must be floating, got {input.dtype.name}")
+    return float(p)
+
+
+def _drop(name: str, input: Any, p: Any, training: bool, inplace: bool, shape: Shape) -> Any:
+    p = _checked(name, input, p)
+    if not training or p == 0:
+        return input
+    if p == 1:
+        out = mul(input, 0.0)
+    else:
+        keep = broadcast_to(random_keep(shape, p), tuple(input.shape))
+        out = Where()(keep, mul(input, 1 / (1 - p)), 0.0)
+    return input._write(out, name) if inplace else out
+
+
+@functional
+def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+    """In training, zero each element with probability p and divide the others by 1 - p.
+
+    Source: Srivastava and others, "Dropout", 2014.
+    """
+    return _drop("dropout", input, p, training, inplace, tuple(input.shape))
+
+
+def _drop_channels(
+    name: str, input: Any, p: Any, training: bool, inplace: bool, ndims: tuple[int, ...], lead: int
+) -> Any:
+    if len(input.shape) not in ndims:
+        expected = " or ".join(map(str, ndims))
+        raise ShapeError(f"{name}: needs {expected} dimensions, got shape {tuple(input.shape)}")
+    shape = tuple(n if a < lead else 1 for a, n in enumerate(input.shape))
+    return _drop(name, input, p, training, inplace, shape)
+
+
+@functional
+def dropout1d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+    """In training, zero whole channels of (N, C, L) or (C, L) with probability p."""
+    lead = len(input.shape) - 1
+    return _drop_channels("dropout1d", input, p, training, inplace, (2, 3), lead)
+
+
+@functional
+def dropout2d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+    """In training, zero whole channels of (N, C, H, W) or (N, C, L) with probability p."""
+    return _drop_channels("dropout2d", input, p, training, inplace, (3, 4), 2)
+
+
+@functional
+def dropout3d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+    """In training, zero whole channels of (N, C, D, H, W) or (C, D, H, W) with probability p."""
+    lead = len(input.shape) - 3
+    return _drop_channels("dropout3d", input, p, training, inplace, (4, 5), lead)
+
+
+@functional
+def alpha_dropout(input: Any, p: float = 0.5, training: bool = False, inplace: bool = False) -> Any:
+    """Dropout that keeps the mean and variance of SELU activations: dropped elements saturate.
+
+    Source: Klambauer and others, "Self-normalizing neural networks", 2017.
+    """
+    p = _checked("alpha_dropout", input, p)
+    if not training or p == 0:
+        return input
+    low = -1.7580993408473766  # -scale * alpha of SELU
+    if p == 1:
+        out = mul(input, 0.0)
+    else:
+        a = ((1 - p) * (1 + p * low * low)) ** -0.5
+        kept = Where()(random_keep(tuple(input.shape), p), input, low)
+        out = add(mul(kept, a), -a * p * low)
+    return input._write(out, "alpha_dropout") if inplace else out

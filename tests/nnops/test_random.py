@@ -1,0 +1,255 @@
+import math
+
+import numpy as np
+import pytest
+
+import monograph as mg
+from monograph.core.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
+from monograph.kernel import scalar
+from monograph.kernel.evaluate import evaluate
+from monograph.kernel.ir import Buffer, Const, Kernel, Load, Loop, Store, Var
+from monograph.ops import random as source
+
+from .messages import raises_message
+
+PI = 0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344
+
+
+@pytest.mark.parametrize(
+    "counter, key, words",
+    [
+        ((0,) * 4, (0, 0), "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+        ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+        (PI, (0xA4093822, 0x299F31D0), "d16cfe09 94fdcceb 5001e420 24126ea1"),
+    ],
+)
+def test_philox_gives_the_published_words(counter, key, words):
+    made = source.philox(tuple(np.array([c], np.uint32) for c in counter), key)
+    assert " ".join(f"{int(w[0]):08x}" for w in made) == words
+
+
+def bits(shape, key, block):
+    return source.RandomBits(shape).reference(np.array([key, block], np.int64))
+
+
+def test_words_are_the_blocks_of_consecutive_counters():
+    made = bits((10,), 5, 2)
+    counter = (np.array([2, 3, 4], np.uint32), *(np.zeros(3, np.uint32),) * 3)
+    expected = np.stack(source.philox(counter, (5, 0)), 1).reshape(-1)[:10]
+    assert made.tolist() == expected.tolist()
+
+
+def test_words_of_many_blocks_do_not_depend_on_how_they_are_cut(monkeypatch):
+    whole = bits((101, 7), -3, 1 << 40)
+    monkeypatch.setattr(source, "_BLOCKS_AT_ONCE", 16)
+    assert (bits((101, 7), -3, 1 << 40) == whole).all()
+
+
+@pytest.mark.parametrize("key, block", [(0, 0), (-1, 0xFFFFFFFF), (123456789123456789, 1 << 33)])
+def test_the_scalar_rule_gives_the_same_words(key, block):
+    op = source.RandomBits((2, 3))
+    body = []
+    for flat in range(6):
+        index = (Const(flat // 3, "i64"), Const(flat % 3, "i64"))
+        value = op.scalar(scalar, index, lambda j: Load("state", j, "i64"))
+        body.append(Store("out", Const(flat, "i64"), value))
+    kernel = Kernel(
+        "bits", (Buffer("state", "i64"), Buffer("out", "u32", written=True)), tuple(body)
+    )
+    out = np.zeros(6, np.uint32)
+    evaluate(kernel, {"state": np.array([key, block], np.int64), "out": out})
+    assert out.tolist() == bits((2, 3), key, block).reshape(-1).tolist()
+
+
+def run_elementwise(op, result, *words):
+    codes = [f"in{k}" for k in range(len(words))]
+    index = Var("i")
+    value = op.scalar(scalar, *(Load(c, index, "u32") for c in codes))
+    body = (Loop("i", Const(0, "i64"), Const(len(words[0]), "i64"), (Store("out", index, value),)),)
+    buffers = (*(Buffer(c, "u32") for c in codes), Buffer("out", value.dtype, written=True))
+    out = np.zeros(len(words[0]), result)
+    evaluate(Kernel("k", buffers, body), {**dict(zip(codes, words)), "out": out})
+    return out
+
+
+@pytest.mark.parametrize(
+    "op, result",
+    [
+        (source.BitsToUnit(mg.float32), np.float32),
+        (source.BitsToUnitDouble(), np.float64),
+        (source.BitsBelow(1000), np.uint32),
+        (source.BitsBelowWide((1 << 63) + 5), np.uint64),
+    ],
+)
+def test_scalar_rules_of_conversions_agree_with_their_reference(op, result):
+    words = bits((2, 50), 1, 0)
+    words[0, :2], words[1, :2] = (0, 0xFFFFFFFF), (0, 0xFFFFFFFF)
+    inputs = words if result in (np.float64, np.uint64) else words[:1]
+    made = run_elementwise(op, result, *inputs)
+    assert made.tolist() == op.reference(*inputs).tolist()
+
+
+def test_the_same_seed_gives_the_same_numbers_and_draws_differ():
+    g = mg.Generator()
+    first = [mg.rand(5, generator=g.manual_seed(1)).tolist(), mg.rand(5, generator=g).tolist()]
+    again = [mg.rand(5, generator=g.manual_seed(1)).tolist(), mg.rand(5, generator=g).tolist()]
+    assert first == again
+    assert first[0] != first[1]
+    assert mg.rand(5, generator=g.manual_seed(2)).tolist() != first[0]
+
+
+def test_default_generator_is_seeded_by_manual_seed():
+    with mg.fork_rng():
+        assert mg.manual_seed(7) is mg.default_generator
+        assert mg.initial_seed() == 7
+        x = mg.rand(4).tolist()
+        mg.manual_seed(7)
+        assert mg.rand(4).tolist() == x
+        assert mg.seed() == mg.initial_seed() != 7
+
+
+def test_fork_rng_puts_the_state_back():
+    before = mg.get_rng_state().tolist()
+    with mg.fork_rng():
+        mg.rand(10)
+        assert mg.get_rng_state().tolist() != before
+    assert mg.get_rng_state().tolist() == before
+
+
+def test_a_saved_state_goes_on_where_it_was():
+    g = mg.Generator().manual_seed(3)
+    mg.rand(7, generator=g)
+    saved = g.get_state()
+    x = mg.rand(7, generator=g).tolist()
+    other = mg.Generator().set_state(saved)
+    assert mg.rand(7, generator=other).tolist() == x
+    assert other.initial_seed() == 3
+
+
+def test_seeds_outside_64_bits_are_refused():
+    with raises_message(
+        ArgumentError, "manual_seed: seed must be in [-2**63, 2**64), got 18446744073709551616"
+    ):
+        mg.Generator().manual_seed(1 << 64)
+    with raises_message(
+        ArgumentTypeError, "set_state: new_state must be an int64 tensor from get_state"
+    ):
+        mg.Generator().set_state([1, 2])
+
+
+def seeded(seed=0):
+    return mg.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_uniform_numbers_fill_the_unit_interval(dtype):
+    x = mg.rand(40000, generator=seeded(), dtype=dtype).double().numpy()
+    assert x.min() >= 0 and x.max() < 1
+    step = {"bfloat16": 2.0**-8, "float16": 2.0**-11}.get(dtype, 0.0)
+    assert abs(x.mean() + step / 2 - 0.5) < 5 * math.sqrt(1 / 12 / 40000)
+    assert abs(x.var() - 1 / 12) < 0.002
+    counts, _ = np.histogram(x, 16, (0, 1))
+    assert ((counts - 2500) ** 2 / 2500).sum() < 45  # chi-square, 15 degrees: p < 1e-4
+
+
+def test_integers_fill_their_range_evenly():
+    x = mg.randint(-3, 7, (50000,), generator=seeded()).numpy()
+    counts = np.bincount(x + 3, minlength=10)
+    assert x.min() == -3 and x.max() == 6 and x.dtype == np.int64
+    assert ((counts - 5000) ** 2 / 5000).sum() < 37  # chi-square, 9 degrees: p < 1e-4
+
+
+def test_integers_of_wide_ranges_use_64_bits():
+    x = mg.randint(-(1 << 62), 1 << 62, (2000,), generator=seeded()).numpy()
+    assert abs(x.astype(float).mean()) < 5 * (1 << 63) / math.sqrt(12 * 2000)
+    assert len(np.unique(x & 0xFFFFFFFF)) == len(np.unique(x >> 32)) == 2000
+
+
+def test_bad_arguments_of_creation_functions_are_explained():
+    with raises_message(ArgumentError, "randint: low must be below high, got 3 and 3"):
+        mg.randint(3, 3, (2,))
+    with raises_message(ArgumentError, "randint: needs a size, as in randint(10, (2, 3))"):
+        mg.randint(3)
+    with raises_message(DTypeError, "rand: dtype must be floating, got int64"):
+        mg.rand(3, dtype=mg.int64)
+    with raises_message(ArgumentError, "bernoulli: p must be in [0, 1], got 2"):
+        mg.bernoulli(mg.zeros(3), 2)
+
+
+def test_like_forms_take_shape_and_dtype():
+    x = mg.zeros(2, 3, dtype=mg.float64)
+    assert mg.rand_like(x).dtype is mg.float64 and mg.rand_like(x).shape == (2, 3)
+    assert mg.randint_like(x, 5).dtype is mg.float64
+    assert mg.rand_like(x, dtype=mg.float32, requires_grad=True).requires_grad
+
+
+def test_bernoulli_follows_its_probabilities():
+    p = mg.tensor(np.repeat([0.0, 0.25, 1.0], 20000))
+    x = mg.bernoulli(p, generator=seeded()).numpy().reshape(3, -1)
+    assert x[0].sum() == 0 and x[2].sum() == 20000
+    assert abs(x[1].mean() - 0.25) < 5 * math.sqrt(0.1875 / 20000)
+
+
+def test_exponential_numbers_have_the_rate():
+    x = mg.zeros(40000).exponential_(4.0, generator=seeded()).numpy()
+    assert x.min() > 0
+    assert abs(x.mean() - 0.25) < 5 * 0.25 / 200
+    assert abs(x.std() - 0.25) < 0.01
+
+
+def test_in_place_forms_write_the_same_memory():
+    x = mg.zeros(3, 4)
+    view = x.select(0, 1)
+    assert x.uniform_(2, 3, generator=seeded()) is x
+    assert x.numpy().min() >= 2 and x.numpy().max() < 3
+    assert view.tolist() == x.tolist()[1]
+    n = mg.zeros(5, dtype=mg.int32).random_(10, 20, generator=seeded())
+    assert n.dtype is mg.int32 and 10 <= n.numpy().min() and n.numpy().max() < 20
+
+
+def test_dropout_scales_what_it_keeps():
+    with mg.fork_rng():
+        mg.manual_seed(0)
+        x = mg.ones(200, 100, requires_grad=True)
+        y = source.dropout(x, 0.3)
+        kept = y.numpy(force=True) != 0
+        assert abs(kept.mean() - 0.7) < 5 * math.sqrt(0.21 / 20000)
+        np.testing.assert_allclose(y.numpy(force=True)[kept], 1 / 0.7, rtol=1e-6)
+        y.backward(mg.ones(200, 100))
+        assert (x.grad.numpy() == y.numpy(force=True)).all()
+
+
+def test_dropout_at_the_ends_of_p_and_in_evaluation():
+    x = mg.ones(4, 4, requires_grad=True)
+    assert source.dropout(x, 0.0) is x
+    assert source.dropout(x, 0.5, training=False) is x
+    y = source.dropout(x, 1.0)
+    y.backward(mg.ones(4, 4))
+    assert not y.numpy(force=True).any() and not x.grad.numpy().any()
+    with raises_message(ArgumentError, "dropout: p must be in [0, 1], got 1.5"):
+        source.dropout(x, 1.5)
+
+
+def test_dropout_in_place_writes_its_input():
+    x = mg.ones(100)
+    assert source.dropout(x, 0.5, inplace=True) is x
+    assert set(x.tolist()) == {0.0, 2.0}
+
+
+@pytest.mark.parametrize(
+    "name, shape, axes",
+    [
+        ("dropout1d", (50, 8, 3), (2,)), ("dropout1d", (50, 3), (1,)),
+        ("dropout2d", (50, 8, 3, 2), (2, 3)), ("dropout3d", (50, 8, 3, 2, 2), (2, 3, 4)),
+        ("dropout3d", (50, 3, 2, 2), (1, 2, 3)),
+    ],
+)  # fmt: skip
+def test_channel_dropout_zeroes_whole_channels(name, shape, axes):
+    y = getattr(source, name)(mg.ones(*shape), 0.5).numpy()
+    assert (y.min(axes) == y.max(axes)).all()
+    assert set(np.unique(y)) == {0.0, 2.0}
+
+
+def test_channel_dropout_checks_dimensions():
+    with raises_message(ShapeError, "dropout2d: needs 3 or 4 dimensions, got shape (2, 3)"):
+        source.dropout2d(mg.ones(2, 3))
