@@ -277,7 +277,10 @@ class _WorkerIterator(_Iterator):
             self._turn += 1
             self._ask(worker)
             if kind == "error":  # of the dataset: the next batch can still be had
-                raise answer
+                try:
+                    raise answer
+                finally:
+                    del answer  # no cycle of error, traceback and frame keeps the workers alive
             return answer
         if not self._loader.persistent_workers:
             self._pool.close()

@@ -9,7 +9,6 @@ import gzip
 import hashlib
 import math
 import os
-import urllib.request
 import zlib
 from pathlib import Path
 
@@ -209,5 +208,7 @@ def download_files(root: Path, names, mirrors=MIRRORS, checksums=CHECKSUMS) -> N
 
 def _fetch(url: str, timeout_s: float = 30.0) -> bytes:
     """The content at `url`. OSError if it cannot be had."""
+    import urllib.request  # loads the TLS library, which nothing else here needs
+
     with urllib.request.urlopen(url, timeout=timeout_s) as response:
         return response.read()

@@ -63,7 +63,9 @@ class WorkerPool:
         self._pending: list[deque] = [deque() for _ in setups]  # requests without a message yet
         self._arrived: list[deque] = [deque() for _ in setups]  # (message, slot), not unpacked
         self.epoch = 0
-        self.close = weakref.finalize(self, _stop, self._processes, self._connections, os.getpid())
+        self.close = weakref.finalize(
+            self, _stop, self._processes, self._connections, self._inboxes, os.getpid()
+        )
         self._dataset_name = type(setups[0].dataset).__name__
         try:
             for setup in setups:
@@ -125,13 +127,13 @@ class WorkerPool:
             raise DataError("DataLoader: the workers were stopped")
         try:
             self._connections[worker].send(order)
-        except (BrokenPipeError, ConnectionResetError):
-            error = self._death(worker)
-            self.close()
-            raise error from None
-        except BaseException:  # KeyboardInterrupt too: the order may be half sent
-            self.close()
-            raise
+        except BaseException as problem:  # KeyboardInterrupt too: the order may be half sent
+            try:
+                if isinstance(problem, (BrokenPipeError, ConnectionResetError)):
+                    raise self._death(worker) from None
+                raise
+            finally:
+                self.close()
 
     def receive(self, worker: int):
         """The answer to the worker's oldest request: (kind, value).
@@ -241,7 +243,7 @@ class WorkerPool:
         return error
 
 
-def _stop(processes: list, connections: list, owner: int) -> None:
+def _stop(processes: list, connections: list, inboxes: list[Inbox], owner: int) -> None:
     """End the workers and reap them: politely, then by signals. Runs once per pool."""
     if os.getpid() != owner:
         return  # a forked child collects its copy of the pool: the workers are not its own
@@ -268,3 +270,4 @@ def _stop(processes: list, connections: list, owner: int) -> None:
             process.close()
     processes.clear()
     connections.clear()
+    inboxes.clear()  # and with them the blocks of shared memory

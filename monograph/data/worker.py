@@ -136,7 +136,7 @@ def _serve(setup: WorkerSetup, outbox: Outbox, orders, latest_epoch: list[int]) 
         if order.number != latest_epoch[0]:
             continue  # of an epoch that was abandoned
         if isinstance(order, NewEpoch):
-            seed = order.seed + setup.id
+            seed = (order.seed + setup.id) % 2**63
             seed_worker(seed)
             if _info is None:
                 _info = WorkerInfo(setup.id, setup.num_workers, seed, setup.dataset)
@@ -154,9 +154,9 @@ def _serve(setup: WorkerSetup, outbox: Outbox, orders, latest_epoch: list[int]) 
             kind, value = "error", _describe(error)
         try:
             outbox.send(order.number, kind, value)
-        except OSError:
+        except (BrokenPipeError, ConnectionResetError):
             raise
-        except Exception as error:  # the batch cannot be pickled
+        except Exception as error:  # the batch cannot be pickled, or there is no memory for it
             error.add_note("  in DataLoader: sending a batch to the main process")
             outbox.send(order.number, "error", _describe(error))
         value = None  # do not hold a batch while waiting
