@@ -7,7 +7,8 @@ step. docs/architecture.md is the map.
 """
 
 from .api import autograd
-from .api import interpreter as _interpreter, views as _views
+from .api import indexing as _indexing, interpreter as _interpreter, selection as _selection
+from .api import views as _views
 from .api.autograd import backward as _backward
 from .api.creation import (
     arange, as_tensor, asarray, empty, empty_like, eye, from_numpy, full, full_like, linspace,
@@ -34,7 +35,8 @@ from .core.shape import Size
 from .ir.dispatch import install as _install
 from .jit import jit
 from .ops import arith as _arith, contract as _contract, einsum as _einsum, random as _random
-from .ops import joining as _joining, shaping as _shaping, triangular as _triangular
+from .ops import gathering as _gathering, joining as _joining, shaping as _shaping
+from .ops import triangular as _triangular
 from .ops.align import FUNCTIONS as _FUNCTIONS
 from .tensor import Tensor
 

@@ -130,19 +130,9 @@ class Tensor:
             value = self._at_my_level(value, name)
         if value._requires and value._node is None:
             value = Alias()(value)  # a leaf stays one; what is written is an operation on it
-        detached = self._view is not None and any(isinstance(o, Detach) for o in self._view)
+        detached = self._is_detached()
         recording = modes.grad and not detached and (value.requires_grad or self.requires_grad)
-        if modes.grad and not detached and owner.is_leaf and owner.requires_grad:
-            raise GradError(
-                f"{name}: a {'view of a ' if owner is not self else ''}leaf that requires a "
-                "gradient cannot be changed in place",
-                hint="wrap the update in `with mg.no_grad():`",
-            )
-        if self._inference and not modes.inference:
-            raise GradError(
-                f"{name}: a tensor made in inference_mode cannot be changed outside of it",
-                hint="clone() it first",
-            )
+        self._may_write(name)
         payload = value._value()
         symbolic = type(payload) is Symbol or type(mine) is Symbol
         if owner is self:
@@ -198,6 +188,25 @@ class Tensor:
             np.copyto(self._payload, value._payload)
         else:
             overwrite(self._payload, value, name)
+
+    def _is_detached(self) -> bool:
+        return self._view is not None and any(isinstance(o, Detach) for o in self._view)
+
+    def _may_write(self, name: str) -> bool:
+        """True; GradError where an in-place operation is not allowed now."""
+        owner = self._storage_owner()
+        if modes.grad and owner.is_leaf and owner.requires_grad and not self._is_detached():
+            raise GradError(
+                f"{name}: a {'view of a ' if owner is not self else ''}leaf that requires a "
+                "gradient cannot be changed in place",
+                hint="wrap the update in `with mg.no_grad():`",
+            )
+        if self._inference and not modes.inference:
+            raise GradError(
+                f"{name}: a tensor made in inference_mode cannot be changed outside of it",
+                hint="clone() it first",
+            )
+        return True
 
     def _write_through(self, owner: Tensor, value: Tensor) -> Tensor:
         """The owner with this view's elements replaced by `value`, as a new tensor."""
@@ -458,7 +467,7 @@ def _rewrap(payload: Any, node: Any, index: int, requires_grad: bool) -> Tensor:
 
 
 class _Unreadable(Tensor):
-    """A saved value that was overwritten: it has a shape, and raises where its elements are read."""
+    """A saved value that was overwritten: it has a shape, and raises where it is read."""
 
     __slots__ = ("_error",)
 

@@ -1,0 +1,350 @@
+"""x[...] and x[...] = value, with PyTorch's meaning.
+
+An index is taken apart in two steps. Ints, slices, None and Ellipsis give a view (one Slice and one
+Reshape). What is left are integer tensors (masks become the positions of their true elements), one
+per dimension of that view; they are combined into one index of one merged axis, for IndexSelect,
+IndexSet and IndexAdd.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..core import dtype as dt
+from ..core.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    DTypeError,
+    IndexRangeError,
+    ShapeError,
+    TraceError,
+)
+from ..core.modes import modes
+from ..core.shape import broadcast_shapes, is_number, numel
+from ..ops.align import broadcast_to, cast, public
+from ..ops.basic import Where
+from ..ops.indexing import IndexAdd, IndexSelect, IndexSet, WrapIndex
+from ..ops.movement import Alias, Permute, Reshape, Slice
+from ..tensor import Tensor
+from .creation import as_tensor
+
+
+class Parsed:
+    """An index taken apart.
+
+    view     the basic part of the tensor
+    indices  {dimension of view: int64 or bool index tensor}
+    dims     {dimension of view: the user's dimension}, for messages
+    """
+
+    def __init__(self, x: Tensor, index: Any, name: str = "index"):
+        self.name = name
+        items = list(index) if isinstance(index, tuple) else [index]
+        items = [_plain(item, name) for item in items]
+        used = sum(_consumes(item) for item in items)
+        ndim = x.ndim
+        if used > ndim:
+            raise IndexRangeError(
+                f"{name}: {used} indices for a tensor of {ndim} dimensions, shape {tuple(x.shape)}"
+            )
+        gaps = [i for i, item in enumerate(items) if item is Ellipsis]
+        if len(gaps) > 1:
+            raise IndexRangeError(f"{name}: only one ellipsis (...) can stand in an index")
+        at = gaps[0] if gaps else len(items)
+        items[at : at + 1] = [slice(None)] * (ndim - used)
+        self._split(x, items)
+
+    def _split(self, x: Tensor, items: list[Any]) -> None:
+        start, stop, step = [0] * x.ndim, list(x.shape), [1] * x.ndim
+        shape: list[int] = []  # of the view
+        self.indices: dict[int, Tensor] = {}
+        self.dims: dict[int, int] = {}
+        dim = 0
+        sliced = False
+        for item in items:
+            if item is None:
+                shape.append(1)
+            elif isinstance(item, bool):
+                self.indices[len(shape)] = as_tensor(np.arange(int(item)))
+                self.dims[len(shape)] = 0
+                shape.append(1)
+            elif isinstance(item, int):
+                size = x.shape[dim]
+                if not -size <= item < size:
+                    raise IndexRangeError(
+                        f"{self.name}: index {item} is out of range for dimension {dim} of size "
+                        f"{size}"
+                    )
+                start[dim], stop[dim], sliced = item % size, item % size + 1, True
+                dim += 1
+            elif isinstance(item, slice):
+                lo, hi, st = self._range(item, x.shape[dim])
+                if (lo, hi, st) != (0, x.shape[dim], 1):
+                    start[dim], stop[dim], step[dim], sliced = lo, hi, st, True
+                shape.append(-(-(hi - lo) // st))
+                dim += 1
+            else:
+                self.indices[len(shape)] = item
+                for _ in range(_consumes(item)):
+                    self.dims[len(shape)] = dim
+                    shape.append(x.shape[dim])
+                    dim += 1
+        view = Slice(tuple(start), tuple(stop), tuple(step))(x) if sliced else x
+        if tuple(shape) != tuple(view.shape):
+            view = Reshape(tuple(shape))(view)
+        elif view is x and not self.indices:
+            view = Alias()(x)
+        self.view: Tensor = view
+
+    def _range(self, item: slice, size: int) -> tuple[int, int, int]:
+        try:
+            lo, hi, st = item.indices(size)
+        except TypeError:
+            raise ArgumentTypeError(
+                f"{self.name}: slice limits must be ints, got {item.start!r}:{item.stop!r}:"
+                f"{item.step!r}"
+            ) from None
+        except ValueError:
+            raise ArgumentError(f"{self.name}: slice step must not be 0") from None
+        if st < 0:
+            raise ArgumentError(
+                f"{self.name}: slice step must be positive, got {st}", hint="use flip(dim)"
+            )
+        return lo, max(lo, hi), st
+
+    def single_mask(self) -> tuple[int, Tensor] | None:
+        """(first dimension, mask) if the only index is one bool mask."""
+        if len(self.indices) == 1:
+            ((dim, index),) = self.indices.items()
+            if index.dtype is dt.bool_:
+                return dim, index
+        return None
+
+    def resolve(self) -> None:
+        """Turn masks into the positions of their true elements, and broadcast the indices."""
+        found: dict[int, Tensor] = {}
+        for dim, index in self.indices.items():
+            if index.dtype is not dt.bool_:
+                found[dim] = index
+                continue
+            self.check_mask(dim, index)
+            for k, positions in enumerate(_true_positions(self.name, index)):
+                found[dim + k] = as_tensor(positions)
+        shape = broadcast_shapes(self.name, *(tuple(i.shape) for i in found.values()))
+        self.shape = shape
+        self.indices = {d: broadcast_to(i, shape) for d, i in sorted(found.items())}
+
+    def check_mask(self, dim: int, mask: Tensor) -> None:
+        covered = tuple(self.view.shape[dim : dim + mask.ndim])
+        if covered != tuple(mask.shape):
+            raise IndexRangeError(
+                f"{self.name}: mask of shape {tuple(mask.shape)} does not fit dimensions "
+                f"{self.dims.get(dim, 0)} and up of size {covered}"
+            )
+
+    def arrange(self) -> None:
+        """Bring the indexed dimensions together as one axis: sets axis, order, split, index."""
+        dims = list(self.indices)
+        shape = tuple(self.view.shape)
+        sizes = tuple(shape[d] for d in dims)
+        first = dims[0]
+        self.order: tuple[int, ...] | None = None
+        if dims != list(range(first, first + len(dims))):
+            self.order = (*dims, *(d for d in range(len(shape)) if d not in dims))
+            shape, first = tuple(shape[d] for d in self.order), 0
+        self.axis = first
+        self.arranged = shape
+        self.merged = (*shape[:first], numel(sizes), *shape[first + len(dims) :])
+        numbers = tuple(self.dims[d] for d in dims)
+        self.index = WrapIndex(sizes, numbers)(*self.indices.values())
+
+    @property
+    def result_shape(self) -> tuple[int, ...]:
+        return (*self.merged[: self.axis], *self.shape, *self.merged[self.axis + 1 :])
+
+    def to_rows(self, x: Tensor) -> Tensor:
+        """The view (or a tensor like it) with the indexed dimensions merged into one axis."""
+        if self.order is not None:
+            x = Permute(self.order)(x)
+        return x if tuple(x.shape) == self.merged else Reshape(self.merged)(x)
+
+    def from_rows(self, x: Tensor) -> Tensor:
+        """The inverse of to_rows."""
+        x = x if tuple(x.shape) == self.arranged else Reshape(self.arranged)(x)
+        return x if self.order is None else Permute(self.order).inverse()(x)
+
+
+def _consumes(item: Any) -> int:
+    if item is None or item is Ellipsis or isinstance(item, bool):
+        return 0
+    if isinstance(item, Tensor) and item.dtype is dt.bool_:
+        return item.ndim
+    return 1
+
+
+def _plain(item: Any, name: str) -> Any:
+    """An index item as None, Ellipsis, bool, int, slice, or an int64 or bool tensor."""
+    if item is None or item is Ellipsis or isinstance(item, (bool, int, slice)):
+        return item
+    if isinstance(item, (np.bool_, np.integer)):
+        return item.item()
+    if isinstance(item, (list, tuple, range, np.ndarray)):
+        if not isinstance(item, np.ndarray) and len(item) == 0:
+            item = np.zeros(0, np.int64)
+        item = as_tensor(item if isinstance(item, np.ndarray) else list(item))
+    if not isinstance(item, Tensor):
+        try:
+            return item.__index__()
+        except (AttributeError, TypeError):
+            raise ArgumentTypeError(
+                f"{name}: an index must be made of ints, slices, None, ..., bools, lists and "
+                f"integer or bool tensors; got {type(item).__name__}"
+            ) from None
+    if item.dtype is dt.bool_:
+        return bool(item) if not item.ndim else item
+    if item.dtype not in dt.INTS or item.dtype is dt.uint8:
+        raise DTypeError(
+            f"{name}: index tensors must be integer or bool, got {item.dtype.name} of shape "
+            f"{tuple(item.shape)}",
+            hint="mask.to(mg.bool) for a mask" if item.dtype is dt.uint8
+            else "index.to(mg.int64) if the values are whole numbers",
+        )  # fmt: skip
+    if not item.ndim and type(item._value()) is np.ndarray and modes.trace is None:
+        return item.item()
+    return cast(item, dt.int64)
+
+
+def _true_positions(name: str, mask: Tensor) -> tuple[np.ndarray, ...]:
+    payload = mask._value()
+    if type(payload) is not np.ndarray:
+        raise TraceError(
+            f"{name}: how many elements of a bool mask of shape {tuple(mask.shape)} are true is "
+            "not known inside a captured or batched function",
+            hint="use mg.where(mask, x, other) or x.masked_fill(mask, value), which keep the shape",
+        )
+    return np.nonzero(payload)
+
+
+def _getitem(self: Tensor, index: Any) -> Tensor:
+    """self[index]: a view for ints, slices, None and ...; a copy where tensors or lists index."""
+    parsed = Parsed(self, index)
+    if not parsed.indices:
+        return parsed.view
+    parsed.resolve()
+    parsed.arrange()
+    return IndexSelect(parsed.axis)(parsed.to_rows(parsed.view), parsed.index)
+
+
+def _fit(name: str, value: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """`value` broadcast to `shape`; extra leading dimensions of size 1 are dropped."""
+    own = tuple(value.shape)
+    extra = len(own) - len(shape)
+    if extra > 0 and all(n == 1 for n in own[:extra]):
+        value = Reshape(own[extra:])(value)
+    if len(value.shape) > len(shape) or broadcast_shapes_or_none(value.shape, shape) != shape:
+        raise ShapeError(f"{name}: a value of shape {own} cannot be assigned to shape {shape}")
+    return broadcast_to(value, shape)
+
+
+def broadcast_shapes_or_none(*shapes: Any) -> tuple[int, ...] | None:
+    """The common shape, or None where there is none."""
+    try:
+        return tuple(broadcast_shapes("", *(tuple(s) for s in shapes)))
+    except ShapeError:
+        return None
+
+
+def _as_value(value: Any, dtype: Any, name: str) -> Tensor:
+    if isinstance(value, Tensor):
+        return cast(value, dtype)
+    if is_number(value) or isinstance(value, (list, tuple, np.ndarray)):
+        return as_tensor(value, dtype=dtype)
+    raise ArgumentTypeError(
+        f"{name}: the value must be a number, tensor, array or list, got {type(value).__name__}"
+    )
+
+
+def _setitem(self: Tensor, index: Any, value: Any) -> None:
+    """self[index] = value: in place, with broadcasting and conversion to this dtype."""
+    name = "index assignment"
+    _assign(self, Parsed(self, index, name), _as_value(value, self.dtype, name), name)
+
+
+def _assign(
+    self: Tensor, parsed: Parsed, value: Tensor, name: str, accumulate: bool = False
+) -> None:
+    view = parsed.view
+    if not parsed.indices:
+        view._write(_fit(name, value, tuple(view.shape)), name)
+        return
+    mask = parsed.single_mask()
+    if mask is not None and not accumulate:
+        spread = _over_mask(parsed, *mask, value)
+        if spread is not None:
+            view._write(spread, name)
+            return
+    parsed.resolve()
+    parsed.arrange()
+    value = _fit(name, value, parsed.result_shape)
+    op = IndexAdd(parsed.axis) if accumulate else IndexSet(parsed.axis)
+    if not accumulate and _is_plain(view, value, parsed.index) and view._may_write(name):
+        _write_rows(parsed, view, value)
+        return
+    rows = op(parsed.to_rows(view), parsed.index, value)
+    view._write(parsed.from_rows(rows), name)
+
+
+def _is_plain(view: Tensor, value: Tensor, index: Tensor) -> bool:
+    """Whether memory can be written at once: arrays only, no capture, nothing for the tape."""
+    recording = modes.grad and (view.requires_grad or value.requires_grad)
+    arrays = all(type(t._value()) is np.ndarray for t in (view, value, index))
+    return arrays and modes.trace is None and not recording
+
+
+def _write_rows(parsed: Parsed, view: Tensor, value: Tensor) -> None:
+    array = view._payload
+    keys: list[Any] = [slice(None)] * array.ndim
+    for dim, index in parsed.indices.items():
+        keys[dim] = index._value()
+    array[tuple(keys)] = value._value()
+    view._version[0] += 1
+
+
+def _over_mask(parsed: Parsed, dim: int, mask: Tensor, value: Tensor) -> Tensor | None:
+    """where(mask, value, view) if the value is the same for all true elements, else None."""
+    shape = tuple(parsed.view.shape)
+    before, after = shape[:dim], shape[dim + mask.ndim :]
+    own = tuple(value.shape)
+    place = len(own) - 1 - len(after)  # which dimension of the value runs over true elements
+    if place >= 0 and own[place] != 1:
+        return None
+    parsed.check_mask(dim, mask)
+    if place >= 0:
+        one = (1,) * mask.ndim
+        value = Reshape((*own[:place], *one, *own[place + 1 :]))(value)
+    value = _fit("index assignment", value, shape)
+    spread = Reshape((*(1,) * len(before), *mask.shape, *(1,) * len(after)))(mask)
+    return Where()(broadcast_to(spread, shape), value, parsed.view)
+
+
+@public
+def index_put(input: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
+    """A copy of `input` with `values` written at (or added to) the elements that `indices` name.
+
+    indices     a tuple of integer or bool tensors, one per leading dimension
+    accumulate  add, in order, instead of replacing
+    """
+    if not isinstance(indices, (tuple, list)):
+        raise ArgumentTypeError(
+            f"index_put: indices must be a tuple of tensors, got {type(indices).__name__}"
+        )
+    out = input.clone()
+    parsed = Parsed(out, tuple(slice(None) if i is None else i for i in indices), "index_put")
+    _assign(out, parsed, _as_value(values, out.dtype, "index_put"), "index_put", accumulate)
+    return out
+
+
+Tensor.__getitem__ = _getitem  # type: ignore[attr-defined]
+Tensor.__setitem__ = _setitem  # type: ignore[attr-defined]
