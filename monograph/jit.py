@@ -28,7 +28,7 @@ from .api.creation import as_tensor
 from .compiler.pipeline import Executable, compile_graph
 from .core import dtype as dt
 from .core import pytree
-from .core.errors import ArgumentError, TraceError
+from .core.errors import ArgumentError, GradError, TraceError
 from .core.modes import modes
 from .core.shape import is_number
 from .ir.graph import Graph, Value
@@ -157,8 +157,13 @@ class Capture:
         self.guards = list(trace.guards)
         self.backward: _Backward | None = None
         if differentiable:
-            self.backward = _Backward(trace, differentiable, args)
-            outputs.extend(self.backward.residual_outputs(graph))
+            nodes = len(graph.nodes)
+            try:
+                self.backward = _Backward(trace, differentiable, args)
+                outputs.extend(self.backward.residual_outputs(graph))
+            except GradError:  # backward ran inside and freed the tape: the results are constants
+                del graph.nodes[nodes:]
+                del graph.inputs[len(self.inputs) :]
         self.graph = graph
 
     def _compile(self) -> None:
@@ -292,19 +297,26 @@ class _Backward:
             tensors, [wrap(s) for s in seeds], originals, True, False, None
         )
         self.positions = sorted(found)
-        graph = Graph()
-        graph.nodes = trace.graph.nodes[before:]
+        nodes = trace.graph.nodes[before:]
         del trace.graph.nodes[before:]
         trace.graph.inputs[:] = known_inputs
-        graph.outputs = [found[i]._value().value for i in self.positions]
-        graph.constants = dict(trace.graph.constants)
-        made = {v for n in graph.nodes for v in n.outputs} | {s.value for s in seeds}
+        ends = [found[i]._value().value for i in self.positions]
+        constants = trace.graph.constants
+        made = {v for n in nodes for v in n.outputs} | {s.value for s in seeds}
         needed: dict[Value, None] = {}
-        for v in [v for n in graph.nodes for v in n.values] + graph.outputs:
-            if v not in made and v not in graph.constants:
+        for v in [v for n in _live(nodes, ends) for v in n.values] + ends:
+            if v not in made and v not in constants:
                 needed[v] = None
         self.residuals = list(needed)
-        graph.inputs = [*self.residuals, *(s.value for s in seeds)]
+        graph = Graph()  # of its own: what it receives must have no maker
+        own = {v: graph.input(v.aval) for v in (*self.residuals, *(s.value for s in seeds))}
+        own.update({v: graph.constant(a, v.aval) for v, a in constants.items()})
+        for n in nodes:
+            inputs = [own[i] if isinstance(i, Value) else i for i in n.inputs if _known(i, own)]
+            if len(inputs) == len(n.inputs):
+                out = graph.add(n.op, *inputs, place=n.place)
+                own.update(zip(n.outputs, out if isinstance(out, tuple) else (out,)))
+        graph.outputs = [own[v] for v in ends]
         self.graph = graph
         self.executable: Executable | None = None
         self.seed_avals = [s.value.aval for s in seeds]
@@ -337,6 +349,20 @@ class _Backward:
             outputs[o]._node, outputs[o]._index, outputs[o]._requires = node, k, True
 
 
+def _known(x: Any, own: dict) -> bool:
+    return not isinstance(x, Value) or x in own
+
+
+def _live(nodes: list[Any], outputs: list[Value]) -> list[Any]:
+    """The nodes that the outputs depend on."""
+    live, kept = set(outputs), []
+    for n in reversed(nodes):
+        if any(v in live for v in n.outputs):
+            live.update(n.values)
+            kept.append(n)
+    return kept[::-1]
+
+
 class _JitNode(tape.Node):
     """The tape's node for a call of a captured function."""
 
@@ -352,7 +378,8 @@ class _JitNode(tape.Node):
         self.edges = tuple(
             tape.edge_of(s) if isinstance(s, Tensor) and s._requires else None for s in sources
         )
-        self.avals = tuple(program.seed_avals)
+        self.n_outputs = len(program.seed_avals)
+        self.recompute = None
         self.inputs = self.outs = ()
         self.program, self.capture, self.leaves = program, capture, leaves
         self.saved = saved
@@ -362,10 +389,10 @@ class _JitNode(tape.Node):
     def title(self) -> str:
         return f"jit_{self.capture.owner.__name__}"
 
-    def pull(self, gs: list[Any], needed: Callable[[Any], bool]) -> Sequence[Any]:
+    def pull(self, gs: list[Any], needed: Callable[[Any], bool], linked: bool) -> list[Any]:
         if self.inputs is None:
             raise tape._used_twice(self)
-        if modes.grad or modes.trace is not None:
+        if modes.grad or modes.trace is not None or modes.vmap is not None:
             return self._pull_again(gs)
         program = self.program
         if program.executable is None:
@@ -393,7 +420,7 @@ class _JitNode(tape.Node):
             results[i] = wrap(a)
         return results
 
-    def _pull_again(self, gs: list[Any]) -> Sequence[Any]:
+    def _pull_again(self, gs: list[Any]) -> list[Any]:
         """For gradients of gradients: run the plain function again and differentiate that."""
         capture = self.capture
         args, kwargs = capture.treedef.unflatten(self.leaves)  # type: ignore[attr-defined]
@@ -447,7 +474,7 @@ class Jit:
         return self if instance is None else functools.partial(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if modes.trace is not None:
+        if modes.trace is not None or modes.vmap is not None:
             return self.function(*args, **kwargs)
         leaves, treedef = pytree.flatten((args, kwargs))
         with self._lock:

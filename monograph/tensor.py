@@ -90,8 +90,9 @@ class Tensor:
             if type(self._payload) is np.ndarray and modes.trace is not None:
                 modes.trace.keep(self)
             self._payload = current._payload
-        self._node, self._index = current._node, current._index
-        self._requires = current._requires
+        if not any(isinstance(op, Detach) for op in self._view):  # else its tape is its own
+            self._node, self._index = current._node, current._index
+            self._requires = current._requires
 
     def _strides_of_view(self, last: Any = None) -> tuple[int, ...] | None:
         """Element strides of this tensor (then read through `last`), or None if it takes a copy."""

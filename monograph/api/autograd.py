@@ -1,4 +1,4 @@
-"""`monograph.autograd`: backward, grad, hooks, anomaly mode. The pass itself is transform/tape.py."""
+"""backward, grad, hooks, anomaly mode. The pass itself is transform/tape.py."""
 
 from __future__ import annotations
 

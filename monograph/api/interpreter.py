@@ -58,7 +58,7 @@ class _Shaped:
 
 
 def _unusual(op: Op, args: tuple, payloads: list[Any], wants_grad: bool) -> tuple[Any, bool]:
-    """(payloads of the results, wants_grad) where a payload is no array or a capture is going on."""
+    """(payloads of the results, wants_grad) where a payload is no array or a capture goes on."""
     for p in payloads:
         if type(p) is Batched:
             return batch(op, args)

@@ -1,8 +1,8 @@
 """Reverse mode: the tape that hangs on tensors, and the one pass that walks it backward.
 
-Every differentiable operation on a tensor that requires a gradient leaves a Node; a tensor knows the
-node that made it (`_node`, `_index`). The pass calls each op's `vjp`, whose operations go through the
-door again: so a backward can be captured, batched, and differentiated once more.
+Every differentiable operation on a tensor that requires a gradient leaves a Node; a tensor knows
+the node that made it (`_node`, `_index`). The pass calls each op's `vjp`, whose operations go
+through the door again: so a backward can be captured, batched, and differentiated once more.
 
 Nodes keep payloads (arrays or symbols) with the version they had, not tensors: no reference cycles,
 and a value overwritten in place is found out.
@@ -26,7 +26,7 @@ from ..ops.basic import Cast
 _sequence = itertools.count()
 _add = Add()
 
-# Set by tensor.py: make a tensor (payload, node, index, requires_grad), and one that raises when read.
+# Set by tensor.py: make a tensor (payload, node, index, requires_grad); one that raises when read.
 _rewrap: list[Callable[[Any, Any, int, bool], Any]] = []
 _unreadable: list[Callable[[Any, GradError], Any]] = []
 
@@ -86,7 +86,7 @@ class Saved:
             return _unreadable[0](self.payload, error)
         if not linked or not self.requires_grad:
             made = _rewrap[0](self.payload, None, 0, False)
-        elif type(self.node) is not Node and self.node is not None:
+        elif self.node is not None and not isinstance(self.node, Node):
             return self.node  # a leaf tensor, itself
         else:
             made = _rewrap[0](self.payload, self.node or owner, self.index, True)
@@ -170,7 +170,7 @@ class Node:
     def next_functions(self) -> tuple:
         """(node, output number) for each input; a leaf has an AccumulateGrad, a constant None."""
         return tuple(
-            (None, 0) if e is None else e if type(e[0]) is Node else (AccumulateGrad(e[0]), 0)
+            (None, 0) if e is None else e if isinstance(e[0], Node) else (AccumulateGrad(e[0]), 0)
             for e in self.edges
         )
 
@@ -245,11 +245,11 @@ def run_backward(
     """Walk the tape from `roots` seeded with `gradients`, newest node first.
 
     inputs None: accumulate(leaf, gradient, fresh) for every leaf reached, at the end of the walk; a
-    fresh gradient shares its memory with nothing else. Otherwise only the paths to `inputs` are walked
-    and the result maps each input's position to its gradient.
+    fresh gradient shares its memory with nothing else. Otherwise only the paths to `inputs` are
+    walked and the result maps each input's position to its gradient.
 
-    linked  False: saved values are constants to what create_graph records (derivatives with respect to
-            `gradients` only)
+    linked  False: saved values are constants to what create_graph records (derivatives with
+            respect to `gradients` only)
     since   nodes older than this are known not to lead to `inputs`
     """
     wanted: dict[tuple[int, int], list[int]] = {}
@@ -263,7 +263,7 @@ def run_backward(
     heap: list[tuple[int, int, Node]] = []
 
     def deliver(target: Any, index: int, g: Any, fresh: bool) -> None:
-        if type(target) is Node:
+        if isinstance(target, Node):
             slots = waiting.get(id(target))
             if slots is None:
                 slots = waiting[id(target)] = [None] * target.n_outputs
@@ -295,7 +295,7 @@ def run_backward(
             if hooks is not None and hooks.post:
                 results = _after(hooks, results, gs)
             fresh = [
-                e is not None and type(e[0]) is not Node and _is_fresh(r, node, gs, results)
+                e is not None and not isinstance(e[0], Node) and _is_fresh(r, node, gs, results)
                 for e, r in zip(node.edges, results)
             ]
             if not retain_graph:
@@ -318,12 +318,12 @@ def run_backward(
 
 def _requires(target: Any) -> bool:
     """What is walked without `inputs`: everything but leaves that were frozen meanwhile."""
-    return type(target) is Node or target._requires
+    return isinstance(target, Node) or target._requires
 
 
 def _is_fresh(r: Any, node: Node, gs: list[Any], results: list[Any]) -> bool:
     """Whether nothing else holds the memory of r, a cotangent that `node` gave."""
-    if r is None or not node.op.fresh_cotangents:
+    if r is None or not getattr(node.op, "fresh_cotangents", True):
         return False
     mine = r._payload
     others = [g._payload for g in gs if g is not None]
@@ -379,7 +379,7 @@ def _leads_to(roots: Sequence[Any], wanted: set[int], since: int) -> Callable[[A
         if id(node) in known:
             stack.pop()
             continue
-        if type(node) is not Node or node.seq < since:
+        if not isinstance(node, Node) or node.seq < since:
             known[id(node)] = id(node) in wanted
             continue
         below = [e[0] for e in node.edges if e is not None]
@@ -394,14 +394,14 @@ def _leads_to(roots: Sequence[Any], wanted: set[int], since: int) -> Callable[[A
 
 
 def reaches_outside(roots: Iterable[Any], inputs: Collection[int], since: int) -> bool:
-    """Whether a tensor depends on a leaf other than `inputs` (ids) or on a node older than `since`."""
+    """Whether a tensor depends on a leaf not in `inputs` (ids) or on a node older than `since`."""
     stack = [edge_of(r)[0] for r in roots if r.requires_grad]
     known: set[int] = set()
     while stack:
         node = stack.pop()
         if id(node) in known or id(node) in inputs:
             continue
-        if type(node) is not Node:
+        if not isinstance(node, Node):
             if node._requires:
                 return True
         elif node.seq < since:
