@@ -1,0 +1,364 @@
+"""Activation functions. Relu, Gelu and Silu are primitives (one kernel, one saved tensor); the rest
+is composed, softmax too, so that the compiler can fuse it with its neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..core import dtype as dt
+from ..core.dtype import as_dtype
+from ..core.errors import ArgumentError, DTypeError, ShapeError
+from ..core.shape import normalize_dim
+from ..ir.op import Elementwise, op
+from .align import as_operand, broadcast_to, cast, functional, literal, public
+from .arith import (
+    abs, add_, bitwise_and, div_, ge, gt, le, minimum, mul, neg, sub_, where,
+)  # fmt: skip
+from .basic import Where
+from .batching import shape_of
+from .exponential import exp, exp_formula, expm1, log, log1p, sigmoid, widened
+from .movement import Reshape, Sum
+from .reduce import keep_dims, shift_by_max
+from .shaping import slice_axis
+from .special import elementwise_of, erf, erf_formula
+from .trigonometric import tanh, tanh_formula
+
+_ROOT_HALF = math.sqrt(0.5)
+_TANH_SCALE = math.sqrt(2 / math.pi)
+_TANH_CUBE = 0.044715
+
+
+@op
+class Relu(Elementwise):
+    """The element where it is positive, else 0; nan stays. The gradient at 0 is 0."""
+
+    accepts = dt.NUMERIC
+    saves = "outputs"
+    onnx = "Relu"
+
+    def reference(self, x: Any) -> Any:
+        return np.maximum(x, x.dtype.type(0))
+
+    def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
+        return (Where()(le(out, 0), 0.0, g),)
+
+    def scalar(self, s: Any, x: Any) -> Any:
+        return s.maximum(x, s.const(0, x))
+
+
+@op
+class Gelu(Elementwise):
+    """x times the normal distribution function of x; with `tanh` its approximation by tanh.
+
+    Source: D. Hendrycks and K. Gimpel, "Gaussian error linear units", 2016.
+    """
+
+    tanh: bool = False
+    accepts = dt.FLOATS
+    saves = "inputs"
+
+    def reference(self, x: Any) -> Any:
+        x = widened(x)
+        half, one = x.dtype.type(0.5), x.dtype.type(1)
+        if self.tanh:
+            inner = x.dtype.type(_TANH_SCALE) * (x + x.dtype.type(_TANH_CUBE) * x * x * x)
+            return half * x * (one + np.tanh(inner))
+        return half * x * (one + elementwise_of(math.erf, x * x.dtype.type(_ROOT_HALF)))
+
+    def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
+        if self.tanh:
+            square = mul(x, x)
+            t = tanh(mul(mul(x, _TANH_SCALE), add_(mul(square, _TANH_CUBE), 1)))
+            slope = mul(add_(mul(square, 3 * _TANH_CUBE), 1), _TANH_SCALE)
+            bend = mul(mul(x, sub_(1, mul(t, t))), slope)
+            return (mul(g, mul(add_(add_(t, 1), bend), 0.5)),)
+        below = mul(add_(erf(mul(x, _ROOT_HALF)), 1), 0.5)
+        density = mul(exp(mul(mul(x, x), -0.5)), 1 / math.sqrt(2 * math.pi))
+        return (mul(g, add_(below, mul(x, density))),)
+
+    def scalar(self, s: Any, x: Any) -> Any:
+        if self.tanh:
+            inner = x * _TANH_SCALE * s.fma(x * x, _TANH_CUBE, s.const(1.0, x))
+            return x * 0.5 * (tanh_formula(s, inner) + 1.0)
+        return x * 0.5 * (erf_formula(s, x * _ROOT_HALF) + 1.0)
+
+
+@op
+class Silu(Elementwise):
+    """x times sigmoid(x); also called swish."""
+
+    accepts = dt.FLOATS
+    saves = "inputs"
+
+    def reference(self, x: Any) -> Any:
+        x = widened(x)
+        return x / (1 + np.exp(-x))
+
+    def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
+        y = sigmoid(x)
+        return (mul(g, mul(y, add_(mul(x, sub_(1, y)), 1))),)
+
+    def scalar(self, s: Any, x: Any) -> Any:
+        return x / (exp_formula(s, -x) + 1.0)
+
+
+def _float_input(name: str, input: Any) -> Any:
+    x = as_operand(name, input)
+    if not x.dtype.is_floating_point:
+        raise DTypeError(
+            f"{name}: needs a floating dtype, got {x.dtype.name}", hint="convert with .float()"
+        )
+    return x
+
+
+def _written(name: str, input: Any, out: Any, inplace: bool) -> Any:
+    return input._write(out, name) if inplace else out
+
+
+@public
+@functional
+def relu(input: Any, inplace: bool = False) -> Any:
+    """max(x, 0), element by element.
+
+    >>> relu(tensor([-1.0, 2.0]))
+    tensor([0., 2.])
+    """
+    return _written("relu", input, Relu()(as_operand("relu", input)), inplace)
+
+
+@functional
+def relu_(input: Any) -> Any:
+    """In-place version of relu."""
+    return relu(input, True)
+
+
+@functional
+def gelu(input: Any, approximate: str = "none") -> Any:
+    """x times the normal distribution function of x; approximate="tanh" is the cheaper formula."""
+    if approximate not in ("none", "tanh"):
+        raise ArgumentError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
+    return Gelu(approximate == "tanh")(_float_input("gelu", input))
+
+
+@functional
+def silu(input: Any, inplace: bool = False) -> Any:
+    """x * sigmoid(x), element by element."""
+    return _written("silu", input, Silu()(_float_input("silu", input)), inplace)
+
+
+functional(sigmoid)
+functional(tanh)
+
+
+def _clipped(x: Any, low: Any, high: Any) -> Any:
+    """x between low and high; no gradient at the ends (hardtanh's rule); nan stays."""
+    return where(le(x, low), low, where(ge(x, high), high, x))
+
+
+@functional
+def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Any:
+    """x limited to [min_val, max_val]; the gradient is 0 at the ends and outside."""
+    if min_val > max_val:
+        raise ArgumentError(f"hardtanh: min_val {min_val} is above max_val {max_val}")
+    x = as_operand("hardtanh", input)
+    low, high = (literal(v, x.dtype) for v in (min_val, max_val))
+    return _written("hardtanh", input, _clipped(x, low, high), inplace)
+
+
+@functional
+def relu6(input: Any, inplace: bool = False) -> Any:
+    """x limited to [0, 6]."""
+    x = as_operand("relu6", input)
+    return _written("relu6", input, _clipped(x, literal(0, x.dtype), literal(6, x.dtype)), inplace)
+
+
+@functional
+def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Any:
+    """x where positive, else negative_slope * x."""
+    x = _float_input("leaky_relu", input)
+    return _written("leaky_relu", input, where(gt(x, 0), x, mul(x, negative_slope)), inplace)
+
+
+@public
+@functional
+def prelu(input: Any, weight: Any) -> Any:
+    """x where positive, else weight * x; weight (1,) or (C,) along dimension 1."""
+    x = _float_input("prelu", input)
+    shape, n = shape_of(x), weight.shape[0] if weight.shape else 1
+    if len(weight.shape) > 1 or (n != 1 and (len(shape) < 2 or shape[1] != n)):
+        raise ShapeError(
+            f"prelu: weight {tuple(weight.shape)} must have one element or one for each of the "
+            f"{shape[1] if len(shape) > 1 else 1} channels of input {shape}"
+        )
+    slope = Reshape(tuple(n if a == 1 else 1 for a in range(len(shape))) if shape else ())(weight)
+    return where(gt(x, 0), x, mul(x, slope))
+
+
+def _elu(x: Any, alpha: float, rate: float) -> Any:
+    positive = gt(x, 0)
+    return where(positive, x, mul(expm1(mul(where(positive, 0.0, x), rate)), alpha))
+
+
+@functional
+def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
+    """x where positive, else alpha * (exp(x) - 1)."""
+    return _written("elu", input, _elu(_float_input("elu", input), alpha, 1), inplace)
+
+
+@public
+@functional
+def selu(input: Any, inplace: bool = False) -> Any:
+    """Scaled elu with the constants that keep mean and variance.
+
+    Source: G. Klambauer and others, "Self-normalizing neural networks", 2017.
+    """
+    x = _float_input("selu", input)
+    out = mul(_elu(x, 1.6732632423543772, 1), 1.0507009873554805)
+    return _written("selu", input, out, inplace)
+
+
+@public
+@functional
+def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
+    """x where positive, else alpha * (exp(x / alpha) - 1)."""
+    return _written("celu", input, _elu(_float_input("celu", input), alpha, 1 / alpha), inplace)
+
+
+@functional
+def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
+    """log(1 + exp(beta * x)) / beta; x itself where beta * x is above threshold."""
+    x = _float_input("softplus", input)
+    scaled = mul(x, beta)
+    large = gt(scaled, threshold)
+    return where(large, x, div_(log1p(exp(where(large, 0.0, scaled))), beta))
+
+
+@functional
+def mish(input: Any, inplace: bool = False) -> Any:
+    """x * tanh(softplus(x))."""
+    x = _float_input("mish", input)
+    return _written("mish", input, mul(x, tanh(softplus(x))), inplace)
+
+
+@functional
+def softsign(input: Any) -> Any:
+    """x / (1 + |x|)."""
+    x = _float_input("softsign", input)
+    return div_(x, add_(abs(x), 1))
+
+
+@functional
+def hardsigmoid(input: Any, inplace: bool = False) -> Any:
+    """x / 6 + 1/2 limited to [0, 1]."""
+    x = _float_input("hardsigmoid", input)
+    return _written("hardsigmoid", input, div_(_clipped(add_(x, 3), 0.0, 6.0), 6), inplace)
+
+
+@functional
+def hardswish(input: Any, inplace: bool = False) -> Any:
+    """x * hardsigmoid(x)."""
+    x = _float_input("hardswish", input)
+    return _written("hardswish", input, div_(mul(x, _clipped(add_(x, 3), 0.0, 6.0)), 6), inplace)
+
+
+@functional
+def logsigmoid(input: Any) -> Any:
+    """log(sigmoid(x)), without overflow."""
+    x = _float_input("logsigmoid", input)
+    return sub_(minimum(x, 0), log1p(exp(neg(abs(x)))))
+
+
+@functional
+def hardshrink(input: Any, lambd: float = 0.5) -> Any:
+    """x where |x| > lambd, else 0."""
+    x = _float_input("hardshrink", input)
+    return where(le(abs(x), lambd), 0.0, x)
+
+
+@functional
+def softshrink(input: Any, lambd: float = 0.5) -> Any:
+    """x moved towards 0 by lambd; 0 where |x| <= lambd."""
+    if lambd < 0:
+        raise ArgumentError(f"softshrink: lambd must not be negative, got {lambd}")
+    x = _float_input("softshrink", input)
+    inside = bitwise_and(ge(x, -lambd), le(x, lambd))
+    return where(inside, 0.0, where(gt(x, 0), sub_(x, lambd), add_(x, lambd)))
+
+
+@functional
+def tanhshrink(input: Any) -> Any:
+    """x - tanh(x)."""
+    x = _float_input("tanhshrink", input)
+    return sub_(x, tanh(x))
+
+
+@public
+@functional
+def threshold(input: Any, threshold: float, value: float, inplace: bool = False) -> Any:
+    """x where it is above threshold, else value."""
+    x = as_operand("threshold", input)
+    out = where(le(x, threshold), literal(value, x.dtype), x)
+    return _written("threshold", input, out, inplace)
+
+
+@functional
+def glu(input: Any, dim: int = -1) -> Any:
+    """First half of x along `dim` times the sigmoid of the second half."""
+    x = _float_input("glu", input)
+    axis = normalize_dim("glu", dim, len(x.shape))
+    n = x.shape[axis] if x.shape else 1
+    if n % 2:
+        raise ShapeError(f"glu: dimension {dim} must be even to be halved, got {n}")
+    return mul(slice_axis(x, axis, 0, n // 2), sigmoid(slice_axis(x, axis, n // 2, n)))
+
+
+def _softmax_input(name: str, input: Any, dim: Any, dtype: Any) -> tuple[Any, tuple[int, ...], Any]:
+    if dim is None:
+        raise ArgumentError(f"{name}: dim must be given", hint=f"{name}(x, dim=-1)")
+    x = as_operand(name, input)
+    x = _float_input(name, cast(x, as_dtype(dtype)) if dtype is not None else x)
+    axis = normalize_dim(name, dim, len(x.shape))
+    wide = cast(x, dt.float32) if x.dtype.itemsize == 2 else x
+    return wide, (axis,) if x.shape else (), x.dtype
+
+
+def _sum_kept(x: Any, axes: tuple[int, ...]) -> Any:
+    return broadcast_to(keep_dims(Sum(axes)(x), shape_of(x), axes), shape_of(x))
+
+
+@public
+@functional
+def softmax(input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
+    """exp(x) / sum(exp(x)) along `dim`, without overflow; in `dtype` if given.
+
+    16-bit floats are computed in float32. nan where all elements are -inf.
+
+    >>> softmax(tensor([0.0, 0.0]), dim=0)
+    tensor([0.5000, 0.5000])
+    """
+    x, axes, result = _softmax_input("softmax", input, dim, dtype)
+    if not axes or 0 in x.shape:
+        return cast(exp(sub_(x, x)), result)
+    power = exp(shift_by_max(x, axes))
+    return cast(div_(power, _sum_kept(power, axes)), result)
+
+
+@functional
+def softmin(input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
+    """exp(-x) / sum(exp(-x)) along `dim`."""
+    return softmax(neg(input), dim, dtype=dtype)
+
+
+@public
+@functional
+def log_softmax(input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
+    """log(softmax(x)) along `dim`, without overflow or loss of small values."""
+    x, axes, result = _softmax_input("log_softmax", input, dim, dtype)
+    if not axes or 0 in x.shape:
+        return cast(sub_(x, x), result)
+    shifted = shift_by_max(x, axes)
+    return cast(sub_(shifted, log(_sum_kept(exp(shifted), axes))), result)

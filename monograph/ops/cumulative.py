@@ -1,0 +1,151 @@
+"""Running sums and products along a dimension, and the linear recurrence behind them.
+
+LinearScan, h[i] = a[i] * h[i-1] + b[i], is its own adjoint read from the other end; it makes the
+gradient of cumprod right where elements are 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..core import dtype as dt
+from ..core.dtype import as_dtype
+from ..core.errors import ShapeError
+from ..core.shape import Shape, normalize_dim
+from ..ir.op import Aval, Opaque, op
+from .align import as_operand, cast, public
+from .arith import mul
+from .batching import batched, shape_of
+from .exponential import widened
+from .movement import Copy, Flip, Pad, Slice
+
+
+class _Running(Opaque):
+    """Base of one-input scans: the output has the input's shape."""
+
+    axis: int
+    accepts = dt.NUMERIC
+
+    def infer(self, x: Any) -> Aval:
+        self.check_dtypes(x)
+        return Aval(shape_of(x), x.dtype)
+
+    def batch(self, dims: tuple, size: int, x: Any) -> tuple[Any, Any]:
+        return type(self)(self.axis + 1)(batched(x, dims[0], size)), 0  # type: ignore[call-arg]
+
+
+@op
+class Cumsum(_Running):
+    """Sum of the elements up to and including each, along `axis`."""
+
+    axis: int
+    saves = "none"
+    onnx = "CumSum"
+
+    def reference(self, x: Any) -> Any:
+        wide = widened(x)
+        return np.cumsum(wide, self.axis, dtype=wide.dtype)
+
+    def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
+        back = Flip((self.axis,))
+        return (back(self(back(g))),)
+
+
+@op
+class Cumprod(_Running):
+    """Product of the elements up to and including each, along `axis`."""
+
+    axis: int
+    saves = "inputs"
+
+    def reference(self, x: Any) -> Any:
+        wide = widened(x)
+        return np.cumprod(wide, self.axis, dtype=wide.dtype)
+
+    def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
+        # d[i] = g[i] + x[i+1] * d[i+1], then times the product of what came before.
+        back = Flip((self.axis,))
+        d = back(LinearScan(self.axis)(_shifted(back(x), self.axis, 0), back(g)))
+        return (mul(d, exclusive_cumprod(x, self.axis)),)
+
+
+@op
+class LinearScan(Opaque):
+    """h[i] = a[i] * h[i-1] + b[i] along `axis`, from h[-1] = 0. Inputs (a, b) of one shape."""
+
+    axis: int
+    accepts = dt.NUMERIC
+
+    def infer(self, a: Any, b: Any) -> Aval:
+        self.check_dtypes(a, b)
+        if shape_of(a) != shape_of(b):
+            raise ShapeError(f"linear_scan: shapes {shape_of(a)} and {shape_of(b)} differ")
+        return Aval(shape_of(a), a.dtype)
+
+    def reference(self, a: Any, b: Any) -> Any:
+        factors = np.moveaxis(widened(a), self.axis, 0)
+        out = np.array(np.moveaxis(widened(b), self.axis, 0))
+        for i in range(1, len(out)):
+            out[i] += factors[i] * out[i - 1]
+        return np.moveaxis(out, 0, self.axis)
+
+    def vjp(self, g: Any, out: Any, a: Any, b: Any) -> tuple[Any, ...]:
+        back = Flip((self.axis,))
+        following = _shifted(back(a), self.axis, 0)
+        d = back(self(following, back(g)))
+        return mul(d, _shifted(out, self.axis, 0)), d
+
+    def batch(self, dims: tuple, size: int, a: Any, b: Any) -> tuple[Any, Any]:
+        return LinearScan(self.axis + 1)(batched(a, dims[0], size), batched(b, dims[1], size)), 0
+
+
+def _shifted(x: Any, axis: int, value: Any) -> Any:
+    """x moved one place later along `axis`; `value` comes in first."""
+    shape = shape_of(x)
+    n = shape[axis]
+    if n == 0:
+        return x
+
+    def at(k: int, others: Shape) -> Shape:
+        return tuple(k if a == axis else m for a, m in enumerate(others))
+
+    zeros, ones = (0,) * len(shape), (1,) * len(shape)
+    kept = Slice(zeros, at(n - 1, shape), ones)(x)
+    return Pad(at(1, zeros), zeros, zeros, value)(kept)
+
+
+def exclusive_cumprod(x: Any, axis: int) -> Any:
+    """Product of the elements before each, along `axis` (1 at the first)."""
+    return Cumprod(axis)(_shifted(x, axis, 1))
+
+
+def _running(name: str, primitive: Any, input: Any, dim: int, dtype: Any) -> Any:
+    x = as_operand(name, input)
+    if dtype is not None:
+        x = cast(x, as_dtype(dtype))
+    elif not x.dtype.is_floating_point:
+        x = cast(x, dt.int64)
+    axis = normalize_dim(name, dim, len(x.shape))
+    return primitive(axis)(x) if x.shape else Copy()(x)
+
+
+@public
+def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Any:
+    """Sum of the elements up to and including each, along `dim`; integers and bool give int64.
+
+    >>> cumsum(tensor([1, 2, 3]), 0)
+    tensor([1, 3, 6])
+    """
+    return _running("cumsum", Cumsum, input, dim, dtype)
+
+
+@public
+def cumprod(input: Any, dim: int, *, dtype: Any = None) -> Any:
+    """Product of the elements up to and including each, along `dim`; integers and bool give int64.
+
+    >>> cumprod(tensor([1, 2, 3]), 0)
+    tensor([1, 2, 6])
+    """
+    return _running("cumprod", Cumprod, input, dim, dtype)
