@@ -37,8 +37,3 @@ def stack(samples: list):
     if any(is_tensor(x) and x.requires_grad for x in samples):
         return mg.stack([x if is_tensor(x) else to_tensor(x) for x in samples])
     return to_tensor(np.stack([as_array(x) for x in samples]))
-
-
-def use_one_thread() -> None:
-    """Compute with the calling thread alone, in a process that is one of several."""
-    mg.set_num_threads(1)

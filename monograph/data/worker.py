@@ -16,7 +16,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Any
 
-from . import arrays
+from ..runtime.threads import set_num_threads
 from .fetch import EndOfStream, make_fetcher
 from .randomness import seed_worker
 from .transfer import Outbox
@@ -93,7 +93,7 @@ def worker_main(setup: WorkerSetup, connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A handler of the main process (say, one that saves a checkpoint) is not for the worker.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    arrays.use_one_thread()
+    set_num_threads(1)  # there are other workers, and the main process
     orders: queue.SimpleQueue = queue.SimpleQueue()
     latest_epoch = [0]
     finished = threading.Event()
