@@ -38,10 +38,8 @@ def window_counts(
     return tuple(window_count(*t) for t in zip(sizes, kernel, stride, padding, dilation))
 
 
-def counts_up(
-    sizes: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape
-) -> Shape:
-    """Like window_counts with ceil_mode: a last window may hang over the end, but not begin there."""
+def counts_up(sizes: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape) -> Shape:
+    """window_counts with ceil_mode: a last window may hang over the end, but not begin there."""
     counts = []
     for size, k, s, p, d in zip(sizes, kernel, stride, padding, dilation):
         n = -(-(size + 2 * p - d * (k - 1) - 1) // s) + 1
@@ -70,9 +68,7 @@ def padded(x: np.ndarray, low: Shape, high: Shape, value: Any = 0) -> np.ndarray
     return out
 
 
-def tap_slices(
-    tap: Shape, counts: Shape, stride: Shape, dilation: Shape
-) -> tuple[slice, ...]:
+def tap_slices(tap: Shape, counts: Shape, stride: Shape, dilation: Shape) -> tuple[slice, ...]:
     """The elements of the padded input that element `tap` of the windows sees, window by window."""
     return tuple(
         slice(t * d, t * d + (n - 1) * s + 1, s)
