@@ -281,21 +281,15 @@ class _Backward:
     def __init__(self, trace: Trace, results: list[tuple[int, Tensor]], args: dict[int, int]):
         self.results = [o for o, _ in results]
         tensors = [t for _, t in results]
-        leaves = [c for c in trace.captured if c.tape[2] and c.tensor.dtype.is_floating_point]
-        self.sources = [args.get(id(c.tensor), c.tensor) for c in leaves]
+        leaves = trace.grad_leaves()
+        self.sources = [args.get(id(t), t) for t in leaves]
         before = len(trace.graph.nodes)
         known_inputs = list(trace.graph.inputs)
         seeds = []
         for t in tensors:
             symbol = trace.input(Aval(tuple(t.shape), t.dtype))
             seeds.append(symbol)
-        originals = []
-        for c in leaves:  # the leaf as it was received
-            original = c.tensor
-            originals.append(original)
-        found = tape.run_backward(
-            tensors, [wrap(s) for s in seeds], originals, True, False, None
-        )
+        found = tape.run_backward(tensors, [wrap(s) for s in seeds], leaves, True, False, None)
         self.positions = sorted(found)
         nodes = trace.graph.nodes[before:]
         del trace.graph.nodes[before:]

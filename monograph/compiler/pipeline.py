@@ -53,8 +53,8 @@ class Plan:
     graph: Graph
     groups: list[Group] = field(default_factory=list)
     steps: list[Step | HostStep] = field(default_factory=list)
+    stored: set[Value] = field(default_factory=set)
     alias: dict[Value, Value] = field(default_factory=dict)  # result -> input it overwrites
-    copies: list[tuple[int, int]] = field(default_factory=list)
     offsets: dict[Any, int] = field(default_factory=dict)
     arena_bytes: int = 0
 
@@ -74,7 +74,7 @@ def plan(graph: Graph, donate: dict[int, int] | None = None) -> Plan:
     donate  output position -> input position: that output is written into that input's memory
     """
     fusion = Fusion(graph)
-    result = Plan(graph, fusion.groups)
+    result = Plan(graph, fusion.groups, stored=fusion.stored)
     is_stored = fusion.stored.__contains__
     epilogues = fuse_epilogues(fusion, FUSES_EPILOGUE)
     wanted = {graph.outputs[o]: graph.inputs[i] for o, i in (donate or {}).items()}
@@ -174,7 +174,7 @@ class Executable:
                 self.output_slot[v] = base + o
         lives: dict[Any, list[int]] = {}
         for at, step in enumerate(p.steps):
-            for b in _touched(step):
+            for b in _touched(step, self._is_stored):
                 if isinstance(b, Value):
                     if b in self.input_slot or b in graph.constants or b in self.output_slot:
                         continue
@@ -186,6 +186,9 @@ class Executable:
         p.offsets, p.arena_bytes = plan_arena(needs)
         self.arena = buffers.empty((max(p.arena_bytes, 64),), np.uint8)
         self.constants = {v: np.ascontiguousarray(a) for v, a in graph.constants.items()}
+
+    def _is_stored(self, v: Value) -> bool:
+        return v.node is None or v in self.plan.stored
 
     def _address(self, b: Any) -> int | Slot:
         if isinstance(b, Value):
@@ -200,6 +203,10 @@ class Executable:
 
     def _view(self, v: Value, addresses: Sequence[np.ndarray]) -> np.ndarray:
         """The array behind a value, for host steps and final copies."""
+        if not self._is_stored(v):  # a view: the op that makes it, on what it reads
+            assert v.node is not None
+            args = [self._view(i, addresses) if isinstance(i, Value) else i for i in v.node.inputs]
+            return v.node.op.reference(*args)
         where = self._address(v)
         if isinstance(where, Slot):
             return addresses[where.index].reshape(v.shape)
@@ -266,10 +273,19 @@ class Executable:
             np.copyto(self._view(v, arrays), as_array(r, v.aval))
 
 
-def _touched(step: Step | HostStep) -> list[Any]:
-    if isinstance(step, HostStep):
-        return [*step.node.values, *step.node.outputs]
-    return list(step.buffers)
+def _touched(step: Step | HostStep, is_stored: Callable[[Value], bool]) -> list[Any]:
+    """What a step reads and writes in memory."""
+    if isinstance(step, Step):
+        return list(step.buffers)
+    found: list[Any] = list(step.node.outputs)
+    stack = list(step.node.values)
+    while stack:
+        v = stack.pop()
+        if is_stored(v):
+            found.append(v)
+        else:
+            stack.extend(v.node.values)  # type: ignore[union-attr]
+    return found
 
 
 def _bytes(b: Any) -> int:

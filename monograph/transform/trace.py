@@ -124,6 +124,12 @@ class Trace:
         """Remember a concrete view that is about to become a symbol, to restore it at the end."""
         self._views.append((view, view._payload, (view._node, view._index, view._requires)))
 
+    def grad_leaves(self) -> list[Any]:
+        """The tensors from outside that gradients flow to."""
+        known = [(c.tensor, c.tape) for c in self.captured]
+        known += [(view, tape) for view, _, tape in self._views]
+        return [t for t, tape in known if tape[2] and t.dtype.is_floating_point]
+
     def read_grad(self, tensor: Any) -> Any:
         """`tensor.grad` as the function sees it; what it was before becomes a guard."""
         if id(tensor) in self.grads:
