@@ -1,0 +1,23 @@
+"""Functions from functions: grad, vjp, jvp, jacrev, jacfwd, hessian, vmap, functional_call.
+
+The names and meanings of torch.func; all compose in any order.
+"""
+
+from .api.func import (
+    functional_call,
+    grad,
+    grad_and_value,
+    hessian,
+    jacfwd,
+    jacrev,
+    jvp,
+    linearize,
+    stack_module_state,
+    vjp,
+    vmap,
+)
+
+__all__ = [
+    "functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "linearize",
+    "stack_module_state", "vjp", "vmap",
+]  # fmt: skip
