@@ -11,6 +11,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Iterable, Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -18,8 +19,10 @@ from ..core.errors import ArgumentError, ArgumentTypeError, IndexRangeError, Sha
 from .arrays import shape_of, take
 from .randomness import Stream, draw_seed
 
+T_co = TypeVar("T_co", covariant=True)
 
-class Dataset:
+
+class Dataset(Generic[T_co]):
     """A collection of samples found by index: subclasses define `__getitem__` and `__len__`.
 
     A subclass may also define `__getitems__(indices)`, which returns the samples of a whole batch.
@@ -33,7 +36,7 @@ class Dataset:
         return ConcatDataset([self, other])
 
 
-class IterableDataset(Dataset):
+class IterableDataset(Dataset[T_co]):
     """A stream of samples: subclasses define `__iter__`.
 
     With several workers each iterates its own copy; `get_worker_info()` inside `__iter__` says
@@ -210,7 +213,7 @@ class ChainDataset(IterableDataset):
         return sum(len(dataset) for dataset in self.datasets)
 
 
-class Subset(Dataset):
+class Subset(Dataset[T_co]):
     """The samples of `dataset` at `indices`, in that order.
 
     >>> list(Subset("abcdef", [4, 0]))

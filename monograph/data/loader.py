@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
+from typing import Generic
 
 from ..core.errors import ArgumentError, ArgumentTypeError, DataError
 from .collate import default_collate, default_convert
-from .dataset import IterableDataset
+from .dataset import IterableDataset, T_co
 from .fetch import EndOfStream, StreamRequest, make_fetcher
 from .pool import WorkerPool, choose_context
 from .randomness import draw_seed
@@ -18,7 +19,7 @@ from .sampler import BatchSampler, RandomSampler, SequentialSampler, check_bool,
 from .worker import WorkerSetup
 
 
-class DataLoader:
+class DataLoader(Generic[T_co]):
     """Iterate over a dataset in batches. Each `iter()` starts a new epoch.
 
     dataset         map-style (indices) or IterableDataset (a stream)

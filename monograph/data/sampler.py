@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence, Sized
+from typing import Generic
 
 import numpy as np
 
 from ..core.errors import ArgumentError, ArgumentTypeError, ShapeError
 from .arrays import as_array
+from .dataset import T_co
 from .randomness import Stream, draw_seed
 
 _CHUNK = 4096  # indices drawn at a time with replacement
 
 
-class Sampler:
+class Sampler(Generic[T_co]):
     """Base of samplers: `__iter__` yields indices (or lists of them); `__len__` is optional."""
 
     def __iter__(self) -> Iterator:

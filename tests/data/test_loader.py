@@ -139,6 +139,18 @@ def test_iterators_of_one_loader_are_independent():
     assert seen == [([0, 1], [0, 1]), ([0, 1], [2, 3]), ([2, 3], [0, 1]), ([2, 3], [2, 3])]
 
 
+def test_classes_can_be_annotated_with_the_type_of_a_sample():
+    class Numbers(Dataset[int]):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index) -> int:
+            return index
+
+    loader: DataLoader[int] = DataLoader(Numbers())
+    assert [int(x) for x in loader] == [0, 1]
+
+
 def test_no_worker_info_in_this_process():
     assert get_worker_info() is None
 
