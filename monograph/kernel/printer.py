@@ -9,6 +9,8 @@ Relies on ir.py. The text is for reading (mg.explain, error messages, tests); it
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .ir import Const, Expr, If, Kernel, Let, Load, Local, Loop, Reduce, Stmt, Store, Var
 
 INFIX = {
@@ -78,6 +80,10 @@ def _lines(body: tuple[Stmt, ...], indent: int) -> list[str]:
 
 def str_stmt(stmt: Stmt) -> str:
     """The first line of a statement (a loop without its body)."""
+    if isinstance(stmt, Loop):
+        stmt = replace(stmt, body=())
+    elif isinstance(stmt, If):
+        stmt = replace(stmt, then=(), orelse=())
     return _lines((stmt,), 0)[0]
 
 

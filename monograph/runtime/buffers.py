@@ -21,7 +21,6 @@ _SMALLEST = 256
 _lock = threading.Lock()
 _free: dict[int, list[tuple[int, Any]]] = {}  # block bytes -> (address, owner)
 _held = 0  # bytes taken from the system
-_cached = 0  # of these, bytes in _free
 
 
 def block_bytes(size_bytes: int) -> int:
@@ -56,17 +55,15 @@ class Block:
     __slots__ = ("address", "size", "_owner", "__array_interface__")
 
     def __init__(self, size_bytes: int):
-        global _held, _cached
+        global _held
         size = block_bytes(size_bytes)
         with _lock:
             free = _free.get(size)
             found = free.pop() if free else None
-            if found is not None:
-                _cached -= size
-            else:
+            if found is None:
                 _held += size
-        self.address, self._owner = found or _from_system(size)
         self.size = size
+        self.address, self._owner = found or _from_system(size)
         self.__array_interface__ = {
             "shape": (size_bytes,),
             "typestr": "|u1",
@@ -75,14 +72,11 @@ class Block:
         }
 
     def __del__(self) -> None:
-        global _cached
         owner = getattr(self, "_owner", None)
-        if owner is None or _lock is None:  # failed half-way, or the interpreter is ending
+        if owner is None or _free is None:  # failed half-way, or the interpreter is ending
             return
-        # list.append and += under the GIL: a lock here could meet itself when a collection
-        # runs this inside Block().
+        # No lock: append is atomic, and a collection may run this inside of Block().
         _free.setdefault(self.size, []).append((self.address, owner))
-        _cached += self.size
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -95,14 +89,15 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 def memory_stats() -> dict[str, int]:
     """Bytes taken from the system, and how many of them wait for their next use."""
-    return {"held_bytes": _held, "cached_bytes": _cached}
+    cached = sum(size * len(free) for size, free in list(_free.items()))
+    return {"held_bytes": _held, "cached_bytes": cached}
 
 
 def empty_cache() -> None:
     """Give everything that is not in use back to the system."""
-    global _held, _cached
+    global _held
     with _lock:
         for size, free in list(_free.items()):
-            _held -= size * len(free)
-            _cached -= size * len(free)
-            free.clear()
+            while free:
+                free.pop()
+                _held -= size

@@ -1,0 +1,95 @@
+"""Code for other processors, and the quality of the code for this one."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from random_kernels import ZERO, number
+
+from monograph.codegen import target as targets
+from monograph.kernel.ir import Buffer, Const, Kernel, Load, Local, Loop, Reduce, Store, Var
+from monograph.runtime.machine_code import kernel_assembly, kernel_text
+
+EMIT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from random_kernels import ALL, elementwise_kernel
+from test_targets import register_tile
+from monograph.codegen import target as targets
+from monograph.codegen.llvm import module_ir
+from monograph.codegen.objects import compile_ir
+target = getattr(targets, sys.argv[2])()
+rng = np.random.default_rng(5)
+kernels = [elementwise_kernel(rng, dtype) for dtype in ALL] + [register_tile(4, 8)]
+for kernel in kernels:
+    body = compile_ir(module_ir([kernel], target), target)
+    assert body[:4] == b"\\x7fELF", body[:4]
+    machine = int.from_bytes(body[18:20], "little")
+    assert machine == {"aarch64": 183}.get(sys.argv[2], 62), machine
+"""
+
+
+def register_tile(rows, columns):
+    """C = A @ B for packed panels, through a tile that must stay in registers."""
+    m, v, k = Var("m"), Var("v"), Var("k")
+    place = m * columns + v
+
+    def tile(stmt):
+        inner = Loop("v", ZERO, number(columns), (stmt,), "vector")
+        return Loop("m", ZERO, number(rows), (inner,), "unroll")
+
+    product = Load("a", k * rows + m, "f32") * Load("b", k * columns + v, "f32")
+    body = (
+        Local("acc", "f32", rows * columns),
+        tile(Store("acc", place, Const(0.0, "f32"))),
+        Loop("k", ZERO, Var("depth"), (tile(Reduce("add", "acc", place, product)),)),
+        tile(Store("c", place, Load("acc", place, "f32"))),
+    )
+    buffers = (Buffer("a", "f32"), Buffer("b", "f32"), Buffer("c", "f32", True))
+    return Kernel("tile", buffers, body, ("depth",))
+
+
+@pytest.mark.parametrize("target", ["aarch64", "x86_64_baseline", "avx2", "avx512"])
+def test_objects_for_every_target(target):
+    """In another process: an unknown construct would end it, not raise."""
+    here = __file__.rsplit("/", 1)[0]
+    done = subprocess.run(
+        [sys.executable, "-c", EMIT, here, target], capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "rows", "columns"),
+    [("avx512", 8, 48), ("avx512", 14, 32), ("avx2", 6, 16), ("aarch64", 8, 12)],
+)
+def test_a_register_tile_stays_in_registers(target, rows, columns):
+    """The inner loop is loads, broadcasts and multiply-adds; nothing is spilled or stored."""
+    target = getattr(targets, target)()
+    assembly = kernel_assembly(register_tile(rows, columns), target)
+    blocks = re.split(r"^\.?[A-Za-z_0-9.]+:.*\n", assembly, flags=re.M)
+    fma = re.compile(r"\b(vfmadd\w+|fmla)\b")
+    inner = max(blocks, key=lambda block: len(fma.findall(block)))
+    assert len(fma.findall(inner)) == rows * columns * 4 // target.vector_bytes
+    assert not re.search(r"\bmov[au]ps\s+%[xyz]mm\d+, .*\(", inner)
+    assert not re.search(r"\(%rsp\)|\[sp", inner)
+    loads = len(re.findall(r"\b(vmovups|vbroadcastss|ldr|ldp|ld1r?)\b", inner))
+    assert loads <= rows + columns * 4 // target.vector_bytes
+
+
+def test_the_text_of_a_kernel_depends_on_nothing_but_the_kernel():
+    kernel, target = register_tile(4, 16), targets.avx2()
+    assert kernel_text(kernel, target) == kernel_text(register_tile(4, 16), target)
+
+
+def test_settings_override_the_host(monkeypatch):
+    monkeypatch.setenv("MONOGRAPH_CPU", "x86-64-v3")
+    host = targets.host.__wrapped__()
+    assert (host.cpu, host.vector_bytes, host.fma, host.masked) == ("x86-64-v3", 32, True, False)
+    monkeypatch.setenv("MONOGRAPH_CPU_FEATURES", "-fma")
+    assert not targets.host.__wrapped__().fma
+    monkeypatch.setenv("MONOGRAPH_CPU", "x86-64")
+    monkeypatch.setenv("MONOGRAPH_CPU_FEATURES", "")
+    assert targets.host.__wrapped__().vector_bytes == 16

@@ -1,0 +1,93 @@
+"""The caching allocator, thread counts and machine facts."""
+
+import gc
+import os
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from monograph.runtime import buffers, machine, threads
+
+
+@pytest.mark.parametrize("dtype", ["f4", "u1", "i8", np.bool_, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (5,), (7, 11), (1 << 20,), (3, 1 << 20)])
+def test_arrays_are_aligned_and_writable(shape, dtype):
+    x = buffers.empty(shape, dtype)
+    assert x.shape == shape and x.dtype == dtype
+    assert x.ctypes.data % 64 == 0 and x.flags.c_contiguous
+    x[...] = 1
+    assert (x == 1).all()
+
+
+def test_memory_comes_back_when_the_last_view_is_gone():
+    gc.collect()
+    x = buffers.empty((1234567,), np.float32)
+    address = x.ctypes.data
+    view = x[5:10].reshape(5, 1)
+    del x
+    other = buffers.empty((1234567,), np.float32)
+    assert other.ctypes.data != address
+    del view
+    again = buffers.empty((1234567,), np.float32)
+    assert again.ctypes.data == address
+
+
+def test_live_arrays_never_overlap():
+    rng = np.random.default_rng(0)
+    live = []
+    for turn in range(300):
+        size = int(rng.integers(0, 5000))
+        x = buffers.empty((size,), np.int32)
+        x[:] = turn
+        live.append((turn, x))
+        if rng.random() < 0.5:
+            live.pop(int(rng.integers(len(live))))
+    assert all((x == turn).all() for turn, x in live)
+
+
+def test_size_classes_waste_little():
+    for size in (1, 255, 256, 257, 5000, (1 << 20) + 1, (5 << 20) + 3, (100 << 20) + 1):
+        block = buffers.block_bytes(size)
+        assert size <= block <= max(256, size * 1.26) + (2 << 20 if size > 2 << 20 else 0)
+        assert buffers.block_bytes(block) == block
+
+
+def test_empty_cache_gives_back_what_is_not_in_use():
+    kept = buffers.empty((1000,), np.float32)
+    gone = buffers.empty((1000,), np.float32)
+    del gone
+    assert buffers.memory_stats()["cached_bytes"] > 0
+    buffers.empty_cache()
+    stats = buffers.memory_stats()
+    assert stats["cached_bytes"] == 0
+    assert stats["held_bytes"] >= kept.nbytes
+
+
+def test_thread_counts():
+    before = threads.get_num_threads()
+    assert 1 <= threads.available_cpus() <= (os.cpu_count() or 1)
+    threads.set_num_threads(3)
+    assert threads.get_num_threads() == 3
+    threads.set_num_threads(before)
+    for bad in (0, -1, 1.5, True, "2"):
+        with pytest.raises(ValueError, match="must be a positive int"):
+            threads.set_num_threads(bad)
+
+
+def test_thread_count_from_the_environment(monkeypatch):
+    monkeypatch.setattr(threads, "_num_threads", None)
+    monkeypatch.setenv("MONOGRAPH_NUM_THREADS", "7")
+    assert threads.get_num_threads() == 7
+    monkeypatch.setattr(threads, "_num_threads", None)
+    monkeypatch.setenv("MONOGRAPH_NUM_THREADS", "many")
+    with pytest.raises(ValueError, match="MONOGRAPH_NUM_THREADS"):
+        threads.get_num_threads()
+
+
+def test_machine_facts_and_measurements_are_plausible():
+    facts = machine.facts()
+    assert facts["vector_bytes"] in (16, 32, 64)
+    assert facts["l1_bytes"] <= facts["l2_bytes"] <= facts["l3_bytes"]
+    assert 1e9 < machine.fma_peak() < 1e12
+    assert 1e8 < machine.read_bandwidth(1 << 20, parallel=False) < 1e12
