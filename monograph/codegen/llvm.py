@@ -17,6 +17,7 @@ from .builder import BYTES, MEMORY, Region, Value
 from .memory import Array, MemoryWriter
 from .polynomial import Polynomial
 from .target import Target
+from .transpose import store_transposed
 from .vectorize import VectorLoops
 
 
@@ -133,6 +134,8 @@ class KernelWriter(VectorLoops, MemoryWriter):
                 f"kernel {self.kernel.name}: unroll loop over {stmt.var}: "
                 "its range must be constant"
             )
+        if store_transposed(self, stmt, start, stop):
+            return
         for i in range(start, stop, stmt.step):
             self.scoped({stmt.var: poly.constant(i)}, stmt.body)
 
