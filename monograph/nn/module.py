@@ -348,7 +348,7 @@ class Module:
             if set_to_none:
                 param.grad = None
             elif param.grad is not None:
-                param.grad = mg.zeros_like(param.grad)
+                param.grad.detach_().zero_()
 
     def apply(self, fn):
         """Call `fn(module)` for every module below and then for this one; returns this module."""

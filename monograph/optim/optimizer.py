@@ -91,7 +91,7 @@ class Optimizer:
                 if set_to_none:
                     param.grad = None
                 elif param.grad is not None:
-                    param.grad = mg.zeros_like(param.grad)
+                    param.grad.detach_().zero_()
 
     def step(self, closure=None):
         """Update all parameters that have a gradient.
