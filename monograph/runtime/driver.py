@@ -27,6 +27,36 @@ def _pause(triple: str) -> tuple[str, str]:
     return "", ""
 
 
+def _sleeping(triple: str) -> dict[str, str]:
+    """The system's mutex and condition variable: declarations, and the calls by name."""
+    if "windows" in triple:
+        return {
+            "declare": "declare void @AcquireSRWLockExclusive(ptr)\n"
+            "declare void @ReleaseSRWLockExclusive(ptr)\n"
+            "declare i32 @SleepConditionVariableSRW(ptr, ptr, i32, i32)\n"
+            "declare void @WakeAllConditionVariable(ptr)\n"
+            "declare i32 @SwitchToThread()",
+            "lock": "call void @AcquireSRWLockExclusive(ptr %mutex)",
+            "unlock": "call void @ReleaseSRWLockExclusive(ptr %mutex)",
+            "wait": "%c0 = call i32 @SleepConditionVariableSRW("
+            "ptr %cond, ptr %mutex, i32 -1, i32 0)",
+            "wake": "call void @WakeAllConditionVariable(ptr %cond)",
+            "yield": "%y = call i32 @SwitchToThread()",
+        }
+    return {
+        "declare": "declare i32 @pthread_mutex_lock(ptr)\n"
+        "declare i32 @pthread_mutex_unlock(ptr)\n"
+        "declare i32 @pthread_cond_wait(ptr, ptr)\n"
+        "declare i32 @pthread_cond_broadcast(ptr)\n"
+        "declare i32 @sched_yield()",
+        "lock": "%m0 = call i32 @pthread_mutex_lock(ptr %mutex)",
+        "unlock": "%m1 = call i32 @pthread_mutex_unlock(ptr %mutex)",
+        "wait": "%c0 = call i32 @pthread_cond_wait(ptr %cond, ptr %mutex)",
+        "wake": "%c0 = call i32 @pthread_cond_broadcast(ptr %cond)",
+        "yield": "%y = call i32 @sched_yield()",
+    }
+
+
 def _word(name: str, base: str, index: int) -> str:
     return f"  {name} = getelementptr i64, ptr {base}, i64 {index}"
 
@@ -67,6 +97,7 @@ def _claim(prefix: str, again: str, claimed: str, nothing: str) -> str:
 def driver_ir(triple: str) -> str:
     """The module: run, worker, stop."""
     declare, pause = _pause(triple)
+    system = _sleeping(triple)
     fields = "\n".join(
         _word(f"%{name}", "%pool", index)
         for name, index in (
@@ -76,11 +107,7 @@ def driver_ir(triple: str) -> str:
         )
     )  # fmt: skip
     return f"""target triple = "{triple}"
-declare i32 @pthread_mutex_lock(ptr)
-declare i32 @pthread_mutex_unlock(ptr)
-declare i32 @pthread_cond_wait(ptr, ptr)
-declare i32 @pthread_cond_broadcast(ptr)
-declare i32 @sched_yield()
+{system["declare"]}
 {declare}
 
 define void @worker(ptr %pool) nounwind {{
@@ -103,7 +130,7 @@ idle:
   %tired = icmp ugt i64 %more, %limit
   br i1 %tired, label %sleep, label %look
 sleep:
-  %m0 = call i32 @pthread_mutex_lock(ptr %mutex)
+  {system["lock"]}
   %s0 = atomicrmw add ptr %sleeping, i64 1 seq_cst
   br label %check
 check:
@@ -116,11 +143,11 @@ check:
   %cup = or i1 %cany, %cended
   br i1 %cup, label %awake, label %wait
 wait:
-  %c0 = call i32 @pthread_cond_wait(ptr %cond, ptr %mutex)
+  {system["wait"]}
   br label %check
 awake:
   %s1 = atomicrmw sub ptr %sleeping, i64 1 seq_cst
-  %m1 = call i32 @pthread_mutex_unlock(ptr %mutex)
+  {system["unlock"]}
   br label %look
 leave:
   ret void
@@ -130,9 +157,9 @@ define void @stop(ptr %pool) nounwind {{
 entry:
 {fields}
   store atomic i64 1, ptr %stop seq_cst, align 8
-  %m0 = call i32 @pthread_mutex_lock(ptr %mutex)
-  %c0 = call i32 @pthread_cond_broadcast(ptr %cond)
-  %m1 = call i32 @pthread_mutex_unlock(ptr %mutex)
+  {system["lock"]}
+  {system["wake"]}
+  {system["unlock"]}
   ret void
 }}
 
@@ -207,9 +234,9 @@ publish:
   %wake = icmp ne i64 %asleep, 0
   br i1 %wake, label %rouse, label %look
 rouse:
-  %m0 = call i32 @pthread_mutex_lock(ptr %mutex)
-  %c0 = call i32 @pthread_cond_broadcast(ptr %cond)
-  %m1 = call i32 @pthread_mutex_unlock(ptr %mutex)
+  {system["lock"]}
+  {system["wake"]}
+  {system["unlock"]}
   br label %look
 look:
 {_claim("r", "look", "look", "join")}
@@ -224,7 +251,7 @@ patience:
   %tired = icmp ugt i64 %more, %limit
   br i1 %tired, label %yield, label %again
 yield:
-  %y = call i32 @sched_yield()
+  {system["yield"]}
   br label %again
 again:
   br label %join

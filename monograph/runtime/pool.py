@@ -46,9 +46,10 @@ class Pool:
         self.native = native
         self.memory[driver.CLAIM] = (1 << 31) - 1
         self.memory[driver.SPIN] = SPIN_TURNS
-        libc: Any = ctypes.CDLL(None)
-        libc.pthread_mutex_init(ctypes.c_void_p(self.address + 8 * driver.MUTEX), None)
-        libc.pthread_cond_init(ctypes.c_void_p(self.address + 8 * driver.COND), None)
+        if os.name == "posix":  # Windows' locks begin as zeros
+            libc: Any = ctypes.CDLL(None)
+            libc.pthread_mutex_init(ctypes.c_void_p(self.address + 8 * driver.MUTEX), None)
+            libc.pthread_cond_init(ctypes.c_void_p(self.address + 8 * driver.COND), None)
         self.threads = [
             threading.Thread(
                 target=native.worker, args=(self.address,), daemon=True, name=f"monograph-{i + 1}"

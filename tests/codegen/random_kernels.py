@@ -71,12 +71,12 @@ class Expressions:
         if dtype in FLOATS:
             op = str(
                 self.rng.choice(
-                    "add sub mul div min max neg abs floor ceil trunc round sqrt fma".split()
+                    "add sub mul div rem min max neg abs floor ceil trunc round sqrt fma".split()
                 )
             )
             if op == "fma":
                 return Call("fma", (make(dtype, depth - 1), *self.pair(dtype, depth)), dtype)
-            if op in ("add", "sub", "mul", "div", "min", "max"):
+            if op in ("add", "sub", "mul", "div", "rem", "min", "max"):
                 return Call(op, self.pair(dtype, depth), dtype)
             return Call(op, (make(dtype, depth - 1),), dtype)
         ops = "add sub mul div rem and or xor shl shr min max neg abs not".split()

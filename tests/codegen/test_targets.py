@@ -84,6 +84,24 @@ def test_the_text_of_a_kernel_depends_on_nothing_but_the_kernel():
     assert kernel_text(kernel, target) == kernel_text(register_tile(4, 16), target)
 
 
+@pytest.mark.parametrize(
+    "triple", ["x86_64-pc-windows-msvc", "arm64-apple-macosx13.0.0", "aarch64-unknown-linux-gnu"]
+)
+def test_the_driver_compiles_for_other_systems(triple):
+    code = (
+        "import sys\n"
+        "from monograph.codegen.objects import compile_ir\n"
+        "from monograph.codegen.target import Target\n"
+        "from monograph.runtime.driver import driver_ir\n"
+        "cpu = 'x86-64' if 'x86' in sys.argv[1] else 'generic'\n"
+        "target = Target(sys.argv[1], cpu, '', 16)\n"
+        "assert len(compile_ir(driver_ir(target.triple), target)) > 500\n"
+    )
+    command = [sys.executable, "-c", code, triple]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+
+
 def test_settings_override_the_host(monkeypatch):
     monkeypatch.setenv("MONOGRAPH_CPU", "x86-64-v3")
     host = targets.host.__wrapped__()
