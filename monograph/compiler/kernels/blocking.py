@@ -13,6 +13,7 @@ PARALLEL_FLOPS = 100_000
 # Least work of a chunk.
 CHUNK_FLOPS = 200_000
 MOST_CHUNKS = 64
+FORCE = None
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Plan:
     parts: int
     outer: int  # matrices per chunk
     parallel: bool
+    pack_a: bool = False
+    pack_b: bool = False
 
 
 def plan(problem: Problem, target: Target | None = None) -> Plan:
@@ -57,7 +60,8 @@ def plan(problem: Problem, target: Target | None = None) -> Plan:
             else:
                 break
             chunks = -(-p.batch // outer) * -(-p.m.size // mc) * -(-p.n.size // nc)
-    return Plan(mr, nr, mc, nc, kc, parts, outer, p.flops >= PARALLEL_FLOPS)
+    pack_a, pack_b = FORCE if FORCE else (False, p.n.b != 1)
+    return Plan(mr, nr, mc, nc, kc, parts, outer, p.flops >= PARALLEL_FLOPS, pack_a, pack_b)
 
 
 def tile(p: Problem, target: Target, lanes: int) -> tuple[int, int]:

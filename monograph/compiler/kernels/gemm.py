@@ -19,7 +19,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...ir.graph import Node, Value
+from ...codegen.target import host
+from ...ir.graph import Node
 from ...kernel import scalar as s
 from ...kernel.ir import (
     Buffer,
@@ -41,39 +42,19 @@ from ..reader import compute_type
 from ..steps import Context, Scratch, Step, lowers
 from .blocking import Plan, plan
 from .contract import Dim, Problem, analyse, output_index
-
-ZERO = Const(0, "i64")
-
-
-def const(n: int) -> Const:
-    return Const(n, "i64")
-
-
-class Sizes:
-    """Run-time sizes of a kernel, so that one kernel serves many shapes."""
-
-    def __init__(self) -> None:
-        self.names: dict[tuple[str, int], str] = {}
-        self.values: list[int] = []
-
-    def __call__(self, stem: str, value: int) -> Expr:
-        """0 and 1 stay constants: code for them is simpler."""
-        if value in (0, 1):
-            return const(value)
-        name = self.names.get((stem, value))
-        if name is None:
-            name = self.names[stem, value] = f"{stem}{len(self.values)}"
-            self.values.append(value)
-        return Var(name)
-
+from .packing import ZERO, Matrix, Sizes, const, outer_pairs, pack
 
 @dataclass
 class Operand:
-    """How a tile reads an operand: element (i, k) of the tile stands at base + i*step + k*inner."""
+    """How a tile reads an operand: element (i, k) stands at base + tile + i*step + k*inner.
+
+    `tile` is line*start for a tile that begins at the given line.
+    """
 
     buffer: str
     dtype: str
     base: Expr  # of the outer loops
+    start: Expr
     step: Expr
     inner: tuple[Expr, ...]  # per summed loop
 
@@ -109,7 +90,24 @@ class Writer:
         self.compute = compute_type(self.problem.out.dtype)
 
     def steps(self) -> list[Step]:
-        return self.product()
+        p, plan, title = self.problem, self.plan, self.context.title
+        self.a = Matrix(p.a, p.a_offset, outer_pairs(p.outer, "a"), (p.m.size, p.m.a),
+                        tuple((d.size, d.a) for d in p.k))  # fmt: skip
+        self.b = Matrix(p.b, p.b_offset, outer_pairs(p.outer, "b"), (p.n.size, p.n.b),
+                        tuple((d.size, d.b) for d in p.k))  # fmt: skip
+        self.packed: dict[str, Scratch] = {}
+        steps = []
+        for side, matrix, width, wanted in (
+            ("a", self.a, plan.mr, plan.pack_a),
+            ("b", self.b, plan.nr, plan.pack_b),
+        ):
+            if wanted:
+                name = f"{title}_pack_{side}"
+                step, scratch = pack(matrix, width, self.compute, host(), name, plan.parallel)
+                step.nodes.append(self.node)
+                self.packed[side] = scratch
+                steps.append(step)
+        return steps + self.product()
 
     # The product of the parts
 
@@ -139,8 +137,8 @@ class Writer:
             stop = s.minimum(outer_block * plan.outer + plan.outer, size("batch", p.batch))
             body += [Loop("o", outer_block * plan.outer, stop, tuple(inside))]
         grid = rb * cb * parts * size("outers", outers)
-        buffers = [Buffer("lhs", p.a.dtype.code), Buffer("rhs", p.b.dtype.code)]
-        values: list[Value | Scratch] = [p.a, p.b]
+        values: list[Any] = [self.packed.get("a", p.a), self.packed.get("b", p.b)]
+        buffers = [Buffer("lhs", _code(values[0])), Buffer("rhs", _code(values[1]))]
         epilogue = self.context.epilogue
         if partial or epilogue is None:
             buffers.append(Buffer("out", self.compute if partial else p.out.dtype.code, True))
@@ -173,25 +171,32 @@ class Writer:
             rest = rest / extent
         return lets, pairs
 
-    def base(self, offset: int, which: str) -> Expr:
-        """Where an operand's matrix of this outer index begins."""
-        total: Expr = self.sizes("offset", offset)
-        for i, d in enumerate(self.problem.outer):
-            total = total + Var(f"o{i}") * self.sizes("so", getattr(d, which))
-        return total
+    def operand(self, side: str, buffer: str, matrix: Matrix, width: int) -> Operand:
+        size = self.sizes
+        packed = self.packed.get(side)
+        base: Expr = ZERO if packed else size("offset", matrix.offset)
+        following = matrix.panel_elements(width)
+        for i, (n, stride) in reversed(list(enumerate(matrix.outer))):
+            if stride:
+                base = base + Var(f"o{i}") * size("so", following if packed else stride)
+                following *= n
+        if packed is None:
+            inner = tuple(const(stride) for _, stride in matrix.k)
+            step = const(matrix.lines[1])
+            return Operand(buffer, matrix.value.dtype.code, base, step, step, inner)
+        inner, following = (), width
+        for n, _ in reversed(matrix.k):
+            inner = (size("panel_step", following) if inner else const(width), *inner)
+            following *= n
+        depth = size("depth_all", matrix.depth)
+        return Operand(buffer, packed.dtype, base, depth, const(1), inner)
 
     def tiles(self, partial: bool) -> list[Stmt]:
         p, plan, size = self.problem, self.plan, self.sizes
         mr, nr = plan.mr, plan.nr
         lets, pairs = self.outer_position()
-        a = Operand(
-            "lhs", p.a.dtype.code, self.base(p.a_offset, "a"), const(p.m.a),
-            tuple(const(d.a) for d in p.k),
-        )  # fmt: skip
-        b = Operand(
-            "rhs", p.b.dtype.code, self.base(p.b_offset, "b"), const(p.n.b),
-            tuple(const(d.b) for d in p.k),
-        )  # fmt: skip
+        a = self.operand("a", "lhs", self.a, mr)
+        b = self.operand("b", "rhs", self.b, nr)
         m_size, n_size = size("m", p.m.size), size("n", p.n.size)
         row_edge, column_edge = p.m.size % mr != 0, p.n.size % nr != 0
         first_row, first_column = Var("first_row"), Var("first_column")
@@ -199,7 +204,12 @@ class Writer:
         tile_column: Expr = Var("tile_column")
         inner: list[Stmt] = [
             Let("first_row", s.minimum(tile_row, m_size - mr) if row_edge else tile_row),
-            *self.tile(a, b, first_row, first_column),
+            *self.tile(
+                a,
+                b,
+                (tile_row if "a" in self.packed else first_row) * a.start,
+                (tile_column if "b" in self.packed else first_column) * b.start,
+            ),
         ]
         inner += self.store(partial, pairs, row_edge, column_edge)
         row_start, column_start = Var("row_block") * plan.mc, Var("column_block") * plan.nc
@@ -220,15 +230,15 @@ class Writer:
         )
         return [*lets, columns]
 
-    def tile(self, a: Operand, b: Operand, row: Expr, column: Expr) -> list[Stmt]:
-        """acc[MR, NR] of the tile at (row, column), over this part of K."""
+    def tile(self, a: Operand, b: Operand, a_tile: Expr, b_tile: Expr) -> list[Stmt]:
+        """acc[MR, NR] over this part of K, for tiles that begin at the given places."""
         p, plan, compute = self.problem, self.plan, self.compute
         mr, nr = plan.mr, plan.nr
         r, j = Var("r"), Var("j")
         place = r * nr + j
         ks = tuple(Var(f"k{i}") for i in range(len(p.k)))
-        x = a.load(row * a.step, r, ks, compute)
-        y = b.load(column * b.step, j, ks, compute)
+        x = a.load(a_tile, r, ks, compute)
+        y = b.load(b_tile, j, ks, compute)
         step: Stmt = _tile_loop(mr, nr, Reduce("add", "acc", place, x * y))
         for i in reversed(range(len(p.k))):
             start, stop = ZERO, self.sizes("depth", p.k[i].size)
@@ -344,6 +354,11 @@ class Writer:
         kernel = Kernel(name, tuple(buffers), (loop,), tuple(size.names.values()), grid)
         work = plan.parts * rows * p.n.size
         return Step(kernel, values, size.values, work > 65536, work, name, [self.node])
+
+
+def _code(v: Any) -> str:
+    """The dtype of a value or of scratch memory, in the loop language."""
+    return v.dtype if isinstance(v, Scratch) else v.dtype.code
 
 
 def _tile_loop(mr: int, nr: int, stmt: Stmt) -> Stmt:

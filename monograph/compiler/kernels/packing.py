@@ -1,0 +1,204 @@
+"""Packing: an operand copied into panels, so that the tile loops read it in one straight run.
+
+A panel holds the lines of one tile (MR rows of a, or NR columns of b), all of K: element (k, i)
+stands at k*width + i. The last panel overlaps its neighbour, as the last tile does (gemm.py). 16-bit
+floats are converted on the way. Contiguous sums are transposed in registers (codegen/transpose.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...codegen.target import Target
+from ...kernel import scalar as s
+from ...kernel.ir import (
+    Buffer,
+    Const,
+    Expr,
+    Kernel,
+    Let,
+    Load,
+    Loop,
+    Stmt,
+    Store,
+    Var,
+)
+from ..steps import Scratch, Step
+
+ZERO = Const(0, "i64")
+# Elements copied by one chunk.
+CHUNK_ELEMENTS = 16384
+
+
+def const(n: int) -> Const:
+    return Const(n, "i64")
+
+
+class Sizes:
+    """Run-time sizes of a kernel, so that one kernel serves many shapes."""
+
+    def __init__(self) -> None:
+        self.names: dict[tuple[str, int], str] = {}
+        self.values: list[int] = []
+
+    def __call__(self, stem: str, value: int) -> Expr:
+        """0 and 1 stay constants: code for them is simpler."""
+        if value in (0, 1):
+            return const(value)
+        name = self.names.get((stem, value))
+        if name is None:
+            name = self.names[stem, value] = f"{stem}{len(self.values)}"
+            self.values.append(value)
+        return Var(name)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """An operand: `lines` x `k`, for every index of `outer`. Pairs are (size, stride)."""
+
+    value: Any
+    offset: int
+    outer: tuple[tuple[int, int], ...]
+    lines: tuple[int, int]
+    k: tuple[tuple[int, int], ...]
+
+    @property
+    def depth(self) -> int:
+        return math.prod(n for n, _ in self.k)
+
+    @property
+    def count(self) -> int:
+        """How many different matrices there are."""
+        return math.prod(n for n, stride in self.outer if stride)
+
+    def panel_elements(self, width: int) -> int:
+        return -(-self.lines[0] // width) * width * self.depth
+
+
+def pack(
+    matrix: Matrix, width: int, compute: str, target: Target, title: str, parallel: bool
+) -> tuple[Step, Scratch]:
+    """The step that packs an operand, and where it packs it to."""
+    size = Sizes()
+    lines, line_stride = matrix.lines
+    panels = -(-lines // width)
+    scratch = Scratch(compute, matrix.count * matrix.panel_elements(width))
+    group = max(1, min(panels, CHUNK_ELEMENTS // max(1, width * matrix.depth)))
+    groups = -(-panels // group)
+    parts, part = 1, matrix.k[0][0]
+    if group == 1:
+        parts = max(1, min(part // 64, width * matrix.depth // CHUNK_ELEMENTS))
+        part = -(-part // parts // 16) * 16
+        parts = -(-matrix.k[0][0] // part)
+    n_groups, n_parts = size("groups", groups), size("parts", parts)
+    chunk: Expr = Var("chunk")
+    body: list[Stmt] = [
+        Let("part", chunk % n_parts),
+        Let("group", (chunk / n_parts) % n_groups),
+        Let("o", chunk / (n_parts * n_groups)),
+    ]
+    source: Expr = size("offset", matrix.offset)
+    rest: Expr = Var("o")
+    for extent, stride in reversed([d for d in matrix.outer if d[1]]):
+        n = size("extent", extent)
+        source = source + rest % n * size("so", stride)
+        rest = rest / n
+    body.append(Let("source", source))
+    depth, n_lines, n_panels = (
+        size("depth", matrix.depth),
+        size("lines", lines),
+        size("panels", panels),
+    )
+    panel: Expr = Var("panel")
+    first = panel * width
+    if lines % width:
+        first = s.minimum(first, n_lines - width)
+    start = Var("part") * size("part", part) if parts > 1 else ZERO
+    stop = size("k", matrix.k[0][0])
+    if parts > 1:
+        stop = s.minimum(start + size("part", part), stop)
+    inside: list[Stmt] = [
+        Let("first", first),
+        Let("panel_start", (Var("o") * n_panels + panel) * depth * width),
+        *_panel(matrix, width, compute, target, size, start, stop),
+    ]
+    group_start = Var("group") * group
+    group_stop = s.minimum(group_start + group, n_panels) if groups * group > panels else (
+        group_start + group
+    )  # fmt: skip
+    body.append(Loop("panel", group_start, group_stop, tuple(inside)))
+    grid = n_parts * n_groups * size("matrices", matrix.count)
+    kernel = Kernel(
+        title,
+        (Buffer("from", matrix.value.dtype.code), Buffer("to", compute, True)),
+        tuple(body),
+        tuple(size.names.values()),
+        grid,
+    )
+    step = Step(kernel, [matrix.value, scratch], size.values, parallel, 0, title)
+    return step, scratch
+
+
+def _panel(
+    matrix: Matrix,
+    width: int,
+    compute: str,
+    target: Target,
+    size: Sizes,
+    start: Expr,
+    stop: Expr,
+) -> list[Stmt]:
+    """The loops that fill one panel with k[0] from start to stop."""
+    stride = matrix.lines[1]
+    names = [f"k{i}" for i in range(len(matrix.k))]
+    ranges: list[tuple[Expr, Expr]] = [
+        (start, stop) if i == 0 else (ZERO, size("k", n)) for i, (n, _) in enumerate(matrix.k)
+    ]
+    # Row of the panel, and place in the source, of a k index.
+    row: Expr = ZERO
+    at: Expr = Var("source") + Var("first") * size("line", stride)
+    inner = matrix.depth
+    for name, (n, k_stride) in zip(names, matrix.k):
+        inner //= max(1, n)
+        row = row + Var(name) * size("inner", inner)
+        at = at + Var(name) * size("sk", k_stride)
+    last, last_stride = matrix.k[-1]
+    lane, j = Var("lane"), Var("j")
+    lanes = target.lanes({"f32": 4, "f64": 8}.get(compute, 8))
+    if stride != 1 and last_stride == 1 and width > 1 and last > 1:
+        # lanes run along k, unrolled turns along the panel
+        lanes = min(lanes, 1 << (last.bit_length() - 1))
+        lane_loops = []
+        for piece in range(0, width, lanes):
+            value = Load("from", at + lane + j * size("line", stride), matrix.value.dtype.code)
+            place = Var("panel_start") + (row + lane) * width + j
+            turn = Store("to", place, s.cast(value, compute))
+            end = const(min(width, piece + lanes))
+            lane_loops.append(Loop("j", const(piece), end, (turn,), "unroll"))
+        body: tuple[Stmt, ...] = tuple(
+            Loop("lane", ZERO, const(lanes), (loop,), "vector") for loop in lane_loops
+        )
+        low, high = ranges[-1]
+        name = names[-1]
+        # The last block overlaps the one before it, so that every block is whole.
+        block: Expr = Var("block")
+        if last % lanes:
+            block = s.minimum(block, size("k", last) - lanes)
+        loop: Stmt = Loop("block", low, high, (Let(name, block), *body), step=lanes)
+        names, ranges = names[:-1], ranges[:-1]
+    else:
+        value = Load("from", at + j * size("line", stride), matrix.value.dtype.code)
+        place = Var("panel_start") + row * width + j
+        turn = Store("to", place, s.cast(value, compute))
+        loop = Loop("j", ZERO, const(width), (turn,), "vector")
+    for name, (low, high) in reversed(list(zip(names, ranges))):
+        loop = Loop(name, low, high, (loop,))
+    return [loop]
+
+
+def outer_pairs(dims: Sequence[Any], which: str) -> tuple[tuple[int, int], ...]:
+    """(size, stride) of the loops around an operand."""
+    return tuple((d.size, getattr(d, which)) for d in dims)
