@@ -18,8 +18,9 @@ from .core.errors import ArgumentTypeError, BatchError, DTypeError, GradError, S
 from .core.modes import modes, no_grad
 from .core.shape import Size, contiguous_strides
 from .ops.align import cast
-from .ops.movement import Alias, Detach
+from .ops.movement import Alias, Detach, Overwrite, write_through
 from .transform import tape, trace
+from .transform.tape import Node
 from .transform.trace import Symbol, needs_value
 from .transform.vmap import Batched, level_of, not_batched, overwrite
 
@@ -152,19 +153,26 @@ class Tensor:
         elif recording or symbolic:
             if symbolic and modes.trace is not None:
                 modes.trace.lift(self)
-            mode = modes.grad
-            modes.grad = recording
-            try:
-                whole = self._write_through(owner, value)
-            finally:
-                modes.grad = mode
-            if symbolic:
-                owner._payload = whole._payload
-            else:
+            if type(owner._payload) is np.ndarray and type(payload) is np.ndarray:
+                made = _bare(owner)
+                before = (_bare(owner), value)
+                made._node, made._index = Node(Overwrite(self._view), before, (made,)), 0
+                made._requires = True
                 self._fill(value, name)
+            else:
+                mode = modes.grad
+                modes.grad = recording
+                try:
+                    made = write_through(self._view, _bare(owner), value)
+                finally:
+                    modes.grad = mode
+                if symbolic:
+                    owner._payload = made._payload
+                else:
+                    self._fill(value, name)
             if recording:
-                owner._node, owner._index = whole._node, whole._index
-                owner._requires = whole._requires
+                owner._node, owner._index = made._node, made._index
+                owner._requires = made._requires
         else:
             self._fill(value, name)
         self._version[0] += 1
@@ -202,21 +210,19 @@ class Tensor:
                 "gradient cannot be changed in place",
                 hint="wrap the update in `with mg.no_grad():`",
             )
+        payload = self._payload
+        if type(payload) is np.ndarray and not payload.flags.writeable:
+            raise ShapeError(
+                f"{name}: the tensor of shape {tuple(self.shape)} is an expanded view or read-only "
+                "memory: several elements share one location",
+                hint="clone() it before writing",
+            )
         if self._inference and not modes.inference:
             raise GradError(
                 f"{name}: a tensor made in inference_mode cannot be changed outside of it",
                 hint="clone() it first",
             )
         return True
-
-    def _write_through(self, owner: Tensor, value: Tensor) -> Tensor:
-        """The owner with this view's elements replaced by `value`, as a new tensor."""
-        stages = [_bare(owner)]
-        for op in self._view[:-1]:
-            stages.append(op(stages[-1]))
-        for op, below in zip(reversed(self._view), reversed(stages)):
-            value = op.write(below, value)
-        return value
 
     # Facts
 
@@ -239,6 +245,8 @@ class Tensor:
 
     @property
     def requires_grad(self) -> bool:
+        if self._base is not None and self._seen != self._version[0]:
+            self._refresh()
         return self._requires
 
     @requires_grad.setter

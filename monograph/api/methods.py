@@ -13,6 +13,7 @@ from ..core.shape import is_number
 from ..ops import arith
 from ..ops.align import FUNCTIONS, broadcast_to, cast
 from ..tensor import Tensor
+from ..transform.tape import keep_saved, next_number
 from .creation import as_tensor
 
 # Functions whose first argument is not a tensor, or that PyTorch has as functions only.
@@ -45,7 +46,11 @@ def _operator(function: Callable, swap: bool = False) -> Callable:
 
 def _in_place(name: str, function: Callable) -> Callable:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return self._write(function(self, *args, **kwargs), name)
+        since = next_number()
+        value = function(self, *args, **kwargs)
+        if value._node is not None:
+            keep_saved(value, self._version, since)
+        return self._write(value, name)
 
     method.__name__ = name
     method.__qualname__ = f"Tensor.{name}"

@@ -13,7 +13,7 @@ import numpy as np
 from ..core import dtype as dt
 from ..core.errors import ShapeError
 from ..core.shape import Shape, contiguous_strides, numel, view_strides
-from ..ir.op import Aval, Full, Movement, Reduction, op
+from ..ir.op import Aval, Full, Movement, Opaque, Reduction, op, zeros_of
 from ..kernel import scalar
 from .basic import Where
 
@@ -50,7 +50,8 @@ class Expand(Movement):
         return Aval(self.shape, x.dtype)
 
     def reference(self, x: Any) -> Any:
-        return np.broadcast_to(np.expand_dims(x, self.axes), self.shape)
+        x = np.expand_dims(x, self.axes)
+        return x if x.shape == self.shape else np.broadcast_to(x, self.shape)
 
     def batch(self, dims: tuple, size: int, x: Any) -> tuple[Any, Any]:
         axes = tuple(a + 1 for a in self.axes)
@@ -287,7 +288,7 @@ class Flip(Movement):
         return Aval(tuple(x.shape), x.dtype)
 
     def reference(self, x: Any) -> Any:
-        return np.ascontiguousarray(np.flip(x, self.axes)).reshape(x.shape)
+        return np.array(np.flip(x, self.axes), order="C")
 
     def batch(self, dims: tuple, size: int, x: Any) -> tuple[Any, Any]:
         return Flip(tuple(a + 1 for a in self.axes))(_front(x, dims[0])), 0
@@ -369,6 +370,51 @@ class Copy(Movement):
 
     def source(self, index: tuple, shape: Shape) -> tuple[tuple, Any]:
         return index, None
+
+
+def read_through(view: tuple[Any, ...], base: Any) -> Any:
+    """`base` read through the ops of a view, one after another."""
+    for op_ in view:
+        base = op_(base)
+    return base
+
+
+def write_through(view: tuple[Any, ...], base: Any, value: Any) -> Any:
+    """`base` with the elements that the view shows replaced by `value`."""
+    stages = [base]
+    for op_ in view[:-1]:
+        stages.append(op_(stages[-1]))
+    for op_, below in zip(reversed(view), reversed(stages)):
+        value = op_.write(below, value)
+    return value
+
+
+@op
+class Overwrite(Opaque):
+    """(base, value) -> base with the elements that a view shows replaced by value.
+
+    What the tape remembers of a write through a view; the write itself happens in memory.
+    """
+
+    view: tuple[Any, ...]
+    saves = "none"
+
+    def infer(self, base: Any, value: Any) -> Aval:
+        return Aval(tuple(base.shape), base.dtype)
+
+    def reference(self, base: Any, value: Any) -> Any:
+        places = np.arange(base.size).reshape(base.shape)
+        for op_ in self.view:
+            places = op_.reference(places)
+        out = np.array(base, order="C").reshape(-1)
+        out[places.reshape(-1)] = value.reshape(-1)
+        return out.reshape(base.shape)
+
+    def vjp(self, g: Any, out: Any, base: Any, value: Any) -> tuple[Any, ...]:
+        return (
+            lambda: write_through(self.view, g, zeros_of(value)),
+            lambda: read_through(self.view, g),
+        )
 
 
 def expand_to(x: Any, shape: Shape) -> Any:

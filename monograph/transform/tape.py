@@ -151,7 +151,7 @@ class Node:
         if saves == "all" or saves == "outputs":
             self.outs: Any = [Saved(o, None, i, True) for i, o in enumerate(outputs)]
         else:
-            self.outs = [Like(o._payload) for o in outputs]
+            self.outs = [Like(o._payload) if hasattr(o, "_payload") else None for o in outputs]
         if modes.recorder is not None:
             modes.recorder.append(self)
 
@@ -161,7 +161,7 @@ class Node:
 
     def name(self) -> str:
         """PyTorch's word for it: "MulBackward"."""
-        return f"{''.join(w.capitalize() for w in self.title.split('_'))}Backward"
+        return "".join(w[:1].upper() + w[1:] for w in self.title.split("_")) + "Backward"
 
     def __repr__(self) -> str:
         return f"<{self.name()}>"
@@ -201,10 +201,52 @@ class Node:
             for r, want in zip(results, wanted)
         ]
 
+    def saved(self) -> list[Saved]:
+        """The values kept for `pull`."""
+        return [s for s in (*(self.inputs or ()), *(self.outs or ())) if type(s) is Saved]
+
+    def forget(self) -> None:
+        """Drop the saved values, which `adopt` will bring back (transform/checkpoint.py)."""
+        for s in self.saved():
+            s.payload = s.versions = None
+
+    def adopt(self, other: Node) -> None:
+        """Take over the values saved by `other`, the same operation done again."""
+        for mine, new in zip(self.saved(), other.saved()):
+            mine.payload, mine.versions, mine.version = new.payload, new.versions, new.version
+
     def release(self) -> None:
         """Let go of saved values; a node that saved none can be walked again."""
-        if any(type(s) is Saved for s in (*(self.inputs or ()), *(self.outs or ()))):
+        if self.saved():
             self.inputs = self.outs = self.recompute = None
+
+
+def keep_saved(result: Any, versions: list[int], since: int) -> None:
+    """Let nodes made since number `since` keep copies of memory that is about to be overwritten.
+
+    So that an in-place operation does not spoil what it has saved itself. `versions` is the version
+    counter of that memory, `result` the tensor that will be written into it.
+    """
+    copies: dict[int, Any] = {}
+    seen: set[int] = set()
+    stack = [result._node]
+    while stack:
+        node = stack.pop()
+        if not isinstance(node, Node) or node.seq < since or id(node) in seen:
+            continue
+        seen.add(id(node))
+        stack.extend(e[0] for e in node.edges if e is not None)
+        for s in node.inputs or ():
+            if type(s) is Saved and s.versions is versions:
+                if id(s.payload) not in copies:
+                    array = hasattr(s.payload, "__array_interface__")
+                    copies[id(s.payload)] = s.payload, s.payload.copy() if array else s.payload
+                s.payload, s.versions = copies[id(s.payload)][1], [s.version]
+
+
+def next_number() -> int:
+    """The number that the next node may have at least."""
+    return next(_sequence)
 
 
 class AccumulateGrad:
