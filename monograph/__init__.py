@@ -6,8 +6,7 @@ Tensors, gradients and layers have PyTorch's names and meanings; `mg.jit` compil
 step. docs/architecture.md is the map.
 """
 
-from . import func
-from .api import autograd
+from . import autograd, func
 from .api import indexing as _indexing, interpreter as _interpreter, selection as _selection
 from .api import views as _views
 from .api.autograd import backward as _backward
@@ -37,7 +36,7 @@ from .core.shape import Size
 from .ir.dispatch import install as _install
 from .jit import jit
 from .ops import arith as _arith, contract as _contract, einsum as _einsum, random as _random
-from .ops import conv as _conv
+from .ops import conv as _conv, pooling as _pooling
 from .ops import gathering as _gathering, joining as _joining, shaping as _shaping
 from .ops import triangular as _triangular
 from .ops import activations as _activations, cumulative as _cumulative, reduce as _reduce

@@ -1,0 +1,23 @@
+"""Gradients: backward, grad, Function, hooks' modes, gradcheck, and `functional` jacobians.
+
+The names and meanings of torch.autograd. Transforms of functions are in `monograph.func`.
+"""
+
+from .api import autograd_functional as functional
+from .api.autograd import backward, detect_anomaly, grad, set_detect_anomaly
+from .api.function import Function, once_differentiable
+from .api.gradcheck import gradcheck, gradgradcheck
+from .core.modes import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from .tensor import Tensor as Variable
+
+__all__ = [
+    "Function", "Variable", "backward", "detect_anomaly", "enable_grad", "functional", "grad",
+    "gradcheck", "gradgradcheck", "inference_mode", "is_grad_enabled", "no_grad",
+    "once_differentiable", "set_detect_anomaly", "set_grad_enabled",
+]  # fmt: skip
