@@ -18,6 +18,7 @@ from .polynomial import Polynomial
 from .target import Target
 
 LANE = "lane"  # the atom that is 0, 1, 2, ... across the lanes of the vector loop being written
+_FLIPPED = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
 _INDEX_OPS = {"add", "sub", "mul", "neg", "div", "rem"}
 
 
@@ -250,9 +251,44 @@ class MemoryWriter(Builder):
             return self.load(expr)
         if expr.dtype == "i64" and self.is_index(expr):
             return self.materialize(self.index(expr))
+        if expr.op in _FLIPPED and self.lanes is not None and self.width > 1:
+            mask = self.lane_comparison(expr)
+            if mask is not None:
+                return mask
         return scalars.call(
             self, self.target, expr.op, [self.value(x) for x in expr.args], expr.dtype
         )
+
+    def lane_comparison(self, expr: Call) -> Value | None:
+        """A comparison of indices that differ by one per lane, done on small lane numbers."""
+        x, y = expr.args
+        if x.dtype != "i64" or not (self.is_index(x) and self.is_index(y)):
+            return None
+        rest, stride, affine = poly.split(poly.add(self.index(x), self.index(y), -1), LANE)
+        step = poly.as_constant(stride)
+        if not affine or step not in (1, -1) or not self.is_uniform(rest):
+            return None
+        # lane + rest (op) 0, or rest - lane (op) 0: the lane number against a limit.
+        op = expr.op if step == 1 else _FLIPPED[expr.op]
+        limit = poly.multiply(rest, poly.constant(-step))
+        assert limit is not None
+        if op in ("le", "gt"):
+            limit = poly.add(limit, poly.constant(1))
+        return self.lanes_before(self.materialize(limit), op in ("ge", "gt"))
+
+    def lanes_before(self, limit: Value, negate: bool = False) -> Value:
+        """Lanes whose number is less than a limit (negate: not less), in narrow integers."""
+
+        def call(op: str, *args: Value, dtype: str) -> Value:
+            return scalars.call(self, self.target, op, args, dtype)
+
+        bits = min(64, max(8, self.target.vector_bytes * 8 // self.width))
+        limit = call("max", limit, self.constant(0, "i64"), dtype="i64")
+        limit = call("min", limit, self.constant(self.width, "i64"), dtype="i64")
+        narrow = call("cast", limit, dtype=f"i{bits}")
+        lanes = self.lane_numbers(narrow.dtype)
+        lanes = Value(lanes.text, narrow.dtype, True)
+        return call("ge" if negate else "lt", lanes, narrow, dtype="bool")
 
     # -- memory ----------------------------------------------------------------------------------
 

@@ -210,17 +210,10 @@ class VectorLoops(MemoryWriter):
         return Value(value.text, "i64", False, value.depth, True)
 
     def tail_mask(self: KernelWriter, i: Value, bound: Value, width: int) -> Value:  # type: ignore[misc]
-        """Lanes l with i + l < bound, compared in integers as wide as the elements."""
-        bits = min(64, max(8, self.target.vector_bytes * 8 // width))
+        """Lanes l with i + l < bound."""
         saved, self.width = self.width, width
         left = self.pure(f"sub i64 {bound.text}, {i.text}", "i64", (bound, i), False)
-        left = scalars.call(self, self.target, "min", [left, self.constant(width, "i64")], "i64")
-        dtype = f"i{bits}"
-        small = scalars.call(self, self.target, "cast", [left], dtype)
-        lanes = self.lane_numbers(dtype)
-        mask = scalars.call(
-            self, self.target, "lt", [Value(lanes.text, dtype, True), small], "bool"
-        )
+        mask = self.lanes_before(left)
         self.width = saved
         return mask
 

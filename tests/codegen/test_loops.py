@@ -334,3 +334,14 @@ def test_if_on_lanes_is_an_error():
     kernel = Kernel("bad", (Buffer("y", "f32", True),), body, ("n",))
     with pytest.raises(KernelError, match="use select or a mask"):
         compile_kernels([kernel])
+
+
+@EVERY_TARGET
+@pytest.mark.parametrize("op", ["lt", "le", "gt", "ge", "eq", "ne"])
+def test_comparisons_of_indices_in_lanes(op, target):
+    for x, y in ((i + m, n), (n, i - m), (i * 2, n), (n - i, i), (number(9) - i, number(3))):
+        mask = Call(op, (x, y), "bool")
+        body = (Loop("i", ZERO, number(40), (Store("y", i, mask),), "vector"),)
+        kernel = Kernel("compare", (Buffer("y", "bool", True),), body, ("m", "n"))
+        for limit in (-3, 0, 20, 37, 1000):
+            assert_same(kernel, {"y": np.zeros(40, bool)}, {"m": 5, "n": limit}, target)
