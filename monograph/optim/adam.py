@@ -17,8 +17,8 @@ class Adam(Optimizer):
                   scales p by 1 - lr * weight_decay instead
     amsgrad       uses the largest v so far in place of v
 
-    `foreach`, `fused` and `capturable` are accepted for programs written for PyTorch and change
-    nothing.
+    `fused`: see Optimizer. `foreach` and `capturable` are accepted for programs written for PyTorch
+    and ignored.
 
     Sources: Kingma and Ba, Adam, 2014; Reddi and others, On the convergence of Adam and beyond,
     2018.
@@ -55,9 +55,9 @@ class Adam(Optimizer):
             "maximize": maximize,
             "decoupled_weight_decay": decoupled_weight_decay,
         }
-        super().__init__(params, defaults)
+        super().__init__(params, defaults, fused)
 
-    def _update(self, group, params):
+    def _update(self, group, pairs):
         lr = self._live(group, "lr")
         beta1, beta2 = self._betas(group)
         eps = self._fixed(group, "eps")
@@ -65,11 +65,11 @@ class Adam(Optimizer):
         amsgrad = self._fixed(group, "amsgrad")
         maximize = self._fixed(group, "maximize")
         decoupled = self._fixed(group, "decoupled_weight_decay")
-        for count, members in self._counted(group, params):
+        for count, members in self._counted(group, pairs):
             step_size = lr / _bias_correction(beta1, count)
             root = _bias_correction(beta2, count) ** 0.5
-            for param in members:
-                grad = -param.grad if maximize else param.grad
+            for param, grad in members:
+                grad = -grad if maximize else grad
                 value = param
                 if weight_decay != 0:
                     if decoupled:
@@ -115,6 +115,7 @@ class AdamW(Adam):
             amsgrad,
             maximize=maximize,
             differentiable=differentiable,
+            fused=fused,
             decoupled_weight_decay=True,
         )
 

@@ -11,7 +11,7 @@ class RMSprop(Optimizer):
     d = sqrt(v) + eps, or with `centered` sqrt(v - m * m) + eps, m a running average of g
     p = p - lr * g / d, or with momentum  b = momentum * b + g / d;  p = p - lr * b
 
-    `foreach` and `capturable` are accepted for programs written for PyTorch and change nothing.
+    `foreach` and `capturable` are accepted for programs written for PyTorch and ignored.
     Sources: Hinton, Neural networks for machine learning, lecture 6, 2012; Graves, Generating
     sequences with recurrent neural networks, 2013 (centered).
     """
@@ -46,7 +46,7 @@ class RMSprop(Optimizer):
         }
         super().__init__(params, defaults)
 
-    def _update(self, group, params):
+    def _update(self, group, pairs):
         lr = self._live(group, "lr")
         momentum = self._fixed(group, "momentum")
         has_momentum = guarded(lambda: group["momentum"] > 0, "RMSprop momentum > 0")
@@ -55,9 +55,9 @@ class RMSprop(Optimizer):
         centered = self._fixed(group, "centered")
         weight_decay = self._fixed(group, "weight_decay")
         maximize = self._fixed(group, "maximize")
-        self._counted(group, params)
-        for param in params:
-            grad = -param.grad if maximize else param.grad
+        self._counted(group, pairs)
+        for param, grad in pairs:
+            grad = -grad if maximize else grad
             if weight_decay != 0:
                 grad = grad + param * weight_decay
             (square,) = self._state_of(param, "square_avg")
@@ -81,7 +81,7 @@ class Adagrad(Optimizer):
 
     s = s + g * g;  p = p - lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps)
 
-    `foreach` and `fused` are accepted for programs written for PyTorch and change nothing.
+    `fused`: see Optimizer. `foreach` is accepted for programs written for PyTorch and ignored.
     Source: Duchi, Hazan and Singer, Adaptive subgradient methods, 2011.
     """
 
@@ -112,7 +112,7 @@ class Adagrad(Optimizer):
             "initial_accumulator_value": initial_accumulator_value,
             "maximize": maximize,
         }
-        super().__init__(params, defaults)
+        super().__init__(params, defaults, fused)
 
     def add_param_group(self, param_group):
         """Add a group; the sums of its parameters start at once."""
@@ -123,16 +123,16 @@ class Adagrad(Optimizer):
             (total,) = self._state_of(param, "sum")
             total.fill_(group["initial_accumulator_value"])
 
-    def _update(self, group, params):
+    def _update(self, group, pairs):
         lr = self._live(group, "lr")
         lr_decay = self._fixed(group, "lr_decay")
         eps = self._fixed(group, "eps")
         weight_decay = self._fixed(group, "weight_decay")
         maximize = self._fixed(group, "maximize")
-        for count, members in self._counted(group, params):
+        for count, members in self._counted(group, pairs):
             rate = lr / (1 + (count - 1) * lr_decay)
-            for param in members:
-                grad = -param.grad if maximize else param.grad
+            for param, grad in members:
+                grad = -grad if maximize else grad
                 if weight_decay != 0:
                     grad = grad + param * weight_decay
                 (total,) = self._state_of(param, "sum")

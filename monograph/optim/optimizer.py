@@ -21,14 +21,19 @@ class Optimizer:
     A group is a dict with "params" and any options that differ from the defaults. `state[param]`
     holds tensors; `param_groups` may be read and changed at any time, also between calls of a
     captured step.
+
+    With `fused` an eager step() runs as one compiled program, made at the first step; rates and
+    step counts are then float32 numbers. Inside a captured function it changes nothing.
     """
 
-    def __init__(self, params, defaults):
+    def __init__(self, params, defaults, fused=None):
         self.defaults = defaults
+        self.fused = bool(fused)
+        self._program = None  # the compiled _update_all, with `fused`
         self.state = defaultdict(dict)
         self.param_groups = []
         self._scheduled = set()  # options that a scheduler changes, other than lr
-        self._generation = 0  # counts what makes a captured step stale: new groups, loaded state
+        self._generation = 0  # counts what makes a captured step stale: other groups or state
         if isinstance(params, Tensor):
             raise ArgumentTypeError(
                 f"{self._name}: params must be an iterable of tensors or dicts, got one Tensor",
@@ -104,16 +109,26 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        guarded(lambda: self._generation, f"{self._name} parameter groups and state")
         with no_grad():
-            for group in self.param_groups:
-                params = [p for p in group["params"] if p.grad is not None]
-                if params:
-                    self._update(group, params)
+            grads = [[param.grad for param in group["params"]] for group in self.param_groups]
+            if not self.fused or is_tracing():
+                self._update_all(grads)
+            else:
+                if self._program is None:
+                    self._program = mg.jit(self._update_all)
+                self._program(grads)
         return loss
 
-    def _update(self, group, params):
-        """Update `params`, those of `group` that have a gradient; subclasses define it."""
+    def _update_all(self, grads):
+        """Update every parameter whose entry in `grads`, one list per group, is not None."""
+        guarded(lambda: self._generation, f"{self._name} parameter groups and state")
+        for group, its_grads in zip(self.param_groups, grads):
+            pairs = [(p, g) for p, g in zip(group["params"], its_grads) if g is not None]
+            if pairs:
+                self._update(group, pairs)
+
+    def _update(self, group, pairs):
+        """Update parameters of `group`; `pairs` holds (parameter, gradient)."""
         raise NotImplementedError(f"{self._name}._update is not defined")
 
     # ---- hyper-parameters and state, eager and captured
@@ -159,28 +174,29 @@ class Optimizer:
             for param in new:
                 self.state[param]["step"] = count
 
-    def _counted(self, group, params):
-        """Add 1 to the step counts of `params`; return [(count, its params), ...].
+    def _counted(self, group, pairs):
+        """Add 1 to the step counts of the parameters in `pairs`; return [(count, its pairs), ...].
 
         A count is a number, or while capturing a 0-d tensor. Parameters of a group that started
         together share one tensor, so that what depends on it is computed once; where only some of
         them have a gradient those get a tensor of their own.
         """
-        self._start_counts(params)
+        self._start_counts([param for param, _ in pairs])
         together = defaultdict(list)
-        for param in params:
-            together[id(self.state[param]["step"])].append(param)
+        for pair in pairs:
+            together[id(self.state[pair[0]]["step"])].append(pair)
         owners = Counter(
             id(self.state[p]["step"]) for p in group["params"] if "step" in self.state.get(p, ())
         )
         counted = []
         for members in together.values():
-            count = self.state[members[0]]["step"]
+            count = self.state[members[0][0]]["step"]
             if len(members) < owners[id(count)]:
                 with concrete():
                     count = count.clone()
-                for param in members:
+                for param, _ in members:
                     self.state[param]["step"] = count
+                self._generation += 1
             count.add_(1)
             counted.append((count if is_tracing() else count.item(), members))
         return counted
@@ -252,7 +268,7 @@ class Optimizer:
         self._generation += 1
 
     def __getstate__(self):
-        return self.__dict__.copy()
+        return {**self.__dict__, "_program": None}
 
     def __repr__(self):
         text = f"{self._name} ("

@@ -12,7 +12,7 @@ class SGD(Optimizer):
     b = momentum * b + (1 - dampening) * g    (b = g at the first step)
     p = p - lr * b, or with nesterov  p - lr * (g + momentum * b)
 
-    `foreach` and `fused` are accepted for programs written for PyTorch and change nothing.
+    `fused`: see Optimizer. `foreach` is accepted for programs written for PyTorch and ignored.
     Source: Sutskever and others, On the importance of initialization and momentum, 2013 (in
     PyTorch's form: lr multiplies the buffer, not the gradient).
     """
@@ -45,9 +45,9 @@ class SGD(Optimizer):
             "nesterov": nesterov,
             "maximize": maximize,
         }
-        super().__init__(params, defaults)
+        super().__init__(params, defaults, fused)
 
-    def _update(self, group, params):
+    def _update(self, group, pairs):
         lr = self._live(group, "lr")
         momentum = self._fixed(group, "momentum")
         has_momentum = guarded(lambda: group["momentum"] != 0, "SGD momentum != 0")
@@ -55,8 +55,8 @@ class SGD(Optimizer):
         weight_decay = self._fixed(group, "weight_decay")
         nesterov = self._fixed(group, "nesterov")
         maximize = self._fixed(group, "maximize")
-        for param in params:
-            grad = -param.grad if maximize else param.grad
+        for param, grad in pairs:
+            grad = -grad if maximize else grad
             if weight_decay != 0:
                 grad = grad + param * weight_decay
             if has_momentum:

@@ -92,6 +92,23 @@ def test_twenty_steps_equal_torch(name, options, dtype, rtol, atol):
             )
 
 
+@pytest.mark.parametrize("name, options", [o for o in OPTIONS if o[0] != "RMSprop"])
+def test_fused_steps_equal_torch(name, options):
+    mine, theirs = parameters(mg, "float32"), parameters(torch, "float32")
+    ours = getattr(optim, name)(mine, fused=True, **options)
+    other = getattr(torch.optim, name)(theirs, foreach=False, **options)
+    skip = {(3, 1), (4, 1)}
+    for start in range(8):
+        for group in (ours.param_groups[0], other.param_groups[0]):
+            group["lr"] = 0.1 / (1 + start)
+        run(mg, ours, mine, 1, "float32", start, skip)
+        run(torch, other, theirs, 1, "float32", start, skip)
+        for a, b in zip(mine, theirs):
+            np.testing.assert_allclose(array(a), array(b), rtol=2e-5, atol=2e-6)
+    twin = copy.deepcopy(ours)
+    assert twin.fused and twin.state_dict()["state"].keys() == ours.state_dict()["state"].keys()
+
+
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad"])
 def test_defaults_and_group_entries_equal_torch(name):
     ours = getattr(optim, name)(parameters(mg, "float32"))
