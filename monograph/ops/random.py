@@ -19,14 +19,17 @@ import numpy as np
 from ..core import dtype as dt
 from ..core.dtype import DType
 from ..core.errors import ArgumentError, ShapeError
+from ..core.modes import modes
 from ..core.shape import Shape, contiguous_strides, numel
 from ..ir.op import Elementwise, Full, Source, op
 from ..kernel.ir import Const
-from .align import FUNCTIONS, broadcast_to, cast, functional
+from .align import broadcast_to, cast, functional
 from .arith import Add, Ge, add, mul
 from .basic import Where
 from .exponential import log
 from .movement import Pad, Reshape, Slice
+from .power import sqrt
+from .trigonometric import cos
 
 MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
 WEYL = 0x9E3779B9, 0xBB67AE85
@@ -81,7 +84,7 @@ class RandomBits(Source):
         flat: Any = Const(0, "i64")
         for i, stride in zip(index, contiguous_strides(self.shape)):
             flat = flat + i * stride
-        key, start = state(Const(0, "i64")), state(Const(1, "i64"))
+        key, start = state(0), state(1)
         block = start + (flat >> 2)
 
         def halves(x: Any) -> tuple[Any, Any]:
@@ -195,6 +198,8 @@ def install(generator: Any) -> None:
 
 def random_bits(shape: Shape, generator: Any = None) -> Any:
     """Words of `shape` from a generator (None: the default one), which is advanced in place."""
+    if modes.vmap is not None:
+        return modes.vmap.draw(tuple(shape), lambda whole: random_bits(whole, generator))
     state = (_default[0] if generator is None else generator).state
     words = RandomBits(tuple(shape))(state)
     blocks = -(-numel(shape) // WORDS)
@@ -231,7 +236,6 @@ def random_normal(shape: Shape, dtype: DType, generator: Any = None) -> Any:
         # 32 bits, not 24: the tail reaches 6.7 standard deviations. Never 0: log is finite.
         first = add(mul(cast(w[0], dt.float32), 2.0**-32), 2.0**-33)
         second = BitsToUnit(dt.float32)(w[1])
-    sqrt, cos = FUNCTIONS["sqrt"], FUNCTIONS["cos"]
     made = mul(sqrt(mul(log(first), -2.0)), cos(mul(second, 2 * math.pi)))
     return cast(made, dtype)
 

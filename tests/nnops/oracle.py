@@ -58,27 +58,22 @@ def check(f, g, *arrays, double=False, dtype=np.float64, **tolerance):
     other = [t for t in theirs if isinstance(t, torch.Tensor) and t.requires_grad]
     if not mine or not expected.requires_grad:
         return
-    made = mg.autograd.grad(
-        out, mine, mg.tensor(weights), create_graph=double, materialize_grads=True
-    )
+    seed, their_seed = to_mg(weights, double), to_torch(weights, double)
+    made = mg.autograd.grad(out, mine, seed, create_graph=double, materialize_grads=True)
     wanted = torch.autograd.grad(
-        expected, other, torch.from_numpy(weights), create_graph=double, materialize_grads=True
+        expected, other, their_seed, create_graph=double, materialize_grads=True
     )
     for a, b in zip(made, wanted):
         close(a, b, dtype, **tolerance)
     if not double:
         return
     r = rng(8)
-    total, goal = 0.0, 0.0
+    total, goal = mg.zeros((), dtype=seed.dtype), torch.zeros((), dtype=their_seed.dtype)
     for a, b in zip(made, wanted):
         w = r.standard_normal(tuple(b.shape)).astype(dtype)
-        if a.requires_grad:
-            total = total + mg.tensordot(a, mg.tensor(w), a.ndim)
-        if b.requires_grad:
-            goal = goal + (b * torch.from_numpy(w)).sum()
-    if isinstance(goal, float):
-        return
-    second = mg.autograd.grad(total, mine, materialize_grads=True)
-    goals = torch.autograd.grad(goal, other, materialize_grads=True)
+        total = total + mg.tensordot(a, mg.tensor(w), a.ndim)
+        goal = goal + (b * torch.from_numpy(w)).sum()
+    second = mg.autograd.grad(total, (*mine, seed), materialize_grads=True)
+    goals = torch.autograd.grad(goal, (*other, their_seed), materialize_grads=True)
     for a, b in zip(second, goals):
         close(a, b, dtype, **tolerance)

@@ -51,7 +51,7 @@ def test_the_scalar_rule_gives_the_same_words(key, block):
     body = []
     for flat in range(6):
         index = (Const(flat // 3, "i64"), Const(flat % 3, "i64"))
-        value = op.scalar(scalar, index, lambda j: Load("state", j, "i64"))
+        value = op.scalar(scalar, index, lambda j: Load("state", Const(j, "i64"), "i64"))
         body.append(Store("out", Const(flat, "i64"), value))
     kernel = Kernel(
         "bits", (Buffer("state", "i64"), Buffer("out", "u32", written=True)), tuple(body)
@@ -195,6 +195,77 @@ def test_exponential_numbers_have_the_rate():
     assert x.min() > 0
     assert abs(x.mean() - 0.25) < 5 * 0.25 / 200
     assert abs(x.std() - 0.25) < 0.01
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_normal_numbers_have_the_moments_and_tails_of_the_distribution(dtype):
+    n = 60000
+    x = mg.randn(n, generator=seeded(), dtype=dtype).double().numpy()
+    assert abs(x.mean()) < 5 / math.sqrt(n)
+    assert abs(x.var() - 1) < 5 * math.sqrt(2 / n)
+    assert abs((x**3).mean()) < 5 * math.sqrt(15 / n)
+    assert abs((x**4).mean() - 3) < 5 * math.sqrt(96 / n)
+    for edge in (0.5, 1.0, 2.0, 3.0):
+        tail = math.erfc(edge / math.sqrt(2))
+        assert abs((np.abs(x) > edge).mean() - tail) < 5 * math.sqrt(tail / n) + 0.002
+    assert 3.8 < np.abs(x).max() < 6
+
+
+def test_consecutive_normal_numbers_are_uncorrelated():
+    x = mg.randn(40000, generator=seeded(3)).numpy()
+    for lag in (1, 2, 3, 4):
+        assert abs((x[lag:] * x[:-lag]).mean()) < 5 / 200
+
+
+def test_normal_takes_numbers_and_tensors():
+    mean = mg.tensor(np.array([[-5.0], [5.0]]))
+    x = mg.normal(mean, mg.full((1, 20000), 0.1, dtype=mg.float64), generator=seeded()).numpy()
+    assert x.shape == (2, 20000)
+    np.testing.assert_allclose(x.mean(1), [-5, 5], atol=0.004)
+    np.testing.assert_allclose(x.std(1), 0.1, atol=0.003)
+    y = mg.zeros(20000).normal_(2.0, 3.0, generator=seeded()).numpy()
+    assert abs(y.mean() - 2) < 0.11 and abs(y.std() - 3) < 0.08
+    with raises_message(ArgumentError, "normal: std must not be negative, got -1.0"):
+        mg.normal(0.0, -1.0, (2,))
+
+
+def test_other_distributions_have_their_medians():
+    def median(x):
+        return float(np.median(x.numpy()))
+
+    n = 20001
+    assert abs(median(mg.zeros(n).cauchy_(3.0, 2.0, generator=seeded())) - 3) < 0.1
+    assert abs(median(mg.zeros(n).log_normal_(1.0, 0.5, generator=seeded())) - math.e) < 0.06
+    g = mg.zeros(n).geometric_(0.25, generator=seeded()).numpy()
+    assert g.min() == 1 and abs(g.mean() - 4) < 0.13
+    p = mg.poisson(mg.full((n,), 2.5), seeded()).numpy()
+    assert abs(p.mean() - 2.5) < 0.06 and abs(p.var() - 2.5) < 0.15
+
+
+@pytest.mark.parametrize("rows", [(), (2,)])
+def test_multinomial_with_replacement_follows_the_weights(rows):
+    weights = np.broadcast_to(np.array([1.0, 0.0, 3.0, 4.0], np.float32), (*rows, 4))
+    x = mg.multinomial(mg.tensor(weights), 8000, True, generator=seeded()).numpy()
+    assert x.shape == (*rows, 8000) and x.dtype == np.int64
+    for row in x.reshape(-1, 8000):
+        share = np.bincount(row, minlength=4) / 8000
+        np.testing.assert_allclose(share, [1 / 8, 0, 3 / 8, 1 / 2], atol=0.025)
+
+
+def test_capture_draws_fresh_numbers_that_equal_the_eager_ones():
+    g = mg.Generator()
+
+    def draw(x):
+        return source.dropout(x, 0.5) + mg.rand(4, generator=g)
+
+    with mg.fork_rng():
+        expected, made = [], []
+        for results, f in ((expected, draw), (made, mg.jit(draw))):
+            mg.manual_seed(11)
+            g.manual_seed(5)
+            results.extend(f(mg.ones(4)).tolist() for _ in range(3))
+    assert made == expected
+    assert expected[0] != expected[1] != expected[2]
 
 
 def test_in_place_forms_write_the_same_memory():
