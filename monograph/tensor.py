@@ -19,7 +19,7 @@ from .core.modes import modes, no_grad
 from .core.shape import Size, contiguous_strides
 from .ops.align import cast
 from .ops.movement import Alias, Detach, Overwrite, write_through
-from .transform import tape, trace
+from .transform import tape, trace, vmap
 from .transform.tape import Node
 from .transform.trace import Symbol, needs_value
 from .transform.vmap import Batched, level_of, not_batched, overwrite
@@ -147,17 +147,14 @@ class Tensor:
             else:
                 self._fill(value, name)
             if recording:
+                if not value._requires:  # as PyTorch: it still requires a gradient, of zeros
+                    value = self._recorded_write((), value)
                 self._node, self._index, self._requires = value._node, value._index, True
-                if value._node is None and not value.requires_grad:
-                    self._requires = False
         elif recording or symbolic:
             if symbolic and modes.trace is not None:
                 modes.trace.lift(self)
             if type(owner._payload) is np.ndarray and type(payload) is np.ndarray:
-                made = _bare(owner)
-                before = (_bare(owner), value)
-                made._node, made._index = Node(Overwrite(self._view), before, (made,)), 0
-                made._requires = True
+                made = owner._recorded_write(self._view, value)
                 self._fill(value, name)
             else:
                 mode = modes.grad
@@ -197,6 +194,13 @@ class Tensor:
             np.copyto(self._payload, value._payload)
         else:
             overwrite(self._payload, value, name)
+
+    def _recorded_write(self, view: tuple, value: Tensor) -> Tensor:
+        """This tensor's place on the tape after `value` is written through `view`."""
+        made = _bare(self)
+        made._node, made._index = Node(Overwrite(view), (_bare(self), value), (made,)), 0
+        made._requires = True
+        return made
 
     def _is_detached(self) -> bool:
         return self._view is not None and any(isinstance(o, Detach) for o in self._view)
@@ -493,3 +497,4 @@ def _unreadable(payload: Any, error: GradError) -> Tensor:
 
 tape.install(_rewrap, _unreadable)
 trace.install(wrap)
+vmap.install(wrap)
