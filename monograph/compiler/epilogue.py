@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..core.shape import contiguous_strides
 from ..ir.graph import Value
 from ..ir.op import Reduction
 from ..kernel.ir import Buffer, Call, Const, Expr, Stmt, Store
 from .fuse import Fusion, Group
 from .index import Index, loop_index
+from .layout import Layouts
 from .reader import Reader, Storage
 from .steps import Epilogue
 
@@ -23,9 +23,11 @@ class Absorbed:
         self.absorbed: set[Group] = set()
         self.fusion: Fusion | None = None
 
-    def of(self, group: Group, is_stored: Callable[[Value], bool]) -> Epilogue | None:
+    def of(
+        self, group: Group, is_stored: Callable[[Value], bool], layouts: Layouts
+    ) -> Epilogue | None:
         consumer = self.by_producer.get(group)
-        return None if consumer is None else GroupEpilogue(group, consumer, is_stored)
+        return None if consumer is None else GroupEpilogue(group, consumer, is_stored, layouts)
 
 
 def fuse_epilogues(fusion: Fusion, names: set[str]) -> Absorbed:
@@ -90,8 +92,15 @@ def reads_in_place(consumer: Group, out: Value, fusion: Fusion) -> bool:
 class GroupEpilogue(Epilogue):
     """The consumer group's items, computed from the producer's result in registers."""
 
-    def __init__(self, producer: Group, consumer: Group, is_stored: Callable[[Value], bool]):
+    def __init__(
+        self,
+        producer: Group,
+        consumer: Group,
+        is_stored: Callable[[Value], bool],
+        layouts: Layouts,
+    ):
         assert producer.node is not None
+        self.strides = layouts.strides
         self.out = producer.node.outputs[0]
         self.consumer = consumer
         self.is_stored = is_stored
@@ -110,7 +119,7 @@ class GroupEpilogue(Epilogue):
             return None
         if v.node is not None and not self.is_stored(v):
             return None
-        return Storage(self._buffer(v, False), contiguous_strides(v.shape))
+        return Storage(self._buffer(v, False), self.strides(v))
 
     def _buffer(self, v: Value, written: bool) -> str:
         if v not in self.values:
@@ -127,6 +136,6 @@ class GroupEpilogue(Epilogue):
         for v, e in zip(self.stores, computed):
             code = v.dtype.code
             e = e if e.dtype == code else Call("cast", (e,), code)
-            place = reader.position(index, contiguous_strides(v.shape))
+            place = reader.position(index, self.strides(v))
             reader.emit(Store(self._buffer(v, True), place, e))
         return reader.scopes[0].body

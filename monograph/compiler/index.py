@@ -130,12 +130,12 @@ class Index:
     def __ge__(self, n: Any) -> Any:
         if self.low >= n:
             return TRUE
-        return Call("ge", (self.expr(), Const(n, "i64")), "bool")
+        return Call("ge", (self, Const(n, "i64")), "bool")  # type: ignore[arg-type]
 
     def __lt__(self, n: Any) -> Any:
         if self.high < n:
             return TRUE
-        return Call("lt", (self.expr(), Const(n, "i64")), "bool")
+        return Call("lt", (self, Const(n, "i64")), "bool")  # type: ignore[arg-type]
 
     @property
     def dtype(self) -> str:

@@ -12,20 +12,26 @@ from .index import ZERO, Index, NeedSplit, flat, loop_index
 class Locator:
     """Follows permutations, reshapes, expansions and slices down to stored values."""
 
-    def __init__(self, is_stored: Callable[[Value], bool]):
-        self.is_stored = is_stored
+    def __init__(
+        self,
+        is_stored: Callable[[Value], bool],
+        strides: Callable[[Value], tuple[int, ...]],
+    ):
+        self.is_stored, self.strides = is_stored, strides
 
     def locate(self, v: Value) -> tuple[Value, tuple[int, ...], int]:
         """(stored value, strides per axis of v, offset), in elements; v itself if it is stored."""
         if v.node is None or self.is_stored(v):
-            return v, contiguous_strides(v.shape), 0
-        found = affine_view(v, lambda u: u.node is None or self.is_stored(u))
+            return v, self.strides(v), 0
+        found = affine_view(v, lambda u: u.node is None or self.is_stored(u), self.strides)
         assert found is not None, "fusion stores every operand that is not an affine view"
         return found
 
 
 def affine_view(
-    v: Value, stops: Callable[[Value], bool]
+    v: Value,
+    stops: Callable[[Value], bool],
+    strides_of: Callable[[Value], tuple[int, ...]] | None = None,
 ) -> tuple[Value, tuple[int, ...], int] | None:
     """(base, strides, offset) of v as a view of the first value below it that `stops` accepts.
 
@@ -46,7 +52,7 @@ def affine_view(
             u = node.inputs[0]
     except NeedSplit:
         return None
-    position: Index = flat(index, contiguous_strides(u.shape))
+    position: Index = flat(index, (strides_of or _row_major)(u))
     strides = []
     for name in names:
         c = position.coefficient(name)
@@ -56,3 +62,7 @@ def affine_view(
     if any(a.of is not None for a, _ in position.terms):
         return None
     return u, tuple(strides), position.const
+
+
+def _row_major(v: Value) -> tuple[int, ...]:
+    return contiguous_strides(v.shape)

@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..core import dtype as dt
-from ..core.shape import contiguous_strides
 from ..ir.graph import Value
 from ..ir.op import Reduction
 from ..kernel.ir import (
@@ -36,6 +35,7 @@ from ..kernel.ir import (
 )  # fmt: skip
 from .fuse import Group
 from .index import ZERO, Index, NeedSplit, loop_index
+from .layout import Layouts, loop_order
 from .reader import Reader, Storage, compute_type
 
 # Elements of work in one chunk: enough to pay for claiming it, few enough to balance.
@@ -90,19 +90,20 @@ def lower_loops(
     group: Group,
     title: str,
     is_stored: Callable[[Value], bool],
+    layouts: Layouts,
     alias: Mapping[Value, Value] | None = None,
 ) -> LoopKernel:
     """The kernel of a group. alias: results that take the place of an input's memory."""
     splits: dict[int, list[int]] = {a: [n] for a, n in enumerate(group.full)}
     for _ in range(64):
         try:
-            attempt = _Attempt(group, title, is_stored, splits, frozenset(), alias or {})
+            attempt = _Attempt(group, title, is_stored, layouts, splits, frozenset(), alias or {})
             if attempt.columns and attempt.block_split(splits):
                 continue
             attempt.build()
             merges = attempt.mergeable()
             if merges:
-                attempt = _Attempt(group, title, is_stored, splits, merges, alias or {})
+                attempt = _Attempt(group, title, is_stored, layouts, splits, merges, alias or {})
                 attempt.build()
             return attempt.finish()
         except NeedSplit as need:
@@ -120,18 +121,21 @@ class _Attempt:
         group: Group,
         title: str,
         is_stored: Callable[[Value], bool],
+        layouts: Layouts,
         splits: Mapping[int, Sequence[int]],
         merges: frozenset[str],
         alias: Mapping[Value, Value],
     ):
         self.group, self.title, self.is_stored, self.alias = group, title, is_stored, alias
+        self.strides = layouts.strides
         self.own = set(group.items)
         reduced_axes = group.axes or ()
         self.by_axis = {
             axis: [Dim(f"i{axis}_{p}", n, axis, axis in reduced_axes) for p, n in enumerate(sizes)]
             for axis, sizes in splits.items()
         }
-        self.dims = [d for parts in self.by_axis.values() for d in parts if d.size != 1]
+        order = loop_order(group, layouts)
+        self.dims = [d for axis in order for d in self.by_axis[axis] if d.size != 1]
         self.runs: list[Run] = []
         open_run = False
         for d in self.dims:
@@ -209,7 +213,7 @@ class _Attempt:
         if found is None or (written and not found.written):
             name = found.name if found else f"b{len(self.buffers)}"
             self.buffers[key] = found = Buffer(name, v.dtype.code, written)
-        return Storage(found.name, contiguous_strides(v.shape))
+        return Storage(found.name, self.strides(v))
 
     # Stages
 

@@ -25,15 +25,23 @@ from ..runtime import buffers
 from ..runtime.machine_code import compile_kernels
 from ..runtime.program import Program, Slot, Task
 from . import kernels as _kernels  # noqa: F401  registers the lowerings
+from .convolution import lower_convolutions
 from .epilogue import fuse_epilogues
 from .fuse import Fusion, Group
+from .layout import Layouts, choose_layouts
 from .locate import Locator
 from .loops import lower_loops
 from .memory import Need, plan_arena
 from .simplify import remove_dead, simplify, split_reductions
 from .steps import FUSES_EPILOGUE, LOWERINGS, Context, Scratch, Step
 
-PASSES: list[Callable[[Graph], Graph]] = [simplify, remove_dead, split_reductions, remove_dead]
+PASSES: list[Callable[[Graph], Graph]] = [
+    simplify,
+    remove_dead,
+    lower_convolutions,
+    remove_dead,
+    split_reductions,
+]
 
 # Work (elements touched, or multiply-adds) below which a kernel runs on the calling thread alone.
 SMALL_WORK = 32768
@@ -54,6 +62,7 @@ class Plan:
     groups: list[Group] = field(default_factory=list)
     steps: list[Step | HostStep] = field(default_factory=list)
     stored: set[Value] = field(default_factory=set)
+    layouts: Layouts = field(default_factory=lambda: Layouts({}))
     alias: dict[Value, Value] = field(default_factory=dict)  # result -> input it overwrites
     offsets: dict[Any, int] = field(default_factory=dict)
     arena_bytes: int = 0
@@ -74,7 +83,8 @@ def plan(graph: Graph, donate: dict[int, int] | None = None) -> Plan:
     donate  output position -> input position: that output is written into that input's memory
     """
     fusion = Fusion(graph)
-    result = Plan(graph, fusion.groups, stored=fusion.stored)
+    layouts = choose_layouts(graph, fusion)
+    result = Plan(graph, fusion.groups, stored=fusion.stored, layouts=layouts)
     is_stored = fusion.stored.__contains__
     epilogues = fuse_epilogues(fusion, FUSES_EPILOGUE)
     wanted = {graph.outputs[o]: graph.inputs[i] for o, i in (donate or {}).items()}
@@ -82,20 +92,22 @@ def plan(graph: Graph, donate: dict[int, int] | None = None) -> Plan:
     for at, group in enumerate(fusion.groups):
         for v in group.reads:
             last_read[v] = at
-    locator = Locator(is_stored)
+    locator = Locator(is_stored, layouts.strides)
     for at, group in enumerate(fusion.groups):
         if group in epilogues.absorbed:
             continue
         if group.node is not None:
-            result.steps.extend(_lower_node(group, epilogues.of(group, is_stored), locator))
+            result.steps.extend(
+                _lower_node(group, epilogues.of(group, is_stored, layouts), locator)
+            )
             continue
-        made = lower_loops(group, _title(group), is_stored)
+        made = lower_loops(group, _title(group), is_stored, layouts)
         alias = {}
         for v, u in made.overwrites:
             if wanted.get(v) is u and last_read.get(u, -1) <= at and u not in alias.values():
                 alias[v] = u
         if alias:
-            made = lower_loops(group, _title(group), is_stored, alias)
+            made = lower_loops(group, _title(group), is_stored, layouts, alias)
             result.alias.update(alias)
         nodes = [v.node for v in group.items if v.node is not None]
         result.steps.append(
@@ -127,7 +139,7 @@ def _lower_node(group: Group, epilogue: Any, locator: Locator) -> Sequence[Step 
     assert node is not None
     lowering = LOWERINGS.get(node.op.name)
     if lowering is not None:
-        context = Context(node.op.name, epilogue, locator.locate)
+        context = Context(node.op.name, epilogue, locator.locate, locator.strides)
         steps = lowering(node, context)
         if steps is not None:
             for s in steps:
@@ -214,7 +226,10 @@ class Executable:
             return self.constants[v]
         offset = self.plan.offsets[v]
         size = _bytes(v)
-        return self.arena[offset : offset + size].view(v.dtype.numpy).reshape(v.shape)
+        order = self.plan.layouts.order(v)
+        block = self.arena[offset : offset + size].view(v.dtype.numpy)
+        stands = block.reshape([v.shape[a] for a in order])
+        return stands.transpose([order.index(a) for a in range(len(order))])
 
     # Code
 

@@ -71,10 +71,15 @@ class Context:
     # v -> (stored value, strides per axis of v, offset in elements): where v's elements stand when v
     # is a permutation, reshape, expansion or slice of a stored value; strides None: not affine.
     locate: Callable[[Value], tuple[Value, tuple[int, ...], int]] | None = None
+    stored_strides: Callable[[Value], tuple[int, ...]] | None = None
 
     def strides(self, v: Value) -> tuple[int, ...]:
         """Strides in elements of a stored value."""
-        return contiguous_strides(v.shape)
+        return (self.stored_strides or _row_major)(v)
+
+
+def _row_major(v: Value) -> tuple[int, ...]:
+    return contiguous_strides(v.shape)
 
 
 Lowering = Callable[[Node, Context], "list[Step] | None"]

@@ -1,3 +1,4 @@
 """Kernel generators: contraction, convolution, attention, pooling, gathering. See steps.py."""
 
+from . import conv as _conv  # noqa: F401
 from . import gemm as _gemm  # noqa: F401

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.shape import contiguous_strides
 from ...ir.graph import Node, Value
 from ..index import ZERO, Atom, Index, loop_index
 from ..steps import Context
@@ -108,7 +107,7 @@ def analyse(node: Node, context: Context, merges: bool = True) -> Problem | None
         for letter, n, stride in zip(letters, v.shape, strides):
             size[letter] = n
             step[letter] = step.get(letter, 0) + stride
-    o_step = dict(zip(o_letters, contiguous_strides(out.shape)))
+    o_step = dict(zip(o_letters, context.strides(out)))
 
     def dims(letters: Sequence[str]) -> list[Dim]:
         found = []

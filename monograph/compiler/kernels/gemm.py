@@ -44,6 +44,7 @@ from .blocking import Plan, plan
 from .contract import Dim, Problem, analyse, output_index
 from .packing import ZERO, Matrix, Sizes, const, outer_pairs, pack
 
+
 @dataclass
 class Operand:
     """How a tile reads an operand: element (i, k) stands at base + tile + i*step + k*inner.
@@ -73,7 +74,8 @@ def lower_contract(node: Node, context: Context) -> list[Step] | None:
         return None
     if 0 in problem.out.shape:
         return []
-    return Writer(node, problem, plan(problem), context).steps()
+    sizes = plan(problem, compute_type(problem.out.dtype), host())
+    return Writer(node, problem, sizes, context).steps()
 
 
 @dataclass
@@ -235,7 +237,7 @@ class Writer:
         p, plan, compute = self.problem, self.plan, self.compute
         mr, nr = plan.mr, plan.nr
         r, j = Var("r"), Var("j")
-        place = r * nr + j
+        place = r * plan.row + j
         ks = tuple(Var(f"k{i}") for i in range(len(p.k)))
         x = a.load(a_tile, r, ks, compute)
         y = b.load(b_tile, j, ks, compute)
@@ -247,7 +249,7 @@ class Writer:
                 stop = s.minimum(start + plan.kc, stop)
             step = Loop(f"k{i}", start, stop, (step,))
         return [
-            Local("acc", compute, mr * nr),
+            Local("acc", compute, mr * plan.row),
             _tile_loop(mr, nr, Store("acc", place, Const(0, compute))),
             step,
         ]
@@ -258,7 +260,7 @@ class Writer:
         p, plan = self.problem, self.plan
         mr, nr = plan.mr, plan.nr
         r, j = Var("r"), Var("j")
-        place = r * nr + j
+        place = r * plan.row + j
         epilogue = self.context.epilogue
         in_place = partial or epilogue is None
         row, column = Var("first_row") + r, Var("first_column") + j
@@ -279,7 +281,7 @@ class Writer:
         start_row = Var("tile_row") - Var("first_row") if row_edge else ZERO
         start_column = Var("tile_column") - Var("first_column") if column_edge else ZERO
         spilled: tuple[Stmt, ...] = (
-            Local("spill", self.compute, mr * nr),
+            Local("spill", self.compute, mr * plan.row),
             _tile_loop(mr, nr, Store("spill", place, Load("acc", place, self.compute))),
             Loop("r", start_row, const(mr), (
                 Let("row", row),

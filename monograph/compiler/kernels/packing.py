@@ -8,7 +8,7 @@ floats are converted on the way. Contiguous sums are transposed in registers (co
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,10 +87,12 @@ def pack(
     panels = -(-lines // width)
     scratch = Scratch(compute, matrix.count * matrix.panel_elements(width))
     group = max(1, min(panels, CHUNK_ELEMENTS // max(1, width * matrix.depth)))
+    if line_stride == 1:
+        group = max(group, min(panels, -(-512 // width)))
     groups = -(-panels // group)
     parts, part = 1, matrix.k[0][0]
-    if group == 1:
-        parts = max(1, min(part // 64, width * matrix.depth // CHUNK_ELEMENTS))
+    if group * width * matrix.depth > 2 * CHUNK_ELEMENTS:
+        parts = max(1, min(part // 64, group * width * matrix.depth // CHUNK_ELEMENTS))
         part = -(-part // parts // 16) * 16
         parts = -(-matrix.k[0][0] // part)
     n_groups, n_parts = size("groups", groups), size("parts", parts)
@@ -120,16 +122,19 @@ def pack(
     stop = size("k", matrix.k[0][0])
     if parts > 1:
         stop = s.minimum(start + size("part", part), stop)
-    inside: list[Stmt] = [
+    group_start = Var("group") * group
+    group_stop = group_start + group
+    if groups * group > panels:
+        group_stop = s.minimum(group_stop, n_panels)
+    lets = (
         Let("first", first),
         Let("panel_start", (Var("o") * n_panels + panel) * depth * width),
-        *_panel(matrix, width, compute, target, size, start, stop),
-    ]
-    group_start = Var("group") * group
-    group_stop = s.minimum(group_start + group, n_panels) if groups * group > panels else (
-        group_start + group
-    )  # fmt: skip
-    body.append(Loop("panel", group_start, group_stop, tuple(inside)))
+    )
+
+    def panels_loop(inside: list[Stmt]) -> Stmt:
+        return Loop("panel", group_start, group_stop, (*lets, *inside))
+
+    body += _panels(matrix, width, compute, target, size, start, stop, panels_loop)
     grid = n_parts * n_groups * size("matrices", matrix.count)
     kernel = Kernel(
         title,
@@ -142,7 +147,7 @@ def pack(
     return step, scratch
 
 
-def _panel(
+def _panels(
     matrix: Matrix,
     width: int,
     compute: str,
@@ -150,8 +155,9 @@ def _panel(
     size: Sizes,
     start: Expr,
     stop: Expr,
+    panels_loop: Callable[[list[Stmt]], Stmt],
 ) -> list[Stmt]:
-    """The loops that fill one panel with k[0] from start to stop."""
+    """The loops that fill panels with k[0] from start to stop."""
     stride = matrix.lines[1]
     names = [f"k{i}" for i in range(len(matrix.k))]
     ranges: list[tuple[Expr, Expr]] = [
@@ -188,12 +194,14 @@ def _panel(
         if last % lanes:
             block = s.minimum(block, size("k", last) - lanes)
         loop: Stmt = Loop("block", low, high, (Let(name, block), *body), step=lanes)
-        names, ranges = names[:-1], ranges[:-1]
-    else:
-        value = Load("from", at + j * size("line", stride), matrix.value.dtype.code)
-        place = Var("panel_start") + row * width + j
-        turn = Store("to", place, s.cast(value, compute))
-        loop = Loop("j", ZERO, const(width), (turn,), "vector")
+        for name, (low, high) in reversed(list(zip(names[:-1], ranges))):
+            loop = Loop(name, low, high, (loop,))
+        return [panels_loop([loop])]
+    value = Load("from", at + j * size("line", stride), matrix.value.dtype.code)
+    place = Var("panel_start") + row * width + j
+    turn = Store("to", place, s.cast(value, compute))
+    # Panels innermost: a row of the source is read in one run.
+    loop = panels_loop([Loop("j", ZERO, const(width), (turn,), "vector")])
     for name, (low, high) in reversed(list(zip(names, ranges))):
         loop = Loop(name, low, high, (loop,))
     return [loop]

@@ -1,0 +1,342 @@
+"""Convolution: tiles of pixels by output channels held in registers, no im2col.
+
+Images have channels innermost, filters are (taps, C, O) (see layout.py). A tile is MR neighbouring
+pixels of one row times NR output channels; for each tap and input channel, MR pixels are broadcast
+against NR filter elements. With dilation 1 the taps of a filter row and their channels are one run
+in memory, so the inner loop is as long as KW * C. The weight gradient is the same with the roles
+changed: a tile of MR input channels times NR output channels, summed over pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ...codegen.target import host
+from ...ir.graph import Node, Value
+from ...kernel import scalar as s
+from ...kernel.ir import (
+    Buffer,
+    Const,
+    Expr,
+    Kernel,
+    Let,
+    Load,
+    Local,
+    Loop,
+    Reduce,
+    Stmt,
+    Store,
+    Var,
+)
+from ..index import Atom, Index
+from ..steps import Context, Step, lowers
+
+CHUNK_FLOPS = 4_000_000
+
+
+def const(n: int) -> Const:
+    return Const(n, "i64")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """rows x columns of accumulators; lanes run along the columns."""
+
+    rows: int
+    columns: int
+
+
+def choose_tile(rows: int, columns: int, dtype: str) -> Tile:
+    """The tile that keeps most multiply-adds useful, then needs the fewest loads for each.
+
+    Tiles at the edges overlap their neighbours, so a dimension costs ceil(n / tile) whole tiles.
+    """
+    target = host()
+    lanes = target.vector_bytes // (8 if dtype == "f64" else 4)
+    registers = 32 if target.vector_bytes >= 64 else 16
+    best, best_cost = Tile(1, min(columns, lanes)), math.inf
+    for vectors in range(1, 5):
+        width = min(vectors * lanes, columns)
+        used = -(-width // lanes)
+        if used < vectors:
+            continue
+        for mr in range(1, 15):
+            height = min(mr, rows)
+            if height < mr or height * used + used + 1 > registers:
+                continue
+            done = -(-rows // height) * height * -(-columns // width) * used * lanes
+            waste = done / (rows * columns)
+            loads = 1 / height + 1 / used
+            # A multiply-add takes half a cycle, waits 4: fewer than 8 accumulators cannot fill it.
+            stall = max(1.0, 8 / (height * used))
+            cost = waste * stall * (1 + 0.45 * loads)
+            if cost < best_cost:
+                best, best_cost = Tile(height, width), cost
+    return best
+
+
+def _starts(name: str, size: int, tile: int, number: Expr) -> tuple[Let, Index]:
+    """Where tile `number` begins: the last one is moved back to end at `size`."""
+    begin: Expr = number * tile
+    if size % tile:
+        begin = s.minimum(begin, const(size - tile))
+    return Let(name, begin), Index(((Atom(name, max(size - tile + 1, 2)), 1),))
+
+
+def _var(name: str, size: int) -> Index:
+    return Index(((Atom(name, max(size, 2)), 1),))
+
+
+def _tile_loop(rows: int, columns: int, *body: Stmt) -> Loop:
+    lanes = Loop("j", const(0), const(columns), body, "vector")
+    return Loop("r", const(0), const(rows), (lanes,), "unroll")
+
+
+@lowers("conv", epilogue=True)
+def lower_conv(node: Node, context: Context) -> list[Step] | None:
+    """Forward convolution without padding, one group."""
+    op = node.op
+    if op.groups != 1 or any(op.padding):  # type: ignore[attr-defined]
+        return None
+    x, w = node.values
+    out = node.outputs[0]
+    if x.dtype.code not in ("f32", "f64") or 0 in (*out.shape, *w.shape, *x.shape):
+        return None
+    stride, dilation = op.stride, op.dilation  # type: ignore[attr-defined]
+    n, channels = x.shape[:2]
+    outputs, kernel, places = w.shape[0], w.shape[2:], out.shape[2:]
+    xs, ws = context.strides(x), context.strides(w)
+    if xs[1] != 1 or ws[0] != 1:
+        return None
+    code = x.dtype.code
+    row_size = places[-1]
+    tile = choose_tile(row_size, outputs, code)
+    row_tiles, column_tiles = -(-row_size // tile.rows), -(-outputs // tile.columns)
+    outer = math.prod(places[:-1])  # rows of one image
+    depth = math.prod(kernel) * channels
+    row_flops = 2 * row_size * outputs * depth
+    rows_per_chunk = max(1, min(n * outer, CHUNK_FLOPS // max(row_flops, 1)))
+    grid = -(-(n * outer) // rows_per_chunk)
+
+    # Position of an image row: "row" counts (image, all spatial dims but the last).
+    lets: list[Stmt] = [Let("image", Var("row") // outer)]
+    index: list[Index] = [_var("image", n), Index(())]
+    base: Expr = Var("image") * xs[0]
+    rest = outer
+    for d, size in enumerate(places[:-1]):
+        rest //= size
+        position = (Var("row") % outer) // rest if d == 0 else (Var("row") // rest) % size
+        lets.append(Let(f"p{d}", position))
+        index.append(_var(f"p{d}", size))
+        base = base + Var(f"p{d}") * (stride[d] * xs[2 + d])
+    lets.append(Let("base", base))
+
+    # Loops over taps and channels; those that are one run in memory are one loop.
+    dims = [(f"k{d}", k, dilation[d] * xs[2 + d], ws[2 + d]) for d, k in enumerate(kernel)]
+    dims.append(("c", channels, 1, ws[1]))
+    merged: list[tuple[str, int, int, int]] = []
+    for name, size, x_step, w_step in reversed(dims):
+        if size == 1:
+            continue
+        if (
+            merged
+            and x_step == merged[0][2] * merged[0][1]
+            and w_step == merged[0][3] * merged[0][1]
+        ):
+            inner = merged[0]
+            merged[0] = (inner[0], inner[1] * size, inner[2], inner[3])
+        else:
+            merged.insert(0, (name, size, x_step, w_step))
+    r, j = Var("r"), Var("j")
+    at_x: Expr = Var("base") + Var("first") * (stride[-1] * xs[-1])
+    at_w: Expr = Var("channel")
+    for name, _, x_step, w_step in merged:
+        at_x = at_x + Var(name) * x_step
+        at_w = at_w + Var(name) * w_step
+    at_x = at_x + r * (stride[-1] * xs[-1])
+    product = Load("x", at_x, code) * Load("w", at_w + j, code)
+    place = r * tile.columns + j
+    body: Stmt = _tile_loop(tile.rows, tile.columns, Reduce("add", "acc", place, product))
+    for name, size, _, _ in reversed(merged):
+        body = Loop(name, const(0), const(size), (body,))
+    first_let, first = _starts("first", row_size, tile.rows, Var("row_tile"))
+    channel_let, channel = _starts("channel", outputs, tile.columns, Var("column_tile"))
+    index[1] = channel + _var("j", tile.columns)
+    index.append(first + _var("r", tile.rows))
+    value = Load("acc", place, code)
+    if context.epilogue is None:
+        buffers = [Buffer("out", out.dtype.code, True)]
+        values: list[Value] = [out]
+        at: Expr = const(0)
+        for i, step in zip(index, context.strides(out)):
+            at = at + i.expr() * step
+        stores: list[Stmt] = [Store("out", at, value)]
+    else:
+        buffers, values = list(context.epilogue.buffers), list(context.epilogue.values)
+        stores = [Let("sum", value), *context.epilogue.emit(tuple(index), Var("sum", code))]
+    inside: tuple[Stmt, ...] = (
+        first_let,
+        Local("acc", code, tile.rows * tile.columns),
+        _tile_loop(tile.rows, tile.columns, Store("acc", place, Const(0.0, code))),
+        body,
+        Loop("r", const(0), const(tile.rows), (Loop("j", const(0), const(tile.columns),
+             tuple(stores), "vector"),), "unroll"),
+    )  # fmt: skip
+    tiles = Loop("row_tile", const(0), const(row_tiles), inside)
+    start = Var("chunk") * rows_per_chunk
+    stop = s.minimum(start + rows_per_chunk, const(n * outer))
+    rows = Loop("row", start, stop, (*lets, tiles))
+    # Filters outermost: a block of them stays in cache while the pixels of the chunk pass.
+    columns = Loop("column_tile", const(0), const(column_tiles), (channel_let, rows))
+    kernel_ = Kernel(
+        context.title,
+        (Buffer("x", code), Buffer("w", code), *buffers),
+        (columns,),
+        (),
+        const(grid),
+    )
+    flops = 2 * n * math.prod(places) * outputs * depth
+    return [Step(kernel_, [x, w, *values], parallel=flops > 100_000, flops=flops)]
+
+
+@lowers("conv_weight")
+def lower_conv_weight(node: Node, context: Context) -> list[Step] | None:
+    """Gradient of the filter: for each tap, channels in x channels out, summed over all pixels."""
+    op = node.op
+    if op.groups != 1 or any(op.padding):  # type: ignore[attr-defined]
+        return None
+    x, y = node.values
+    out = node.outputs[0]
+    if x.dtype.code not in ("f32", "f64") or 0 in (*out.shape, *y.shape, *x.shape):
+        return None
+    stride, dilation, kernel = op.stride, op.dilation, op.kernel  # type: ignore[attr-defined]
+    n, channels = x.shape[:2]
+    outputs, places = y.shape[1], y.shape[2:]
+    xs, ys, ws = context.strides(x), context.strides(y), context.strides(out)
+    if xs[1] != 1 or ys[1] != 1 or ws[0] != 1:
+        return None
+    code = x.dtype.code
+    # Rows of the tile: the run of (last taps, channels) that is contiguous in x and in the result.
+    run = channels
+    run_dims = 0
+    for d in reversed(range(len(kernel))):
+        if dilation[d] * xs[2 + d] == run and ws[2 + d] == run * ws[1]:
+            run *= kernel[d]
+            run_dims += 1
+        else:
+            break
+    taps = kernel[: len(kernel) - run_dims]
+    tile = choose_tile(run, outputs, code)
+    row_tiles, column_tiles = -(-run // tile.rows), -(-outputs // tile.columns)
+    tap_count = math.prod(taps)
+    pixels = n * math.prod(places)
+    outer = math.prod(places[:-1])
+    rows = n * outer  # image rows
+    # Image rows are taken in blocks whose x and y stay in cache while all tiles pass.
+    row_bytes = 4 * places[-1] * (outputs + channels * stride[-1])
+    block = max(1, min(rows, 131072 // max(row_bytes, 1)))
+    tile_flops = 2 * tile.rows * tile.columns * pixels
+    tiles = row_tiles * column_tiles * tap_count
+    per_chunk = max(1, min(-(-tiles // 16), 8_000_000 // max(tile_flops, 1)))
+    per_chunk = max(per_chunk, -(-tiles // 256))
+    grid = -(-tiles // per_chunk)
+
+    lets: list[Stmt] = []
+    x_tap: Expr = const(0)
+    w_tap: Expr = const(0)
+    rest = tap_count
+    for d, k in enumerate(taps):
+        rest //= k
+        lets.append(Let(f"k{d}", (Var("tap") // rest) % k))
+        x_tap = x_tap + Var(f"k{d}") * (dilation[d] * xs[2 + d])
+        w_tap = w_tap + Var(f"k{d}") * ws[2 + d]
+    first_let, _ = _starts("first", run, tile.rows, (Var("tile") // column_tiles) % row_tiles)
+    channel_let, _ = _starts("channel", outputs, tile.columns, Var("tile") % column_tiles)
+    head: list[Stmt] = [
+        Let("tap", Var("tile") // (column_tiles * row_tiles)),
+        *lets,
+        first_let,
+        channel_let,
+        Let("x_tap", x_tap + Var("first")),
+        Let("w_tap", w_tap + Var("first") * ws[1] + Var("channel")),
+    ]
+    row_lets: list[Stmt] = [Let("image", Var("row") // outer)]
+    x_row: Expr = Var("image") * xs[0]
+    y_row: Expr = Var("image") * ys[0]
+    rest = outer
+    for d, size in enumerate(places[:-1]):
+        rest //= size
+        row_lets.append(Let(f"p{d}", (Var("row") // rest) % size))
+        x_row = x_row + Var(f"p{d}") * (stride[d] * xs[2 + d])
+        y_row = y_row + Var(f"p{d}") * ys[2 + d]
+    row_lets += [Let("x_row", x_row + Var("x_tap")), Let("y_row", y_row + Var("channel"))]
+    r, j, p = Var("r"), Var("j"), Var("p")
+    place = r * tile.columns + j
+    product = Load("x", Var("x_row") + p * (stride[-1] * xs[-1]) + r, code) * Load(
+        "y", Var("y_row") + p * ys[-1] + j, code
+    )
+    pixel = Loop(
+        "p",
+        const(0),
+        const(places[-1]),
+        (_tile_loop(tile.rows, tile.columns, Reduce("add", "acc", place, product)),),
+    )
+    at = Var("w_tap") + r * ws[1] + j
+    last = s.minimum(Var("block") + block, const(rows))
+    store = Store("out", at, Load("acc", place, code))
+    if block >= rows:
+        body: tuple[Stmt, ...] = (
+            *head,
+            Local("acc", code, tile.rows * tile.columns),
+            _tile_loop(tile.rows, tile.columns, Store("acc", place, Const(0.0, code))),
+            Loop("row", const(0), const(rows), (*row_lets, pixel)),
+            _tile_loop(tile.rows, tile.columns, store),
+        )
+        loops: tuple[Stmt, ...] = (_tile_range(per_chunk, tiles, body),)
+    else:
+        # Overlapping edge tiles would add twice, so sums live in memory only between blocks of one
+        # tile: each tile is finished block by block, with the tile's sums kept in a local array.
+        sums = Load("sums", (Var("tile") - Var("from")) * (tile.rows * tile.columns) + place, code)
+        keep = Store(
+            "sums",
+            (Var("tile") - Var("from")) * (tile.rows * tile.columns) + place,
+            Load("acc", place, code),
+        )
+        work: tuple[Stmt, ...] = (
+            *head,
+            Local("acc", code, tile.rows * tile.columns),
+            _tile_loop(tile.rows, tile.columns, Store("acc", place, sums)),
+            Loop("row", Var("block"), last, (*row_lets, pixel)),
+            _tile_loop(tile.rows, tile.columns, keep),
+        )
+        size = per_chunk * tile.rows * tile.columns
+        finish = (*head, _tile_loop(tile.rows, tile.columns, Store("out", at, sums)))
+        loops = (
+            Let("from", Var("chunk") * per_chunk),
+            Local("sums", code, size),
+            Loop(
+                "z", const(0), const(size), (Store("sums", Var("z"), Const(0.0, code)),), "vector"
+            ),
+            Loop(
+                "block", const(0), const(rows), (_tile_range(per_chunk, tiles, work),), step=block
+            ),
+            _tile_range(per_chunk, tiles, finish),
+        )
+    kernel_ = Kernel(
+        context.title,
+        (Buffer("x", code), Buffer("y", code), Buffer("out", code, True)),
+        loops,
+        (),
+        const(grid),
+    )
+    flops = 2 * pixels * channels * math.prod(kernel) * outputs
+    return [Step(kernel_, [x, y, out], parallel=flops > 100_000, flops=flops)]
+
+
+def _tile_range(per_chunk: int, tiles: int, body: tuple[Stmt, ...]) -> Loop:
+    start = Var("chunk") * per_chunk
+    stop: Expr = start + per_chunk
+    if tiles % per_chunk:
+        stop = s.minimum(stop, const(tiles))
+    return Loop("tile", start, stop, body)

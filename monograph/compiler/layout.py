@@ -1,0 +1,102 @@
+"""Layouts: in which order the axes of a stored value stand in memory.
+
+Convolutions want images with channels innermost and filters as (taps, channels in, channels out).
+`explicit_layouts` (a graph pass, convolution.py) puts copies where inputs have another order;
+`choose_layouts` then decides an order for every stored value: what a kernel demands, then what a
+group reads, so that channels-last spreads through normalisation, activations, residuals and pooling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..ir.graph import Graph, Value
+from .fuse import Fusion, Group
+
+Order = tuple[int, ...]
+
+
+def channels_last(ndim: int) -> Order:
+    """(N, C, *S) with C innermost."""
+    return (0, *range(2, ndim), 1)
+
+
+def filter_order(ndim: int) -> Order:
+    """(O, C, *K) as taps, C, O: lanes run along the outputs."""
+    return (*range(2, ndim), 1, 0)
+
+
+# Op -> orders of its operands and of its results, from their number of dimensions.
+DEMANDS = {
+    "conv": ((channels_last, filter_order), (channels_last,)),
+    "conv_weight": ((channels_last, channels_last), (filter_order,)),
+}
+
+# Ops with kernels of their own whose results stand as their first operand does.
+FOLLOWS = {"contract", "max_pool", "avg_pool", "max_pool_grad", "avg_pool_grad"}
+
+
+class Layouts:
+    """Strides of every stored value."""
+
+    def __init__(self, orders: Mapping[Value, Order]):
+        self.orders = orders
+
+    def order(self, v: Value) -> Order:
+        return self.orders.get(v) or tuple(range(len(v.shape)))
+
+    def strides(self, v: Value) -> tuple[int, ...]:
+        """Elements from one index to the next, along each axis."""
+        result, step = [0] * len(v.shape), 1
+        for axis in reversed(self.order(v)):
+            result[axis] = step
+            step *= max(v.shape[axis], 1)
+        return tuple(result)
+
+
+def choose_layouts(graph: Graph, fusion: Fusion) -> Layouts:
+    """An order for each stored value; inputs and outputs of the graph are row-major."""
+    orders: dict[Value, Order] = {}
+    fixed = set(graph.inputs) | set(graph.constants) | set(graph.outputs)
+    for node in graph.nodes:
+        demand = DEMANDS.get(node.op.name)
+        if demand is not None:
+            for v, order in [*zip(node.inputs, demand[0]), *zip(node.outputs, demand[1])]:
+                if v not in fixed:
+                    orders.setdefault(v, order(len(v.shape)))
+    for group in fusion.groups:
+        if group.node is not None:
+            if group.node.op.name in FOLLOWS:
+                known = [orders[v] for v in group.node.values if v in orders]
+                for v in group.node.outputs:
+                    if known and v not in fixed and len(v.shape) == len(known[0]) > 2:
+                        orders.setdefault(v, known[0])
+            continue
+        order = _group_order(group, orders)
+        if order is not None:
+            for v in group.items:
+                if tuple(v.shape) == group.full and v not in fixed:
+                    orders.setdefault(v, order)
+    return Layouts(orders)
+
+
+def _group_order(group: Group, orders: Mapping[Value, Order]) -> Order | None:
+    """The order in which most of a group's memory is walked; None for row-major."""
+    votes: dict[Order, int] = {}
+    ndim = len(group.full)
+    for v in (*group.items, *group.reads):
+        if len(v.shape) == ndim and ndim > 2:
+            order = orders.get(v)
+            if order is not None:
+                votes[order] = votes.get(order, 0) + v.aval.size
+    return max(votes, key=lambda o: votes[o]) if votes else None
+
+
+def loop_order(group: Group, layouts: Layouts) -> Order:
+    """Axes of the group's full shape, outermost loop first: as its results stand."""
+    ndim = len(group.full)
+    for v in group.items:
+        if tuple(v.shape) == group.full and v in layouts.orders:
+            return layouts.orders[v]
+    order = _group_order(group, layouts.orders)
+    return order if order is not None else tuple(range(ndim))
