@@ -1,0 +1,356 @@
+"""Example inputs of every op, from which tests/ops makes its tests.
+
+An op's samples are here by name, or made by a classmethod `samples(cls, rng)` of the op itself:
+a list of Sample. Float inputs are float64, away from kinks and poles, so that central differences
+hold; what happens there is tested by hand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..core import dtype as dt
+from ..ir.op import REGISTRY, Elementwise, Op
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An op with arguments (arrays and Python numbers).
+
+    gradient  whether derivatives (of float inputs) agree with differences here
+    batch     whether vmap is defined
+    ulp       how far the scalar rule may be from the reference, in units in the last place
+    limit     the largest finite input that the scalar rule promises to be right for
+    """
+
+    op: Op
+    args: tuple[Any, ...]
+    gradient: bool = True
+    batch: bool = True
+    ulp: float = 4.0
+    limit: float = math.inf
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        return [a for a in self.args if isinstance(a, np.ndarray)]
+
+
+# Elementwise ops of floats whose domain is not about [-2, 2]: (low, high).
+DOMAINS: dict[str, tuple[float, float]] = {
+    "log": (0.2, 3.0), "log2": (0.2, 3.0), "log10": (0.2, 3.0), "log1p": (-0.6, 3.0),
+    "sqrt": (0.3, 3.0), "rsqrt": (0.3, 3.0), "reciprocal": (0.4, 2.5), "abs": (0.3, 2.0),
+    "tan": (-1.2, 1.2), "asin": (-0.85, 0.85), "acos": (-0.85, 0.85), "atanh": (-0.85, 0.85),
+    "acosh": (1.3, 4.0), "erfinv": (-0.85, 0.85), "relu": (0.1, 2.0),
+}  # fmt: skip
+# Ops whose results the reference itself rounds more than once.
+ULPS = {"gelu": 2000.0, "silu": 16.0, "sigmoid": 8.0, "tan": 8.0, "hypot": 8.0}
+
+_INTEGERS = {
+    "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "shift_left", "shift_right",
+    "trunc_divide",
+}  # fmt: skip
+_COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
+_STEPS = {"floor", "ceil", "trunc", "round", "sign", "signbit"}
+
+
+def samples_of(cls: type[Op]) -> list[Sample]:
+    """The samples of an op; KeyError with the op's name where there are none."""
+    rng = np.random.default_rng(sum(map(ord, cls.name)))
+    made = getattr(cls, "samples", None)
+    if made is not None:
+        return made(rng)
+    if cls.name in TABLE:
+        return TABLE[cls.name](rng)
+    if issubclass(cls, Elementwise) and not cls.__dataclass_fields__:  # type: ignore[attr-defined]
+        return _elementwise(cls, rng)
+    raise KeyError(f"op {cls.name} has no samples: add them to monograph/testing/samples.py")
+
+
+def arity(cls: type[Op]) -> int:
+    """How many inputs an op's reference takes."""
+    code = cls.reference.__code__
+    return code.co_argcount - 1
+
+
+def _reals(rng: Any, shape: tuple[int, ...], low: float = -2.0, high: float = 2.0) -> np.ndarray:
+    """Distinct numbers of [low, high], none nearer to another than a hundredth of the spacing."""
+    n = int(np.prod(shape))
+    steps = (rng.permutation(n) + rng.uniform(0.3, 0.7, n)) / max(n, 1)
+    return (low + (high - low) * steps).reshape(shape)
+
+
+def _integers(rng: Any, shape: tuple[int, ...], low: int = -9, high: int = 10) -> np.ndarray:
+    return rng.integers(low, high, shape)
+
+
+def _elementwise(cls: type[Op], rng: Any) -> list[Sample]:
+    name, n = cls.name, arity(cls)
+    op = cls()
+    if name in _INTEGERS:
+        low = 0 if name.startswith("shift") else 1
+        args = [_integers(rng, (3, 4)), *(_integers(rng, (3, 4), low, 9) for _ in range(n - 1))]
+        return [Sample(op, tuple(args)), Sample(op, tuple(a.astype(np.int16) for a in args))]
+    low, high = DOMAINS.get(name, (-2.0, 2.0))
+    smooth = name not in _STEPS
+    ulp = ULPS.get(name, 4.0)
+    xs = tuple(_reals(rng, (2, 3), low, high) for _ in range(n))
+    limit = 1e6 if name in ("sin", "cos", "tan") else math.inf
+    found = [Sample(op, xs, gradient=smooth, ulp=ulp, limit=limit)]
+    narrow = tuple(x.astype(np.float32) for x in xs)
+    found.append(Sample(op, narrow, False, ulp=ulp, limit=limit))
+    if n == 2:
+        found.append(Sample(op, (xs[0], 0.75), ulp=ulp))
+        found.append(Sample(op, (0.75, xs[0]), ulp=ulp))
+    if cls.accepts is None or dt.int64 in cls.accepts:
+        whole = tuple(_integers(rng, (5,)) for _ in range(n))
+        found.append(Sample(op, whole, False))
+    if cls.accepts is None or dt.bool_ in cls.accepts:
+        truth = tuple(rng.integers(0, 2, (6,)).astype(bool) for _ in range(n))
+        found.append(Sample(op, truth, False))
+    return found
+
+
+def _op(name: str, *fields: Any) -> Op:
+    return REGISTRY[name](*fields)
+
+
+def _reduction(name: str, **options: Any) -> Callable:
+    def make(rng: Any) -> list[Sample]:
+        x = _reals(rng, (2, 3, 4))
+        if name in ("any", "all"):
+            x = x > 0.5
+        one_axis = name in ("arg_max", "arg_min", "max_first", "min_first")
+        axes = [(0,), (1,), (2,)] if one_axis else [(0,), (1, 2), (0, 1, 2), (2,)]
+        found = [Sample(_op(name, a), (x,), **options) for a in axes]
+        if name not in ("any", "all"):
+            found.append(Sample(_op(name, axes[1]), (_integers(rng, (3, 4, 2), -3, 4),), False))
+        return found
+
+    return make
+
+
+def _of(*cases: tuple[Any, ...], **options: Any) -> Callable:
+    """Samples from (op name, fields, argument shapes); inputs are float64."""
+
+    def make(rng: Any) -> list[Sample]:
+        return [
+            Sample(
+                _op(name, *fields),
+                tuple(_reals(rng, s) if isinstance(s, tuple) else s for s in shapes),
+                **options,
+            )
+            for name, fields, shapes in cases
+        ]
+
+    return make
+
+
+def _power(rng: Any) -> list[Sample]:
+    op = _op("pow")
+    x, y = _reals(rng, (2, 3), 0.3, 2.5), _reals(rng, (2, 3))
+    whole = (_integers(rng, (6,), -3, 4), _integers(rng, (6,), 0, 5))
+    return [
+        Sample(op, (x, y)),
+        Sample(op, (x, 2.5)),
+        Sample(op, (1.7, y)),
+        Sample(op, (-x, 3.0)),
+        Sample(op, (x.astype(np.float32), y.astype(np.float32)), False),
+        Sample(op, whole, False),
+        Sample(op, tuple(w.astype(np.int32) for w in whole), False),
+    ]
+
+
+def _divisions(name: str) -> Callable:
+    def make(rng: Any) -> list[Sample]:
+        op = _op(name)
+        x, y = _reals(rng, (2, 3), -7.0, 7.0), np.array([[1.7, -1.7, 2.3], [-2.3, 0.9, -0.9]])
+        smooth = name != "floor_divide"
+        whole = (_integers(rng, (8,)), np.array([1, -1, 2, -2, 3, -3, 5, -5]))
+        return [
+            Sample(op, (x, y), smooth),
+            Sample(op, (x.astype(np.float32), y.astype(np.float32)), False),
+            Sample(op, (x, 1.3), smooth),
+            Sample(op, whole, False),
+            Sample(op, tuple(w.astype(np.int8) for w in whole), False),
+        ]
+
+    return make
+
+
+def _where(rng: Any) -> list[Sample]:
+    condition = rng.integers(0, 2, (3, 4)).astype(bool)
+    x, y = _reals(rng, (3, 4)), _reals(rng, (3, 4))
+    return [Sample(_op("where"), a) for a in ((condition, x, y), (condition, 1.5, y))]
+
+
+def _cast(rng: Any) -> list[Sample]:
+    x = _reals(rng, (3, 4), -9.0, 9.0)
+    found = [Sample(_op("cast", dt.float64), (x,))]
+    for target in dt.ALL:
+        source = np.abs(x) if not target.is_signed else x
+        found.append(Sample(_op("cast", target), (source,), False))
+        found.append(Sample(_op("cast", target), (_integers(rng, (5,)),), False))
+    return found
+
+
+def _copysign(rng: Any) -> list[Sample]:
+    x, y = _reals(rng, (2, 3), 0.2, 2.0), _reals(rng, (2, 3))
+    return [Sample(_op("copysign"), (x, y)), Sample(_op("copysign"), (-x, 1.0))]
+
+
+def _clamp(rng: Any) -> list[Sample]:
+    x, cases = _reals(rng, (3, 4)), ((-1.0, 1.0), (None, 0.5), (0.25, None))
+    found = [Sample(_op("clamp", *c), (x,)) for c in cases]
+    return [*found, Sample(_op("clamp", -3, 4), (_integers(rng, (9,)),), False)]
+
+
+def _gelu(rng: Any) -> list[Sample]:
+    x = _reals(rng, (3, 4))
+    return [Sample(_op("gelu", tanh), (x,), ulp=ULPS["gelu"]) for tanh in (False, True)]
+
+
+def _kth(rng: Any) -> list[Sample]:
+    x = _reals(rng, (3, 4))
+    return [Sample(_op("kth", axis, 1, flag), (x,)) for axis in (0, 1) for flag in (False, True)]
+
+
+def _indexed(name: str, index: Any, values: Any = None, *fields: Any, axis: int = 0) -> Callable:
+    def make(rng: Any) -> list[Sample]:
+        args = [_reals(rng, (4, 3)), np.array(index)]
+        if values is not None:
+            args.append(_reals(rng, values))
+        return [Sample(_op(name, axis, *fields), tuple(args))]
+
+    return make
+
+
+def _sources(*cases: tuple[Any, ...]) -> Callable:
+    def make(rng: Any) -> list[Sample]:
+        return [Sample(_op(name, *fields), args, False, False) for name, fields, args in cases]
+
+    return make
+
+
+def _wrap_index(rng: Any) -> list[Sample]:
+    i, j = _integers(rng, (5,), -3, 3), _integers(rng, (5,), -4, 4)
+    return [Sample(_op("wrap_index", (3, 4), (0, 1)), (i, j))]
+
+
+def _words(name: str, count: int, *fields: Any) -> Callable:
+    def make(rng: Any) -> list[Sample]:
+        words = [rng.integers(0, 2**32, (9,), dtype=np.uint32) for _ in range(count)]
+        return [Sample(_op(name, *fields), tuple(words), False)]
+
+    return make
+
+
+def _overwrite(rng: Any) -> list[Sample]:
+    views = (_op("slice", (1, 0), (3, 4), (1, 2)),), (_op("permute", (1, 0)), _op("reshape", (12,)))
+    args = [(_reals(rng, (3, 4)), _reals(rng, s)) for s in ((2, 2), (12,))]
+    return [Sample(_op("overwrite", v), a, batch=False) for v, a in zip(views, args)]
+
+
+_STATE = np.array([1234567890123, 5], np.int64)
+
+TABLE: dict[str, Callable[[Any], list[Sample]]] = {
+    "cast": _cast,
+    "where": _where,
+    "pow": _power,
+    "remainder": _divisions("remainder"),
+    "fmod": _divisions("fmod"),
+    "floor_divide": _divisions("floor_divide"),
+    "div": lambda rng: [
+        Sample(_op("div"), (_reals(rng, (2, 3)), _reals(rng, (2, 3), 0.4, 2.0))),
+        Sample(_op("div"), (_reals(rng, (2, 3)), 1.7)),
+        Sample(_op("div"), (1.7, _reals(rng, (2, 3), 0.4, 2.0))),
+    ],
+    "copysign": _copysign,
+    "clamp": _clamp,
+    "gelu": _gelu,
+    "full": _sources(
+        ("full", ((2, 3), dt.float32, 1.5), ()), ("full", ((), dt.int64, 7), ()),
+        ("full", ((4,), dt.bool_, True), ()), ("full", ((0, 2), dt.float64, 0), ()),
+    ),
+    "iota": _sources(
+        ("iota", ((2, 3), dt.int64, 1), ()), ("iota", ((2, 3), dt.float32, 0), ()),
+    ),
+    "triangle": _sources(
+        ("triangle", ((3, 4), dt.bool_, 0), ()), ("triangle", ((4, 3), dt.bool_, -1), ()),
+    ),
+    "random_bits": _sources(
+        ("random_bits", ((3, 5),), (_STATE,)), ("random_bits", ((7,),), (_STATE,)),
+    ),
+    "bits_to_unit": lambda rng: [
+        s for d in (dt.float16, dt.bfloat16, dt.float32) for s in _words("bits_to_unit", 1, d)(rng)
+    ],
+    "bits_to_unit_double": _words("bits_to_unit_double", 2),
+    "bits_below": _words("bits_below", 1, 10),
+    "bits_below_wide": _words("bits_below_wide", 2, 10**12),
+    "wrap_index": _wrap_index,
+    **{
+        name: _reduction(name)
+        for name in (
+            "sum", "prod", "amax", "amin", "arg_max", "arg_min", "max_first", "min_first", "any",
+            "all",
+        )
+    },
+    "expand": _of(
+        ("expand", ((2, 3, 4), (1,)), [(2, 4)]), ("expand", ((3, 2), (0, 1)), [()]),
+    ),
+    "reshape": _of(
+        ("reshape", ((6, 2),), [(3, 4)]), ("reshape", ((),), [(1, 1)]),
+        ("reshape", ((2, 1, 6),), [(3, 4)]),
+    ),
+    "permute": _of(("permute", ((2, 0, 1),), [(2, 3, 4)]), ("permute", ((1, 0),), [(2, 3)])),
+    "slice": _of(
+        ("slice", ((1, 0), (3, 4), (1, 2)), [(3, 5)]), ("slice", ((0,), (0,), (1,)), [(4,)]),
+    ),
+    "pad": _of(
+        ("pad", ((1, 0), (2, 1), (0, 2), 0), [(2, 3)]), ("pad", ((2,), (0,), (1,), 1.5), [(3,)]),
+    ),
+    "flip": _of(("flip", ((0,),), [(3, 2)]), ("flip", ((0, 1),), [(3, 2)])),
+    "detach": _of(("detach", (), [(2, 3)]), gradient=False),
+    "alias": _of(("alias", (), [(2, 3)])),
+    "copy": _of(("copy", (), [(2, 3)])),
+    "diagonal": _of(("diagonal", (0,), [(3, 3)]), ("diagonal", (1,), [(2, 3, 4)])),
+    "embed_diagonal": _of(("embed_diagonal", (0, 3, 3), [(3,)])),
+    "concat": _of(("concat", (0,), [(2, 3), (1, 3)]), ("concat", (1,), [(2, 3), (2, 2), (2, 1)])),
+    "split": _of(("split", ((2, 1), 0), [(3, 2)]), ("split", ((1, 1, 2), 1), [(2, 4)])),
+    "contract": _of(
+        ("contract", ("bmk,bkn->bmn",), [(2, 3, 4), (2, 4, 2)]),
+        ("contract", ("k,k->",), [(3,), (3,)]),
+        ("contract", ("mk,nk->nm",), [(2, 3), (4, 3)]),
+        ("contract", ("m,n->mn",), [(2,), (3,)]),
+    ),
+    "cumsum": _of(("cumsum", (0,), [(3, 4)]), ("cumsum", (1,), [(3, 4)])),
+    "cumprod": _of(("cumprod", (0,), [(3, 4)]), ("cumprod", (1,), [(3, 4)])),
+    "linear_scan": _of(("linear_scan", (1,), [(2, 4), (2, 4)])),
+    "kth": _kth,
+    "conv": _of(
+        ("conv", ((1, 1), (0, 0), (1, 1), 1), [(2, 3, 5, 4), (2, 3, 3, 2)]),
+        ("conv", ((2,), (1,), (2,), 2), [(2, 4, 9), (4, 2, 3)]),
+    ),
+    "conv_input": _of(
+        ("conv_input", ((2,), (1,), (1,), 1, (6,)), [(2, 2, 3), (2, 3, 3)]),
+    ),
+    "conv_weight": _of(
+        ("conv_weight", ((2,), (1,), (1,), 1, (3,)), [(2, 3, 6), (2, 2, 3)]),
+    ),
+    "max_pool": _of(
+        ("max_pool", ((2, 2), (2, 2), (0, 0), (1, 1), (2, 2)), [(2, 2, 4, 5)]),
+        ("max_pool", ((3,), (2,), (1,), (1,), (3,)), [(1, 2, 6)]),
+    ),
+    "overwrite": _overwrite,
+    "index_select": _indexed("index_select", [[2, 0], [0, 3]]),
+    "index_add": _indexed("index_add", [2, 0, 2], (3, 3)),
+    "index_set": _indexed("index_set", [2, 0, 2], (3, 3)),
+    "gather": _indexed("gather", [[2, 0, 1], [3, 3, 0]]),
+    "scatter_add": _indexed("scatter_add", [[2, 0, 1], [2, 3, 0]], (2, 3)),
+    "scatter_set": _indexed("scatter_set", [[2, 0, 1], [1, 3, 0]], (2, 3)),
+    "scatter_reduce": _indexed("scatter_reduce", [[2, 0, 1], [1, 3, 0]], (2, 3), "mul"),
+}  # fmt: skip
