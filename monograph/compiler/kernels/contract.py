@@ -1,4 +1,4 @@
-"""A contraction as loops: letters of the signature sorted into batch, M, N and K, merged where they can.
+"""A contraction as loops: the letters of the signature sorted into batch, M, N and K, and merged.
 
 `analyse(node, context)` turns "bthd,bshd->bhts" and the operands' strides into a Problem: the loops
 M (rows of the result), N (columns, the contiguous ones), K (summed) and whatever is left around

@@ -1,7 +1,8 @@
 """Packing: an operand copied into panels, so that the tile loops read it in one straight run.
 
 A panel holds the lines of one tile (MR rows of a, or NR columns of b), all of K: element (k, i)
-stands at k*width + i. The last panel overlaps its neighbour, as the last tile does (gemm.py). 16-bit
+stands at k*width + i. The last panel overlaps its neighbour, as the last tile does (gemm.py).
+16-bit
 floats are converted on the way. Contiguous sums are transposed in registers (codegen/transpose.py).
 """
 
