@@ -1,20 +1,20 @@
 """Batching: tensors that hide a batch axis, and what each kind of op does to them.
 
-Inside vmap a tensor's payload is `Batched(value, dim, level)`: its shape lacks axis `dim` of `value`,
-which is an ordinary tensor (with its own place on the tape, possibly batched at an outer level, possibly
-a symbol of a capture). An op with such an argument is rewritten by the rule of its kind into ops on the
-values, which go through the door again. `dim` None is a tensor that belongs to the level (so that
-gradients may be taken with respect to it there) and is the same for all elements of the batch.
+Inside vmap a tensor's payload is `Batched(value, dim, level)`: its shape lacks axis `dim` of
+`value`, which is an ordinary tensor (with its own place on the tape, possibly batched at an outer
+level, possibly a symbol of a capture). An op with such an argument is rewritten by the rule of its
+kind into ops on the values, which go through the door again. `dim` None is a tensor that belongs to
+the level (so that gradients may be taken with respect to it there) and is the same everywhere.
 
-A tensor that is not Batched at a level belongs outside: whether it requires a gradient is a matter of
-the tape outside, which records the rewritten ops.
+A tensor that is not Batched at a level belongs outside: whether it requires a gradient is a matter
+of the tape outside, which records the rewritten ops.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,17 +24,38 @@ from ..ir.op import Movement, Op, Opaque, is_value
 from ..ops.batching import batched as expand_batch
 from ..ops.batching import move_axis
 
+# Set by tensor.py: make a tensor of a payload.
+_wrap: list[Callable[[Any], Any]] = []
+
+
+def install(wrap: Callable[[Any], Any]) -> None:
+    """Tell vmap how to make a tensor from a batched payload."""
+    _wrap[:] = [wrap]
+
 
 class Level:
     """One vmap in progress: its depth, batch size and what random ops do."""
 
-    __slots__ = ("number", "size", "randomness", "active")
+    __slots__ = ("number", "size", "randomness", "active", "outer")
 
     def __init__(self, size: int, randomness: str = "error"):
-        self.number: int = 1 if modes.vmap is None else modes.vmap.number + 1
+        self.outer: Level | None = modes.vmap
+        self.number: int = 1 if self.outer is None else self.outer.number + 1
         self.size = size
         self.randomness = randomness
         self.active = True
+
+    def draw(self, shape: tuple[int, ...], random: Callable[[tuple[int, ...]], Any]) -> Any:
+        """Random words of `shape` at this level, from random(shape) at the next one further out."""
+        if self.randomness == "error":
+            raise BatchError(
+                "vmap: a random operation was called inside vmap",
+                hint='give vmap randomness="different" or randomness="same"',
+            )
+        with entered(self.outer):
+            if self.randomness == "same":
+                return random(shape)
+            return _wrap[0](Batched(random((self.size, *shape)), 0, self))
 
     def __repr__(self) -> str:
         return f"<vmap level {self.number} of size {self.size}>"
@@ -103,7 +124,7 @@ def any_requires_grad(x: Any) -> bool:
 
 
 def batch(op: Op, args: tuple) -> tuple[Any, bool]:
-    """Serve the door for batched arguments: (payload or payloads, whether to note it on the tape)."""
+    """Serve the door for batched arguments: (payloads of the results, whether to tape them)."""
     level: Level | None = None
     for a in args:
         other = level_of(a)
