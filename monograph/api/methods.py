@@ -19,7 +19,8 @@ from .creation import as_tensor
 # Functions whose first argument is not a tensor, or that PyTorch has as functions only.
 NOT_METHODS = {
     "cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "meshgrid", "einsum",
-    "broadcast_tensors", "tensordot", "cartesian_prod", "combinations", "block_diag",
+    "broadcast_tensors", "tensordot", "searchsorted", "cartesian_prod", "combinations",
+    "block_diag",
 }  # fmt: skip
 
 # Methods with an in-place twin `name_`: computed out of place, then written (Tensor._write).
@@ -28,8 +29,9 @@ add sub mul div pow neg abs sign exp log log1p expm1 sqrt rsqrt sin cos tan tanh
 floor ceil round trunc clamp clamp_min clamp_max relu reciprocal square lerp addcmul addcdiv
 remainder floor_divide fmod masked_fill scatter scatter_add index_add index_fill index_copy
 index_put logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
-bitwise_not eq ne lt le gt ge atan2 tril triu cumsum cumprod addmm addmv baddbmm nan_to_num scatter_reduce
-masked_scatter sinh cosh asin acos atan asinh acosh atanh exp2 log2 log10 frac hypot maximum minimum
+bitwise_not eq ne lt le gt ge atan2 tril triu cumsum cumprod addmm addmv baddbmm nan_to_num
+scatter_reduce masked_scatter sinh cosh asin acos atan asinh acosh atanh exp2 log2 log10 frac hypot maximum
+minimum
 """.split()
 
 
@@ -87,7 +89,7 @@ def attach() -> None:
 
 
 def _to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """This tensor in another dtype (`to(mg.float64)`, `to(other)`, `to("cpu")`); itself if equal."""
+    """This tensor in another dtype: to(mg.float64), to(other), to("cpu"); itself if equal."""
     dtype = kwargs.pop("dtype", None)
     target = kwargs.pop("device", None)
     copy = kwargs.pop("copy", False)
