@@ -2,3 +2,4 @@
 
 from . import conv as _conv  # noqa: F401
 from . import gemm as _gemm  # noqa: F401
+from . import pooling as _pooling  # noqa: F401

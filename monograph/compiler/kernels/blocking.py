@@ -16,15 +16,16 @@ PARALLEL_FLOPS = 100_000
 # Least work of a chunk.
 CHUNK_FLOPS = 400_000
 MOST_CHUNKS = 64
-# K of one part: a panel of b of this depth stays in the second-level cache.
-MOST_DEPTH = 2048
+# K of one block: a panel of b of this depth and a few of a stay in the second-level cache.
+BLOCK_DEPTH = 512
 # Bytes of a panel that are read from the first-level cache at full speed.
 FAST_BYTES = 24 << 10
 
 
 @dataclass(frozen=True)
 class Plan:
-    """mr, nr: the tile; mc, nc: the block of a chunk (multiples of them); kc: K of one part.
+    """mr, nr: the tile; mc, nc: the block of a chunk (multiples of them); `part`: K of one part;
+    kc: K of one block of a part (both along the outermost summed loop).
 
     row is the length of a tile's row in registers: nr rounded up to whole vectors. `outer`
     matrices make a chunk.
@@ -35,8 +36,10 @@ class Plan:
     row: int
     mc: int
     nc: int
-    kc: int
+    part: int
     parts: int
+    kc: int
+    blocks: int
     outer: int
     parallel: bool
     pack_a: bool
@@ -62,11 +65,17 @@ def plan(p: Problem, compute: str, target: Target) -> Plan:
         else:
             break
         chunks = p.batch * -(-p.m.size // mc) * -(-p.n.size // nc)
-    parts, kc = 1, p.k[0].size
+    first = p.k[0].size
+    parts, part = 1, first
+    kc, blocks = part, 1
+    if BLOCK_DEPTH * 2 <= p.depth // max(1, first) * part:
+        step = max(1, BLOCK_DEPTH * first // p.depth)
+        blocks = -(-part // step)
+        kc = -(-part // blocks)
+        blocks = -(-part // kc)
     row = -(-nr // lanes) * lanes
-    return Plan(
-        mr, nr, row, mc, nc, kc, parts, outer, p.flops >= PARALLEL_FLOPS, pack_a, pack_b
-    )  # fmt: skip
+    return Plan(mr, nr, row, mc, nc, part, parts, kc, blocks, outer,
+                p.flops >= PARALLEL_FLOPS, pack_a, pack_b)  # fmt: skip
 
 
 def packs(p: Problem, nr: int) -> tuple[bool, bool]:

@@ -119,7 +119,10 @@ class Writer:
         column_blocks = -(-p.n.size // plan.nc)
         steps: list[Step] = []
         target: Any = p.out
-        partial = plan.parts > 1
+        # Where K goes in blocks, results wait in memory: in the output itself if nothing else is
+        # to be computed from them.
+        waits = self.context.epilogue is not None or p.out.dtype.code != self.compute
+        partial = plan.parts > 1 or (plan.blocks > 1 and waits)
         if partial:
             target = Scratch(self.compute, plan.parts * p.batch * p.m.size * p.n.size)
         rb, cb = size("rb", row_blocks), size("cb", column_blocks)
@@ -211,13 +214,14 @@ class Writer:
                 b,
                 (tile_row if "a" in self.packed else first_row) * a.start,
                 (tile_column if "b" in self.packed else first_column) * b.start,
+                partial,
             ),
         ]
         inner += self.store(partial, pairs, row_edge, column_edge)
         row_start, column_start = Var("row_block") * plan.mc, Var("column_block") * plan.nc
         rows = Loop("tile_row", row_start, s.minimum(row_start + plan.mc, m_size),
                     tuple(inner), step=mr)  # fmt: skip
-        columns = Loop(
+        columns: Stmt = Loop(
             "tile_column",
             column_start,
             s.minimum(column_start + plan.nc, n_size),
@@ -230,9 +234,23 @@ class Writer:
             ),
             step=nr,
         )
-        return [*lets, columns]
+        if plan.parts == 1 and plan.blocks == 1:
+            return [*lets, columns]
+        k_start, k_stop = self.part_range()
+        lets.append(Let("part_start", k_start))
+        if plan.blocks == 1:
+            return [*lets, Let("block", k_start), columns]
+        return [*lets, Loop("block", k_start, k_stop, (columns,), step=plan.kc)]
 
-    def tile(self, a: Operand, b: Operand, a_tile: Expr, b_tile: Expr) -> list[Stmt]:
+    def part_range(self) -> tuple[Expr, Expr]:
+        """The indices of the outermost summed loop that a part covers."""
+        depth = self.sizes("depth", self.problem.k[0].size)
+        if self.plan.parts == 1:
+            return ZERO, depth
+        start = Var("part") * self.plan.part
+        return start, s.minimum(start + self.plan.part, depth)
+
+    def tile(self, a: Operand, b: Operand, a_tile: Expr, b_tile: Expr, partial: bool) -> list[Stmt]:
         """acc[MR, NR] over this part of K, for tiles that begin at the given places."""
         p, plan, compute = self.problem, self.plan, self.compute
         mr, nr = plan.mr, plan.nr
@@ -244,15 +262,18 @@ class Writer:
         step: Stmt = _tile_loop(mr, nr, Reduce("add", "acc", place, x * y))
         for i in reversed(range(len(p.k))):
             start, stop = ZERO, self.sizes("depth", p.k[i].size)
-            if i == 0 and plan.parts > 1:
-                start = Var("part") * plan.kc
-                stop = s.minimum(start + plan.kc, stop)
+            if i == 0 and (plan.parts > 1 or plan.blocks > 1):
+                start, (_, stop) = Var("block"), self.part_range()
+                if plan.blocks > 1:
+                    stop = s.minimum(start + plan.kc, stop)
             step = Loop(f"k{i}", start, stop, (step,))
-        return [
-            Local("acc", compute, mr * plan.row),
-            _tile_loop(mr, nr, Store("acc", place, Const(0, compute))),
-            step,
-        ]
+        begin: Stmt = _tile_loop(mr, nr, Store("acc", place, Const(0, compute)))
+        if plan.blocks > 1:
+            row, column = Var("first_row") + r, Var("first_column") + j
+            before = Load("out", self.place(partial, row, column), compute)
+            resume = _tile_loop(mr, nr, Store("acc", place, before))
+            begin = If(Var("block") > Var("part_start"), (resume,), (begin,))
+        return [Local("acc", compute, mr * plan.row), begin, step]
 
     def store(
         self, partial: bool, pairs: list[tuple[Dim, str]], row_edge: bool, column_edge: bool
@@ -299,17 +320,20 @@ class Writer:
         assert cut is not None
         return [If(cut, spilled, (direct,))]
 
-    def plain_store(self, partial: bool, row: Expr, column: Expr, value: Expr) -> Stmt:
+    def place(self, partial: bool, row: Expr, column: Expr) -> Expr:
+        """Where an element of the result, or of a part of it, is stored."""
         p, size = self.problem, self.sizes
         if partial:
-            n = size("n", p.n.size)
             matrix = Var("part") * size("batch", p.batch) + Var("o")
-            at = (matrix * size("m", p.m.size) + row) * n + column
-            return Store("out", at, value)
+            return (matrix * size("m", p.m.size) + row) * size("n", p.n.size) + column
         at = ZERO + row * size("ldm", p.m.out) + column * size("ldn", p.n.out)
         for i, d in enumerate(p.outer):
             at = at + Var(f"o{i}") * size("out_step", d.out)
-        return Store("out", at, s.cast(value, p.out.dtype.code))
+        return at
+
+    def plain_store(self, partial: bool, row: Expr, column: Expr, value: Expr) -> Stmt:
+        code = self.compute if partial else self.problem.out.dtype.code
+        return Store("out", self.place(partial, row, column), s.cast(value, code))
 
     # The sum of the parts
 

@@ -2,8 +2,8 @@
 
 A panel holds the lines of one tile (MR rows of a, or NR columns of b), all of K: element (k, i)
 stands at k*width + i. The last panel overlaps its neighbour, as the last tile does (gemm.py).
-16-bit
-floats are converted on the way. Contiguous sums are transposed in registers (codegen/transpose.py).
+16-bit floats are converted on the way; operands that are contiguous along K are transposed in
+registers (codegen/transpose.py).
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from ..steps import Scratch, Step
 ZERO = Const(0, "i64")
 # Elements copied by one chunk.
 CHUNK_ELEMENTS = 16384
+# Neighbouring elements read before the next row of the source: whole cache lines, few streams out.
+RUN = 128
 
 
 def const(n: int) -> Const:
@@ -89,7 +91,7 @@ def pack(
     scratch = Scratch(compute, matrix.count * matrix.panel_elements(width))
     group = max(1, min(panels, CHUNK_ELEMENTS // max(1, width * matrix.depth)))
     if line_stride == 1:
-        group = max(group, min(panels, -(-512 // width)))
+        group = min(panels, max(1, RUN // width))
     groups = -(-panels // group)
     parts, part = 1, matrix.k[0][0]
     if group * width * matrix.depth > 2 * CHUNK_ELEMENTS:

@@ -1,0 +1,122 @@
+"""Maximum over windows: lanes along whichever axis is innermost, the window's taps unrolled."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from ...core import dtype as dt
+from ...ir.graph import Node
+from ...kernel import scalar as s
+from ...kernel.ir import Buffer, Call, Const, Expr, Kernel, Let, Load, Loop, Stmt, Store, Var
+from ..reader import COMPUTE
+from ..steps import Context, Step, lowers
+
+MAX_TAPS = 32
+CHUNK_WORK = 16384
+
+
+def const(n: int) -> Const:
+    return Const(n, "i64")
+
+
+@lowers("max_pool")
+def lower_max_pool(node: Node, context: Context) -> list[Step] | None:
+    """Values and places of the first largest element of each window."""
+    op = node.op
+    x = node.values[0]
+    values, places = node.outputs
+    kernel, stride = op.kernel, op.stride  # type: ignore[attr-defined]
+    padding, dilation = op.padding, op.dilation  # type: ignore[attr-defined]
+    if math.prod(kernel) > MAX_TAPS or 0 in (*x.shape, *values.shape):
+        return None
+    xs, vs, ps = context.strides(x), context.strides(values), context.strides(places)
+    size, counts = x.shape[2:], values.shape[2:]
+    code = x.dtype.code
+    compute = COMPUTE.get(code, code)
+    axes = sorted(range(len(values.shape)), key=lambda a: -vs[a])
+    lane = axes[-1]
+    outer = axes[:-1]
+    rows = math.prod(values.shape[a] for a in outer)
+    names = {a: f"p{a}" for a in range(len(values.shape))}
+    body: list[Stmt] = []
+    rest = rows
+    for a in outer:
+        rest //= values.shape[a]
+        body.append(Let(names[a], (Var("row") // rest) % values.shape[a]))
+    at_values: Expr = const(0)
+    at_places: Expr = const(0)
+    for a, name in names.items():
+        at_values = at_values + Var(name) * vs[a]
+        at_places = at_places + Var(name) * ps[a]
+    base = Var(names[0]) * xs[0] + Var(names[1]) * xs[1]
+    lowest = -math.inf if code[0] in "fb" else dt.iinfo(x.dtype).min
+    inside: list[Stmt] = []
+    best: Expr = Const(lowest, compute)
+    # A window without anything above the lowest value has its first element inside the input.
+    where = _position([_first(Var(names[2 + d]), stride[d], padding[d], dilation[d])
+                       for d in range(len(kernel))], size)  # fmt: skip
+    place: Expr = s.cast(where, "i32")
+    for number, tap in enumerate(itertools.product(*map(range, kernel))):
+        at: Expr = base
+        mask: Expr | None = None
+        coordinates: list[Expr] = []
+        for d, t in enumerate(tap):
+            i = Var(names[2 + d]) * stride[d] + (t * dilation[d] - padding[d])
+            coordinates.append(i)
+            at = at + i * xs[2 + d]
+            low = t * dilation[d] - padding[d]
+            if low < 0:
+                mask = _both(mask, i >= 0)
+            if (counts[d] - 1) * stride[d] + low >= size[d]:
+                mask = _both(mask, i < size[d])
+        seen: Expr = s.cast(Load("x", at, code, mask), compute)
+        if mask is not None:
+            seen = s.select(mask, seen, Const(lowest, compute))
+        inside.append(Let(f"x{number}", seen))
+        seen = Var(f"x{number}", compute)
+        better: Expr = seen > best
+        if compute[0] == "f":
+            better = Call("or", (better, s.ne(seen, seen)), "bool")
+        inside.append(Let(f"better{number}", better))
+        chosen = Var(f"better{number}", "bool")
+        inside.append(Let(f"best{number}", s.select(chosen, seen, best)))
+        position = s.cast(_position(coordinates, size), "i32")
+        inside.append(Let(f"place{number}", s.select(chosen, position, place)))
+        best, place = Var(f"best{number}", compute), Var(f"place{number}", "i32")
+    inside.append(Store("values", at_values, s.cast(best, code)))
+    inside.append(Store("places", at_places, place))
+    lanes = values.shape[lane]
+    body.append(Loop(names[lane], const(0), const(lanes), tuple(inside), "vector"))
+    per_chunk = max(1, min(rows, CHUNK_WORK // (lanes * math.prod(kernel))))
+    start = Var("chunk") * per_chunk
+    stop = s.minimum(start + per_chunk, const(rows))
+    work = rows * lanes * math.prod(kernel)
+    made = Kernel(
+        context.title,
+        (Buffer("x", code), Buffer("values", code, True), Buffer("places", "i32", True)),
+        (Loop("row", start, stop, tuple(body)),),
+        (),
+        const(-(-rows // per_chunk)),
+    )
+    return [Step(made, [x, values, places], parallel=work > 32768, flops=work)]
+
+
+def _first(i: Expr, stride: int, padding: int, dilation: int) -> Expr:
+    """The first coordinate of window i that is inside the input."""
+    start = i * stride - padding
+    if not padding:
+        return start
+    before = s.maximum(Const(0, "i64") - start, const(0))
+    return start + ((before + (dilation - 1)) // dilation) * dilation
+
+
+def _position(coordinates: list[Expr], size: tuple[int, ...]) -> Expr:
+    total: Expr = const(0)
+    for i, n in zip(coordinates, size):
+        total = total * n + i
+    return total
+
+
+def _both(x: Expr | None, y: Expr) -> Expr:
+    return y if x is None else Call("and", (x, y), "bool")
