@@ -234,7 +234,7 @@ def _avg_pool(
         name, input, n, kernel_size, stride, padding, 1, ceil_mode
     )
     size = tuple(x.shape[2:])
-    total = _window_sums(x, kernel, steps, around, counts)
+    total = window_sums(x, kernel, steps, around, counts)
     if divisor_override is not None:
         return _unbatch(mul(total, 1 / divisor_override), alone)
     # How many elements each window has along each axis (with the padding where that counts).
@@ -267,7 +267,7 @@ def _spans(
     return sub(minimum(end, size), maximum(start, 0))
 
 
-def _window_sums(x: Any, kernel: Shape, stride: Shape, padding: Shape, counts: Shape) -> Any:
+def window_sums(x: Any, kernel: Shape, stride: Shape, padding: Shape, counts: Shape) -> Any:
     """Sums over windows that may hang over the end."""
     n, size = len(kernel), tuple(x.shape[2:])
     reach = extents(counts, kernel, stride, (1,) * n)
@@ -331,7 +331,7 @@ def _lp_pool(
     name = f"lp_pool{n}d"
     x, alone = _planes(name, input, n)
     kernel, steps, around, _, counts = _window(name, input, n, kernel_size, stride, 0, 1, ceil_mode)
-    total = _window_sums(power(x, float(norm_type)), kernel, steps, around, counts)
+    total = window_sums(power(x, float(norm_type)), kernel, steps, around, counts)
     return _unbatch(power(total, 1.0 / norm_type), alone)
 
 
@@ -435,7 +435,7 @@ def _adaptive_avg(n: int, input: Any, output_size: Any) -> Any:
     size = tuple(x.shape[2:])
     if all(s % o == 0 for s, o in zip(size, targets)):
         kernel = tuple(s // o for s, o in zip(size, targets))
-        total = _window_sums(x, kernel, kernel, (0,) * n, targets)
+        total = window_sums(x, kernel, kernel, (0,) * n, targets)
         return _unbatch(mul(total, 1 / numel(kernel)), alone)
     for axis, (s, o) in enumerate(zip(size, targets), 2):
         if s != o:

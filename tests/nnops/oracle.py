@@ -33,7 +33,7 @@ def to_mg(a, requires_grad=False):
 
 def close(made, expected, dtype=np.float64, **tolerance):
     made = made.numpy(force=True) if hasattr(made, "numpy") else made
-    expected = expected.detach().numpy() if hasattr(expected, "detach") else expected
+    expected = expected.detach().numpy(force=True) if hasattr(expected, "detach") else expected
     assert made.shape == expected.shape, f"shape {made.shape}, PyTorch has {expected.shape}"
     assert made.dtype == expected.dtype, f"dtype {made.dtype}, PyTorch has {expected.dtype}"
     np.testing.assert_allclose(made, expected, **(tolerance or TOLERANCE[dtype]))
