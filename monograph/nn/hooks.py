@@ -1,9 +1,9 @@
 """Module hooks: the handle that removes one, and the path of `Module.__call__` that runs them."""
 
-import functools
 import itertools
 
 import monograph as mg
+from monograph.autograd import Function
 from monograph.tensor import Tensor
 
 _hook_ids = itertools.count()
@@ -58,76 +58,82 @@ def run_with_hooks(module, args, kwargs):
     return output if backward is None else backward.watch_outputs(output)
 
 
-@functools.cache
-def _tap_function():
-    # Made at the first use: mg.autograd is not there yet while this package is imported.
-    class Tap(mg.autograd.Function):
-        """Identity on several tensors whose backward hands all gradients to `ctx.on_grad`."""
+class _Tap(Function):
+    """Identity on several tensors whose backward hands all gradients to `ctx.on_grad` at once."""
 
-        @staticmethod
-        def forward(ctx, on_grad, *tensors):
-            ctx.on_grad = on_grad
-            return tuple(t.view_as(t) for t in tensors)
+    @staticmethod
+    def forward(ctx, on_grad, *tensors):
+        ctx.on_grad = on_grad
+        ctx.set_materialize_grads(False)
+        return tuple(t.view_as(t) for t in tensors)
 
-        @staticmethod
-        def backward(ctx, *grads):
-            return (None, *ctx.on_grad(grads))
-
-    return Tap
+    @staticmethod
+    def backward(ctx, *grads):
+        return (None, *ctx.on_grad(grads))
 
 
 class _BackwardHooks:
     """One call of a module with backward hooks: taps on its inputs and on its outputs.
 
     Gradients reach the output tap first and the input tap last; where no input needs a gradient the
-    hooks run at the output tap with None for each input.
+    hooks run at the output tap. Hooks see one entry per positional argument or output, None where
+    there is no gradient.
     """
 
     def __init__(self, module):
         self.module = module
         self.grad_output = None
+        self.tapped_inputs = ()
         self.n_inputs = 0
-        self.inputs_tapped = False
 
     def watch_inputs(self, args):
-        self.n_inputs = sum(isinstance(a, Tensor) for a in args)
-        self.inputs_tapped = mg.is_grad_enabled() and any(
-            isinstance(a, Tensor) and a.requires_grad for a in args
-        )
-        return _tap(self._on_grad_input, args) if self.inputs_tapped else args
+        args, self.tapped_inputs = _tap(self._on_grad_input, args)
+        self.n_inputs = len(args)
+        return args
 
     def watch_outputs(self, output):
-        if isinstance(output, Tensor):
-            return _tap(self._on_grad_output, (output,))[0]
-        if isinstance(output, (tuple, list)):
-            return type(output)(_tap(self._on_grad_output, tuple(output)))
-        return output
+        outputs = tuple(output) if isinstance(output, (tuple, list)) else (output,)
+        self.n_outputs = len(outputs)
+        outputs, self.tapped_outputs = _tap(self._on_grad_output, outputs)
+        return type(output)(outputs) if isinstance(output, (tuple, list)) else outputs[0]
 
     def _on_grad_output(self, grads):
+        grads = _spread(grads, self.tapped_outputs, self.n_outputs)
         for hook, _ in list(self.module._backward_pre_hooks.values()):
-            result = hook(self.module, grads)
-            if result is not None:
-                grads = result if isinstance(result, tuple) else (result,)
+            grads = _replaced(grads, hook(self.module, grads))
         self.grad_output = grads
-        if not self.inputs_tapped:
+        if not self.tapped_inputs:
             self._run((None,) * self.n_inputs)
-        return grads
+        return [grads[i] for i in self.tapped_outputs]
 
     def _on_grad_input(self, grads):
-        return self._run(grads)
+        grads = self._run(_spread(grads, self.tapped_inputs, self.n_inputs))
+        return [grads[i] for i in self.tapped_inputs]
 
-    def _run(self, grad_input):
+    def _run(self, grads):
         for hook, _ in list(self.module._backward_hooks.values()):
-            result = hook(self.module, grad_input, self.grad_output)
-            if result is not None:
-                grad_input = result if isinstance(result, tuple) else (result,)
-        return grad_input
+            grads = _replaced(grads, hook(self.module, grads, self.grad_output))
+        return grads
+
+
+def _replaced(grads, result):
+    if result is None:
+        return grads
+    return tuple(result) if isinstance(result, (tuple, list)) else (result,)
+
+
+def _spread(grads, positions, n):
+    """A tuple of n entries with `grads` at `positions` and None elsewhere."""
+    at = dict(zip(positions, grads))
+    return tuple(at.get(i) for i in range(n))
 
 
 def _tap(on_grad, values):
-    """`values` with its tensors passed through one tap; other entries unchanged."""
-    tensors = [v for v in values if isinstance(v, Tensor)]
-    if not mg.is_grad_enabled() or not any(t.requires_grad for t in tensors):
-        return values
-    tapped = iter(_tap_function().apply(on_grad, *tensors))
-    return tuple(next(tapped) if isinstance(v, Tensor) else v for v in values)
+    """(values with those that require a gradient passed through one _Tap, their positions)."""
+    positions = [i for i, v in enumerate(values) if isinstance(v, Tensor) and v.requires_grad]
+    if not positions or not mg.is_grad_enabled():
+        return values, ()
+    values = list(values)
+    for i, tapped in zip(positions, _Tap.apply(on_grad, *(values[i] for i in positions))):
+        values[i] = tapped
+    return tuple(values), positions

@@ -572,6 +572,7 @@ def _parse_to(args, kwargs):
     kwargs = dict(kwargs)
     device, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
     kwargs.pop("non_blocking", None)
+    kwargs.pop("memory_format", None)
     if kwargs:
         raise ArgumentTypeError(f"Module.to: unknown argument '{next(iter(kwargs))}'")
     for arg in args:
