@@ -17,6 +17,7 @@ POOL_WORDS = 96
 # Words of a task, and of a fix-up that puts the address of a call's slot into the pointer table.
 TASK_WORDS = 5  # function, buffers, sizes, chunks, grain (0: all on the calling thread)
 FIXUP_WORDS = 3  # address of the pointer, slot number, byte offset
+REQUEST_WORDS = 5  # tasks, their number, fix-ups, their number, slots
 
 
 def _pause(triple: str) -> tuple[str, str]:
@@ -163,10 +164,18 @@ entry:
   ret void
 }}
 
-define void @run(ptr %pool, ptr %tasks, i64 %count, ptr %fixups, i64 %fixup_count, ptr %slots,
-                 i64 %threads) nounwind {{
+define void @run(ptr %pool, ptr %request, i64 %threads) nounwind {{
 entry:
 {fields}
+  %tasks = load ptr, ptr %request
+  %rp1 = getelementptr i64, ptr %request, i64 1
+  %count = load i64, ptr %rp1
+  %rp2 = getelementptr i64, ptr %request, i64 2
+  %fixups = load ptr, ptr %rp2
+  %rp3 = getelementptr i64, ptr %request, i64 3
+  %fixup_count = load i64, ptr %rp3
+  %rp4 = getelementptr i64, ptr %request, i64 4
+  %slots = load ptr, ptr %rp4
   %limit = load i64, ptr %spin
   %alone = icmp ult i64 %threads, 2
   %anyfix = icmp sgt i64 %fixup_count, 0

@@ -1,8 +1,8 @@
-"""Kernels to callable machine code: IR text, the caches, the compiler, the loader.
+"""Kernels to callable machine code: the caches, the compiler, the loader.
 
-`compile_kernels([kernel, ...])` gives one Handle per kernel. Equal IR is compiled once per process
-and, through cache.py, once per machine and version; what is missing compiles on all threads. Loaded
-code stays for the life of the process.
+`compile_kernels([kernel, ...])` gives one Handle per kernel. Equal kernels (kernel/digest.py) are
+compiled once per process and, through cache.py, once per machine and version of the code generator;
+what is missing compiles on all threads. Loaded code stays for the life of the process.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ..codegen.llvm import module_ir
 from ..codegen.objects import compile_ir, llvm_binding
 from ..codegen.target import Target, host
+from ..kernel.digest import digest
 from ..kernel.ir import Kernel
 from . import cache, driver, threads
 
-# Part of every cache key: raise it when the meaning of cached objects changes.
-FORMAT = "1"
-SYMBOL = "kernel"
+SYMBOL = "kernel"  # what every kernel's exported function is called in its object
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,31 +59,30 @@ def _load(key: str, body: bytes, symbol: str) -> int:
 
 @functools.cache
 def _version() -> str:
+    """Changes whenever LLVM or a file that decides what code is generated does."""
     import llvmlite
 
-    return f"{FORMAT}|{llvmlite.__version__}"
+    root = Path(__file__).parent.parent
+    files = [*sorted((root / "codegen").glob("*.py")), *sorted((root / "kernel").glob("*.py"))]
+    sources = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    return f"{llvmlite.__version__}|{sources}"
 
 
-def object_for(text: str, target: Target) -> tuple[str, bytes]:
-    """(cache key, object code) of a module, from the disk cache if it is there."""
-    key = hashlib.sha256(f"{_version()}|{target.key}|{text}".encode()).hexdigest()
+def object_for(content: str, text: Callable[[], str], target: Target) -> tuple[str, bytes]:
+    """(cache key, object code) of what `content` names, compiled from text() if need be."""
+    key = hashlib.sha256(f"{_version()}|{target.key}|{content}".encode()).hexdigest()
     body = cache.load(key)
     if body is None:
-        body = compile_ir(text, target)
+        body = compile_ir(text(), target)
         cache.store(key, body)
     return key, body
-
-
-def load_module(text: str, symbol: str, target: Target | None = None) -> int:
-    """Compile and load a module of LLVM IR; the address of one of its functions."""
-    key, body = object_for(text, target or host())
-    return _load(f"{key}.{symbol}", body, symbol)
 
 
 def load_driver() -> dict[str, int]:
     """The functions of driver.py. Built for any processor of this kind: it has no inner loops."""
     target = host()
-    key, body = object_for(driver.driver_ir(target.triple), target)
+    text = driver.driver_ir(target.triple)
+    key, body = object_for(text, lambda: text, target)
     return {name: _load(f"{key}.{name}", body, name) for name in ("run", "worker", "stop")}
 
 
@@ -100,19 +99,21 @@ def kernel_assembly(kernel: Kernel, target: Target | None = None) -> str:
 def compile_kernels(kernels: Sequence[Kernel], target: Target | None = None) -> list[Handle]:
     """Native code for each kernel. KernelError if one breaks a rule of the loop language."""
     target = target or host()
-    texts = [kernel_text(kernel, target) for kernel in kernels]
-    unique = list(dict.fromkeys(texts))
+    keys = [digest(kernel) for kernel in kernels]
+    unique = dict(zip(keys, kernels))
 
-    def prepare(text: str) -> int:
-        return load_module(text, SYMBOL, target)
+    def prepare(key: str) -> int:
+        name = f"{key}|{target.key}"
+        if name not in _loaded:
+            _, body = object_for(key, lambda: kernel_text(unique[key], target), target)
+            _load(name, body, SYMBOL)
+        return _loaded[name]
 
-    workers = min(len(unique), threads.get_num_threads())
+    missing = sum(f"{key}|{target.key}" not in _loaded for key in unique)
+    workers = min(missing, threads.get_num_threads())
     if workers > 1:
         with ThreadPoolExecutor(workers) as pool:
             addresses = dict(zip(unique, pool.map(prepare, unique)))
     else:
-        addresses = {text: prepare(text) for text in unique}
-    return [
-        Handle(kernel, addresses[text], hashlib.sha256(text.encode()).hexdigest()[:16])
-        for kernel, text in zip(kernels, texts)
-    ]
+        addresses = {key: prepare(key) for key in unique}
+    return [Handle(kernel, addresses[key], key[:16]) for kernel, key in zip(kernels, keys)]

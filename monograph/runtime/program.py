@@ -97,42 +97,45 @@ class Program:
         self._fixups = np.array(fixups or [(0, 0, 0)], np.int64)
         self._tables = (table, pointers, sizes)
         self._any_parallel = bool((table[:, 4] > 0).any() and (table[:, 3] > 1).any())
-        self._arguments = (
+        self._request = (ctypes.c_int64 * driver.REQUEST_WORDS)(
             table.ctypes.data,
             len(self.tasks),
             self._fixups.ctypes.data,
             len(fixups),
             ctypes.addressof(self._addresses),
         )
+        self._request_address = ctypes.addressof(self._request)
         _programs.add(self)
 
     def __call__(self, addresses: Sequence[int] = ()) -> None:
         """Run all tasks; `addresses` fill the slots. Returns when everything is written."""
         with self._lock:
             self._addresses[: self.slots] = addresses  # ValueError unless there is one per slot
-            self._run(self._arguments)
+            self._run(self._request_address)
 
-    def _run(self, arguments: tuple[int, ...]) -> None:
+    def _run(self, request: int) -> None:
         count = get_num_threads() if self._any_parallel else 1
         if count > 1 and pool.lock.acquire(blocking=False):
             lock = pool.lock
             try:
-                self._native.run(pool.pool().address, *arguments, count)
+                self._native.run(pool.pool().address, request, count)
             finally:
                 lock.release()
         else:
-            self._native.run(_idle_pool(), *arguments, 1)
+            self._native.run(_IDLE_ADDRESS, request, 1)
 
     def profile(self, addresses: Sequence[int] = ()) -> list[float]:
         """Run once, task by task; the seconds that each took."""
         times = []
         with self._lock:
             self._addresses[: self.slots] = addresses
-            table, count, fixups, fixup_count, slots = self._arguments
+            tasks, count, fixups, fixup_count, slots = self._request
             for i in range(count):
+                one = (ctypes.c_int64 * driver.REQUEST_WORDS)(
+                    tasks + 8 * driver.TASK_WORDS * i, 1, fixups, fixup_count, slots
+                )
                 start = time.perf_counter()
-                task = table + 8 * driver.TASK_WORDS * i
-                self._run((task, 1, fixups, fixup_count if i == 0 else 0, slots))
+                self._run(ctypes.addressof(one))
                 times.append(time.perf_counter() - start)
         return times
 
@@ -163,12 +166,9 @@ def _check_task(task: Task, slots: int) -> None:
             raise ValueError(f"kernel {kernel.name}: slot {buffer.index} is outside of {slots}")
 
 
+# A pool block for runs that use no workers.
 _idle = np.zeros(driver.POOL_WORDS, np.int64)
-
-
-def _idle_pool() -> int:
-    """A pool block for runs that use no workers."""
-    return _idle.ctypes.data
+_IDLE_ADDRESS: int = _idle.ctypes.data
 
 
 def launch(

@@ -6,7 +6,8 @@ import pytest
 
 from monograph.kernel import scalar as s
 from monograph.kernel.checker import KernelError, check
-from monograph.kernel.evaluate import evaluate
+from monograph.kernel.digest import digest
+from monograph.kernel.evaluate import NUMPY_DTYPES, evaluate
 from monograph.kernel.ir import (
     Buffer,
     Call,
@@ -154,8 +155,6 @@ def test_evaluation_runs_all_chunks_and_masks():
 )
 def test_scalar_meanings(expr, want):
     buffer = Buffer("y", expr.dtype, True)
-    from monograph.kernel.evaluate import NUMPY_DTYPES
-
     y = np.zeros(1, NUMPY_DTYPES[expr.dtype])
     evaluate(kernel(Store("y", ZERO, expr), buffers=(buffer,), sizes=()), {"y": y})
     assert y[0] == want
@@ -177,3 +176,35 @@ def test_bfloat16_constants_and_storage():
     y = np.zeros(1, ml_dtypes.bfloat16)
     evaluate(kernel(Store("y", ZERO, Const(1.5, "bf16")), buffers=buffers, sizes=()), {"y": y})
     assert y[0] == 1.5
+
+
+def test_equal_kernels_have_equal_digests_and_others_do_not():
+    def scaled(factor, name="k", mask=None, **more):
+        return kernel(vector(Store("y", i, Load("x", i, "f32") * factor, mask)), name=name, **more)
+
+    assert digest(scaled(2.0)) == digest(scaled(2.0)) == digest(scaled(2.0, "other"))
+    different = [
+        scaled(2.0),
+        scaled(3.0),
+        scaled(2.0, mask=i < 3),
+        scaled(2.0, grid=n),
+        scaled(2.0, sizes=("n", "m")),
+        kernel(Loop("i", ZERO, n, scaled(2.0).body[0].body)),
+        kernel(vector(Store("y", i, Load("x", i, "f32") + 2.0))),
+        kernel(vector(Store("y", i, Const(0.0, "f32")))),
+        kernel(vector(Store("y", i, Const(-0.0, "f32")))),
+        kernel(vector(Reduce("add", "y", i, x_i))),
+        kernel(vector(Reduce("max", "y", i, x_i))),
+        kernel(If(n < 3, scaled(2.0).body)),
+        kernel(If(n < 3, (), scaled(2.0).body)),
+        kernel(Local("t", "f32", 3)),
+        kernel(Local("t", "f32", 4)),
+    ]
+    assert len({digest(k) for k in different}) == len(different)
+
+
+def test_the_digest_of_shared_expressions_takes_no_time():
+    x = x_i
+    for _ in range(60):
+        x = x + x
+    assert len(digest(kernel(vector(Store("y", i, x))))) == 64

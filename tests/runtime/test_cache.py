@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from monograph.codegen import target as targets
+from monograph.kernel.digest import digest
 from monograph.kernel.ir import Buffer, Const, Kernel, Load, Loop, Store, Var
 from monograph.runtime import cache, machine_code
 
@@ -26,8 +27,12 @@ def kernel(factor):
     return Kernel("scale", (Buffer("x", "f32"), Buffer("y", "f32", True)), body, ("n",))
 
 
-def text(factor):
-    return machine_code.kernel_text(kernel(factor))
+def object_for(factor, target=None):
+    target = target or targets.host()
+    scale = kernel(factor)
+    return machine_code.object_for(
+        digest(scale), lambda: machine_code.kernel_text(scale, target), target
+    )
 
 
 def count_compilations(monkeypatch):
@@ -44,22 +49,21 @@ def count_compilations(monkeypatch):
 
 def test_an_object_is_compiled_once(directory, monkeypatch):
     calls = count_compilations(monkeypatch)
-    first = machine_code.object_for(text(2.0), targets.host())
-    assert machine_code.object_for(text(2.0), targets.host()) == first
+    first = object_for(2.0)
+    assert object_for(2.0) == first
     assert len(calls) == 1
-    assert machine_code.object_for(text(3.0), targets.host()) != first
+    assert object_for(3.0) != first
     assert len(calls) == 2
 
 
 def test_targets_have_objects_of_their_own(directory):
     host, baseline = targets.host(), targets.x86_64_baseline()
-    source = text(2.0)
-    assert machine_code.object_for(source, host)[0] != machine_code.object_for(source, baseline)[0]
+    assert object_for(2.0, host)[0] != object_for(2.0, baseline)[0]
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "foreign"])
 def test_damaged_objects_are_ignored_and_written_anew(damage, directory, monkeypatch):
-    key, body = machine_code.object_for(text(2.0), targets.host())
+    key, body = object_for(2.0)
     path = directory / f"{key}.o"
     good = path.read_bytes()
     bad = {
@@ -71,7 +75,7 @@ def test_damaged_objects_are_ignored_and_written_anew(damage, directory, monkeyp
     path.write_bytes(bad)
     assert cache.load(key) is None
     calls = count_compilations(monkeypatch)
-    assert machine_code.object_for(text(2.0), targets.host()) == (key, body)
+    assert object_for(2.0) == (key, body)
     assert len(calls) == 1
     assert path.read_bytes() == good
 
