@@ -42,9 +42,10 @@ class Tensor:
     )  # fmt: skip
     __array_priority__ = 1000  # NumPy leaves `array * tensor` to us
 
-    # Seldom set, hence in __dict__: hooks (id -> function) and whether retain_grad() was called.
+    # Seldom set, hence in __dict__: hooks (id -> function), whether retain_grad() was called.
     _hooks: dict | None = None
     _after_grad: dict | None = None
+    _closed = False  # an input of a differentiation (mg.func) that is over
     _retain = False
 
     # Payload, views, versions
@@ -428,7 +429,7 @@ class Tensor:
 
     def _attributes(self) -> dict:
         """What the user set on this object, without hooks."""
-        ours = ("_hooks", "_after_grad", "_retain")
+        ours = ("_hooks", "_after_grad", "_closed", "_retain")
         return {k: v for k, v in self.__dict__.items() if k not in ours}
 
 

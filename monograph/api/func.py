@@ -96,7 +96,7 @@ class _Scope:
     def close(self) -> None:
         """Nothing accumulates into this scope's leaves any more."""
         for x in self.leaves:
-            x._requires = False
+            x._closed = True
 
     def pull(
         self, roots: Sequence[Tensor], seeds: Sequence[Any], inputs: Sequence[Tensor],

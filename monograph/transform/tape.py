@@ -208,12 +208,14 @@ class Node:
     def forget(self) -> None:
         """Drop the saved values, which `adopt` will bring back (transform/checkpoint.py)."""
         for s in self.saved():
-            s.payload = s.versions = None
+            s.payload = None
 
     def adopt(self, other: Node) -> None:
         """Take over the values saved by `other`, the same operation done again."""
         for mine, new in zip(self.saved(), other.saved()):
-            mine.payload, mine.versions, mine.version = new.payload, new.versions, new.version
+            mine.payload = new.payload
+            if mine.versions is not new.versions:  # made inside; others must not have been written
+                mine.versions, mine.version = new.versions, new.version
 
     def release(self) -> None:
         """Let go of saved values; a node that saved none can be walked again."""
@@ -351,7 +353,7 @@ def run_backward(
                 g, fresh = (g if changed is None else changed), False
             positions = wanted.get((id(leaf), 0), ())
             collected.update(dict.fromkeys(positions, g))
-            if accumulate is not None and (positions or inputs is None) and leaf._requires:
+            if accumulate is not None and (positions or inputs is None) and _live(leaf):
                 accumulate(leaf, g, fresh)
     finally:
         modes.grad = before
@@ -359,8 +361,13 @@ def run_backward(
 
 
 def _requires(target: Any) -> bool:
-    """What is walked without `inputs`: everything but leaves that were frozen meanwhile."""
-    return isinstance(target, Node) or target._requires
+    """What is walked without `inputs`: everything but leaves that are none any more."""
+    return isinstance(target, Node) or _live(target)
+
+
+def _live(leaf: Any) -> bool:
+    """Whether gradients are for this leaf: not if it was frozen, or its differentiation is over."""
+    return leaf._requires and not leaf._closed
 
 
 def _is_fresh(r: Any, node: Node, gs: list[Any], results: list[Any]) -> bool:
@@ -444,7 +451,7 @@ def reaches_outside(roots: Iterable[Any], inputs: Collection[int], since: int) -
         if id(node) in known or id(node) in inputs:
             continue
         if not isinstance(node, Node):
-            if node._requires:
+            if _live(node):
                 return True
         elif node.seq < since:
             return True

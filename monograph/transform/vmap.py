@@ -71,6 +71,24 @@ def entered(level: Level | None) -> Iterator[None]:
         modes.vmap = before
 
 
+@contextmanager
+def revived(level: Level | None) -> Iterator[None]:
+    """`entered` for a level that may have ended: its tensors, and those outside of it, live again."""
+    ended = []
+    outer = level
+    while outer is not None:
+        if not outer.active:
+            ended.append(outer)
+            outer.active = True
+        outer = outer.outer
+    try:
+        with entered(level):
+            yield
+    finally:
+        for outer in ended:
+            outer.active = False
+
+
 class Batched:
     """The payload of a tensor inside vmap: `value` read without its axis `dim`."""
 

@@ -1,0 +1,212 @@
+"""Recomputation: the same gradients as without, fewer values kept."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+import monograph as mg
+import monograph.nn.functional as F
+from monograph.core.errors import ArgumentError, GradError
+from monograph.utils.checkpoint import checkpoint, checkpoint_sequential, checkpointed
+
+X = np.random.default_rng(0).standard_normal((4, 3))
+W = np.random.default_rng(1).standard_normal((3, 3))
+
+
+def block(x, w):
+    h = (x @ w).tanh()
+    return (h * h + x).sigmoid()
+
+
+def leaves():
+    return mg.tensor(X, requires_grad=True), mg.tensor(W, requires_grad=True)
+
+
+def close(a, b):
+    np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-12)
+
+
+def test_gradients_are_those_of_the_plain_function():
+    (x, w), (a, b) = leaves(), leaves()
+    y = checkpoint(block, x, w)
+    close(y, block(a, b))
+    y.sum().backward()
+    block(a, b).sum().backward()
+    close(x.grad, a.grad)
+    close(w.grad, b.grad)
+
+
+def test_tensors_that_the_function_refers_to_get_gradients():
+    (x, w), (a, b) = leaves(), leaves()
+    checkpoint(lambda x: block(x, w), x, use_reentrant=False).sum().backward()
+    block(a, b).sum().backward()
+    close(w.grad, b.grad)
+
+
+def test_the_function_runs_once_in_forward_and_once_in_backward():
+    calls = []
+
+    def counted(x):
+        calls.append(1)
+        return block(x, x[:3])
+
+    x, _ = leaves()
+    y = checkpoint(counted, x)
+    assert len(calls) == 1
+    y.sum().backward()
+    assert len(calls) == 2
+
+
+def test_intermediate_values_are_not_kept():
+    kept = []
+
+    def spy(x, w):
+        h = (x @ w).tanh()
+        kept.append(weakref.ref(h._payload))
+        return (h * h).sum()
+
+    x, w = leaves()
+    gc.disable()
+    try:
+        y = checkpoint(spy, x, w)
+        assert kept[0]() is None
+        spy_again = spy(x, w)
+        assert kept[1]() is not None
+        y.backward()
+        assert kept[2]() is None
+        spy_again.backward()
+        assert kept[1]() is None
+    finally:
+        gc.enable()
+
+
+def test_second_derivatives():
+    def run(call):
+        x, w = leaves()
+        (g,) = mg.autograd.grad(call(x, w).sum(), x, create_graph=True)
+        return mg.autograd.grad((g * g).sum(), (x, w))
+
+    for a, b in zip(run(lambda x, w: checkpoint(block, x, w)), run(block)):
+        close(a, b)
+
+
+def test_composes_with_function_transforms():
+    x, w = mg.tensor(X), mg.tensor(W)
+    once = checkpointed(block)
+    for transform in (
+        lambda f: mg.func.grad(lambda x, w: f(x, w).sum(), (0, 1)),
+        lambda f: mg.vmap(mg.func.grad(lambda x, w: f(x, w).sum(), 1), (0, None)),
+        lambda f: mg.func.jacrev(f),
+        lambda f: mg.func.hessian(lambda x, w: f(x, w).sum()),
+        lambda f: mg.func.grad(lambda x, w: mg.vmap(f, (0, None))(x, w).sum()),
+    ):
+        made, expected = transform(once)(x, w), transform(block)(x, w)
+        for a, b in zip(made, expected) if isinstance(made, tuple) else [(made, expected)]:
+            close(a, b)
+
+
+def test_dropout_draws_the_same_numbers_again_and_the_generator_goes_on():
+    def noisy(x):
+        return F.dropout(x * x, 0.5) * 3
+
+    results = []
+    for call in (lambda x: checkpoint(noisy, x), noisy):
+        x, _ = leaves()
+        mg.manual_seed(3)
+        call(x).sum().backward()
+        results.append((x.grad, mg.rand(2)))
+    close(results[0][0], results[1][0])
+    close(results[0][1], results[1][1])
+
+
+def test_nested_checkpoints():
+    (x, w), (a, b) = leaves(), leaves()
+    outer = checkpointed(lambda x, w: checkpoint(block, checkpoint(block, x, w), w))
+    outer(x, w).sum().backward()
+    block(block(a, b), b).sum().backward()
+    close(x.grad, a.grad)
+    close(w.grad, b.grad)
+
+
+def test_a_function_of_its_own_inside():
+    class Cube(mg.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            h = x * x
+            ctx.save_for_backward(x, h)
+            return h * x
+
+        @staticmethod
+        def backward(ctx, g):
+            x, h = ctx.saved_tensors
+            return 3 * h * g
+
+    x, _ = leaves()
+    checkpoint(lambda x: Cube.apply(x) * x, x).sum().backward()
+    close(x.grad, 4 * x.detach() ** 3)
+
+
+def test_checkpoint_sequential_equals_the_plain_chain():
+    steps = [lambda x, k=k: (x * (k + 1)).tanh() for k in range(5)]
+    for segments in (1, 2, 5):
+        (x, _), (a, _) = leaves(), leaves()
+        checkpoint_sequential(steps, segments, x).sum().backward()
+        y = a
+        for step in steps:
+            y = step(y)
+        y.sum().backward()
+        close(x.grad, a.grad)
+
+
+def test_an_argument_changed_in_place_is_found_out():
+    x, w = leaves()
+    h = x * 1
+    y = checkpoint(block, h, w).sum()
+    h.add_(1)
+    with pytest.raises(GradError, match="an argument of shape .4, 3. was changed in place"):
+        y.backward()
+
+
+def test_a_parameter_changed_in_place_is_found_out():
+    x, w = leaves()
+    y = checkpoint(lambda x: block(x, w), x).sum()
+    with mg.no_grad():
+        w.add_(1)
+    with pytest.raises(GradError, match="was changed in place"):
+        y.backward()
+
+
+def test_a_function_that_does_something_else_the_second_time_is_found_out():
+    calls = []
+
+    def fickle(x):
+        calls.append(1)
+        return x.exp() if len(calls) == 1 else x.exp().tanh()
+
+    x, _ = leaves()
+    with pytest.raises(GradError) as error:
+        checkpoint(fickle, x).sum().backward()
+    assert str(error.value) == (
+        "checkpoint: the function did 1 recorded operations in the forward and 2 others when it "
+        "was run again"
+    )
+
+
+def test_works_inside_captured_functions():
+    x = mg.tensor(X.astype(np.float32), requires_grad=True)
+    w = mg.tensor(W.astype(np.float32))
+
+    @mg.jit
+    def step(x):
+        return mg.autograd.grad(checkpoint(block, x, w).sum(), x)[0]
+
+    (g,) = mg.autograd.grad(block(x, w).sum(), x)
+    np.testing.assert_allclose(step(x).numpy(), g.numpy(), rtol=1e-5)
+
+
+def test_segments_out_of_range_are_an_error():
+    with pytest.raises(ArgumentError) as error:
+        checkpoint_sequential([mg.exp], 2, mg.tensor(X))
+    assert str(error.value) == "checkpoint_sequential: segments must be in [1, 1], got 2"
