@@ -253,26 +253,24 @@ def split_reductions(graph: Graph) -> Graph:
 def _is_long(op: Sum, x: Value) -> bool:
     count = numel(x.shape[a] for a in op.axes)
     results = numel(x.shape) // max(count, 1)
-    inner_kept = op.axes[-1] != len(x.shape) - 1
-    blocks = -(-results // 128) if inner_kept else results
+    # Lanes run along a kept axis where it is innermost, or channels (which may come to be).
+    lanes = op.axes[-1] != len(x.shape) - 1 or (len(x.shape) > 2 and 1 not in op.axes)
+    blocks = -(-results // 128) if lanes else results
     return count >= 512 and numel(x.shape) >= 65536 and blocks < 8
 
 
 def _split(graph: Graph, op: Sum, x: Value, node: Node) -> Value:
-    """First within pieces of the first reduced axis, then over the pieces."""
-    axis = op.axes[0]
+    """Over all reduced axes but the first; or within pieces of it; then over what is left."""
+    axis, *others = op.axes
     n = x.shape[axis]
-    pieces = next((p for p in range(32, 3, -1) if n % p == 0), 1)
-    if pieces == 1 and len(op.axes) == 1:
+    if others and n >= 8:
+        partial = graph.add(Sum(tuple(others)), x, place=node.place)
+        return graph.add(Sum((axis,)), partial, place=node.place)
+    pieces = next((p for p in range(32, 3, -1) if n % p == 0 and p < n), 1)
+    if pieces == 1:
         return graph.add(op, x, place=node.place)
-    if pieces == 1 or pieces == n:
-        first, shape = x, x.shape
-        axes = op.axes[1:]
-        if not axes:
-            return graph.add(op, x, place=node.place)
-    else:
-        shape = (*x.shape[:axis], pieces, n // pieces, *x.shape[axis + 1 :])
-        first = graph.add(Reshape(shape), x, place=node.place)
-        axes = (axis + 1, *(a + 1 for a in op.axes[1:]))
+    shape = (*x.shape[:axis], pieces, n // pieces, *x.shape[axis + 1 :])
+    first = graph.add(Reshape(shape), x, place=node.place)
+    axes = (axis + 1, *(a + 1 for a in others))
     partial = graph.add(Sum(axes), first, place=node.place)
     return graph.add(Sum((axis,)), partial, place=node.place)

@@ -235,7 +235,7 @@ def lower_conv_weight(node: Node, context: Context) -> list[Step] | None:
     rows = n * outer  # image rows
     # Image rows are taken in blocks whose x and y stay in cache while all tiles pass.
     row_bytes = 4 * places[-1] * (outputs + channels * stride[-1])
-    block = max(1, min(rows, 131072 // max(row_bytes, 1)))
+    block = max(1, min(rows, 32768 // max(row_bytes, 1)))
     tile_flops = 2 * tile.rows * tile.columns * pixels
     tiles = row_tiles * column_tiles * tap_count
     per_chunk = max(1, min(-(-tiles // 16), 8_000_000 // max(tile_flops, 1)))
