@@ -73,6 +73,14 @@ class Builder:
     def region(self) -> Region:
         return self.regions[-1]
 
+    def enter(self, kind: str, certain: bool, label: str) -> Region:
+        region = Region(len(self.regions), kind, certain, label)
+        self.regions.append(region)
+        return region
+
+    def leave(self) -> Region:
+        return self.regions.pop()
+
     def name(self) -> str:
         self.count += 1
         return f"%v{self.count}"

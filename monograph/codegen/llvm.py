@@ -7,26 +7,24 @@ exported one of the form Kernel documents. Values and memory: memory.py. Vector 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ..kernel.checker import KernelError, check
-from ..kernel.ir import Call, Expr, If, Kernel, Let, Local, Loop, Reduce, Stmt, Store
+from ..kernel.ir import If, Kernel, Let, Local, Loop, Reduce, Stmt, Store
 from . import polynomial as poly
-from . import scalars
-from .builder import BYTES, MEMORY, Region, Value
-from .memory import Array, MemoryWriter
+from .builder import BYTES, MEMORY, Value
+from .memory import Array
 from .polynomial import Polynomial
 from .target import Target
 from .transpose import store_transposed
 from .vectorize import VectorLoops
 
 
-class KernelWriter(VectorLoops, MemoryWriter):
+class KernelWriter(VectorLoops):
     """Writes the body of one kernel."""
 
     def __init__(self, kernel: Kernel, target: Target):
         super().__init__(kernel, target)
-        self.partials = {}
         for i, buffer in enumerate(kernel.buffers):
             pointer = Value(f"%b{i}", "i64")
             self.arrays[buffer.name] = Array(pointer, buffer.dtype, buffer.written)
@@ -168,67 +166,6 @@ class KernelWriter(VectorLoops, MemoryWriter):
             return
         old = self.load_at(array, index)
         self.store_at(array, index, self.combine(stmt.op, old, stmt.value), None)
-
-    def combine(self, op: str, total: Value, expr: Expr) -> Value:
-        """op(total, expr); a sum of products is contracted to fma, which Reduce allows."""
-        if (
-            op == "add"
-            and isinstance(expr, Call)
-            and expr.op == "mul"
-            and expr.dtype in ("f32", "f64")
-        ):
-            factors = [self.value(x) for x in expr.args]
-            return scalars.call(self, self.target, "fma", [*factors, total], expr.dtype)
-        return self.combine_values(op, total, self.value(expr))
-
-    # -- control flow ----------------------------------------------------------------------------
-
-    def enter(self, kind: str, certain: bool, label: str) -> Region:
-        region = Region(len(self.regions), kind, certain, label)
-        self.regions.append(region)
-        return region
-
-    def leave(self) -> Region:
-        return self.regions.pop()
-
-    def counted_loop(
-        self,
-        start: Polynomial,
-        stop: Polynomial,
-        step: int,
-        body: Callable[[Value], None],
-        certain: bool = False,
-    ) -> None:
-        """for i in range(start, stop, step): body(i), tested at the end of each turn."""
-        trip = poly.as_constant(poly.add(stop, start, -1))
-        if trip is not None and trip <= 0:
-            return
-        certain = certain or trip is not None
-        first, bound = self.materialize(start), self.materialize(stop)
-        if first.lanes or bound.lanes:
-            raise KernelError(
-                f"kernel {self.kernel.name}: a loop's range depends on a vector loop's variable"
-            )
-        pre, top, done = self.label("pre"), self.label("loop"), self.label("done")
-        if certain:
-            self.line(f"br label %{pre}")
-        else:
-            self.line(f"%{pre}.any = icmp slt i64 {first.text}, {bound.text}")
-            self.line(f"br i1 %{pre}.any, label %{pre}, label %{done}")
-        region = self.enter("loop", certain, top)
-        i = Value(self.name(), "i64", False, region.depth, self.is_nonnegative(start))
-        body(i)
-        self.leave()
-        lines = self.region.lines
-        lines += [f"{pre}:", *region.pre, f"  br label %{top}", f"{top}:"]
-        lines.append(
-            f"  {i.text} = phi i64 [ {first.text}, %{pre} ], [ %{top}.next, %{region.label} ]"
-        )
-        lines += region.lines
-        lines.append(f"  %{top}.next = add nsw i64 {i.text}, {step}")
-        lines.append(f"  %{top}.more = icmp slt i64 %{top}.next, {bound.text}")
-        lines.append(f"  br i1 %{top}.more, label %{top}, label %{done}")
-        self.start_block(done)
 
 
 def kernel_ir(kernel: Kernel, target: Target) -> tuple[str, dict[str, str]]:

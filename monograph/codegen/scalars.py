@@ -98,7 +98,7 @@ class _Ops:
     def float_call(self, op: str, args: tuple[Value, ...]) -> Value:
         x = args[0]
         if op in _FLOAT_BINARY:
-            return self.binary(_FLOAT_BINARY[op], *args)
+            return self.binary(_FLOAT_BINARY[op], args[0], args[1])
         if op == "neg":
             return self.emit(f"fneg {self.type(x.dtype)} {x.text}", x.dtype, x)
         if op == "abs":
@@ -143,10 +143,10 @@ class _Ops:
         signed = is_signed(x.dtype)
         if op in ("min", "max"):
             if x.dtype == "bool":
-                return self.binary("and" if op == "min" else "or", *args)
+                return self.binary("and" if op == "min" else "or", args[0], args[1])
             return self.intrinsic(("s" if signed else "u") + op, *args)
         if op in _INT_BINARY:
-            return self.binary(_INT_BINARY[op], *args)
+            return self.binary(_INT_BINARY[op], args[0], args[1])
         if op == "not":
             return self.binary("xor", x, self.const(-1 if x.dtype != "bool" else True, x.dtype))
         if op == "neg":
@@ -159,7 +159,7 @@ class _Ops:
             return self.shift(op, *args)
         if op == "mulhi":
             wide = [self.convert("zext", a, "u64") for a in args]
-            product = self.binary("mul", *wide)
+            product = self.binary("mul", wide[0], wide[1])
             high = self.binary("lshr", product, self.const(32, "u64"))
             return self.convert("trunc", high, x.dtype)
         raise KernelError(f"{op} is not defined for {x.dtype}")

@@ -8,19 +8,18 @@ the rest goes through masks or, where the processor has none, one by one. Mixed 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ..kernel.checker import BITS, FLOATS
-from ..kernel.ir import Call, Expr, If, Let, Load, Local, Loop, Reduce, Stmt, Store
+from ..kernel.checker import BITS, FLOATS, KernelError
+from ..kernel.ir import Call, Expr, If, Kernel, Let, Load, Local, Loop, Reduce, Stmt, Store
 from . import polynomial as poly
 from . import scalars
 from .builder import Value
 from .memory import LANE, Array, Lanes, MemoryWriter
 from .polynomial import Polynomial
-
-if TYPE_CHECKING:
-    from .llvm import KernelWriter
+from .target import Target
 
 WRITE_OUT = 8  # vector loops of at most this many whole vectors are written out
 
@@ -39,24 +38,26 @@ class Shape:
 def loop_shape(body: tuple[Stmt, ...]) -> Shape:
     sizes: set[int] = set()
     seen: set[int] = set()
-    facts = {"cost": 0, "reduces": False, "loops": False}
+    cost, reduces, loops = 0, False, False
 
     def look(expr: Expr | None) -> None:
+        nonlocal cost
         if expr is None or id(expr) in seen:
             return
         seen.add(id(expr))
         if isinstance(expr, Load):
             sizes.add(BITS[expr.dtype] // 8)
-            facts["cost"] += 1
+            cost += 1
             look(expr.mask)
         elif isinstance(expr, Call):
             if expr.dtype != "i64" and expr.dtype != "bool":
                 sizes.add(BITS[expr.dtype] // 8)
-            facts["cost"] += 1
+            cost += 1
             for x in expr.args:
                 look(x)
 
     def walk(body: tuple[Stmt, ...]) -> None:
+        nonlocal cost, reduces, loops
         for stmt in body:
             if isinstance(stmt, Let):
                 look(stmt.value)
@@ -65,21 +66,21 @@ def loop_shape(body: tuple[Stmt, ...]) -> Shape:
             elif isinstance(stmt, (Store, Reduce)):
                 sizes.add(BITS[stmt.value.dtype] // 8)
                 look(stmt.value)
-                facts["cost"] += 1
+                cost += 1
                 if isinstance(stmt, Store):
                     look(stmt.mask)
                 else:
-                    facts["reduces"] = True
+                    reduces = True
             elif isinstance(stmt, If):
                 walk(stmt.then)
                 walk(stmt.orelse)
             elif isinstance(stmt, Loop):
-                facts["loops"] = facts["loops"] or stmt.kind != "unroll"
+                loops = loops or stmt.kind != "unroll"
                 walk(stmt.body)
 
     walk(body)
     sizes = sizes or {8}
-    return Shape(max(sizes), min(sizes), facts["cost"], facts["reduces"], bool(facts["loops"]))
+    return Shape(max(sizes), min(sizes), cost, reduces, loops)
 
 
 @dataclass(slots=True)
@@ -94,13 +95,58 @@ class Partial:
 
 
 class VectorLoops(MemoryWriter):
-    """Mixed into KernelWriter."""
+    """A MemoryWriter that writes loops; the statements inside are the subclass's."""
 
-    partials: dict[tuple[str, str, tuple[object, ...]], Partial]
-    copy: int = 0
-    vector_depth: int = 0
+    def __init__(self, kernel: Kernel, target: Target):
+        super().__init__(kernel, target)
+        self.partials: dict[tuple[object, ...], Partial] = {}
+        self.copy = 0  # which of a loop turn's repetitions is being written
+        self.vector_depth = 0  # the region depth outside of the vector loop
 
-    def vector_loop(self: KernelWriter, stmt: Loop) -> None:  # type: ignore[misc]
+    @abstractmethod
+    def scoped(self, names: dict[str, Polynomial], body: tuple[Stmt, ...]) -> None:
+        """Write statements with more names bound."""
+
+    def counted_loop(
+        self,
+        start: Polynomial,
+        stop: Polynomial,
+        step: int,
+        body: Callable[[Value], None],
+        certain: bool = False,
+    ) -> None:
+        """for i in range(start, stop, step): body(i), tested at the end of each turn."""
+        trip = poly.as_constant(poly.add(stop, start, -1))
+        if trip is not None and trip <= 0:
+            return
+        certain = certain or trip is not None
+        first, bound = self.materialize(start), self.materialize(stop)
+        if first.lanes or bound.lanes:
+            raise KernelError(
+                f"kernel {self.kernel.name}: a loop's range depends on a vector loop's variable"
+            )
+        pre, top, done = self.label("pre"), self.label("loop"), self.label("done")
+        if certain:
+            self.line(f"br label %{pre}")
+        else:
+            self.line(f"%{pre}.any = icmp slt i64 {first.text}, {bound.text}")
+            self.line(f"br i1 %{pre}.any, label %{pre}, label %{done}")
+        region = self.enter("loop", certain, top)
+        i = Value(self.name(), "i64", False, region.depth, self.is_nonnegative(start))
+        body(i)
+        self.leave()
+        lines = self.region.lines
+        lines += [f"{pre}:", *region.pre, f"  br label %{top}", f"{top}:"]
+        lines.append(
+            f"  {i.text} = phi i64 [ {first.text}, %{pre} ], [ %{top}.next, %{region.label} ]"
+        )
+        lines += region.lines
+        lines.append(f"  %{top}.next = add nsw i64 {i.text}, {step}")
+        lines.append(f"  %{top}.more = icmp slt i64 %{top}.next, {bound.text}")
+        lines.append(f"  br i1 %{top}.more, label %{top}, label %{done}")
+        self.start_block(done)
+
+    def vector_loop(self, stmt: Loop) -> None:
         start, stop = self.index(stmt.start), self.index(stmt.stop)
         extent = poly.as_constant(poly.add(stop, start, -1))
         if extent is not None and extent <= 0:
@@ -123,8 +169,8 @@ class VectorLoops(MemoryWriter):
         self.finish_partials()
         self.partials = outer
 
-    def write_out(  # type: ignore[misc]
-        self: KernelWriter, stmt: Loop, start: Polynomial, extent: int, width: int, masks: bool
+    def write_out(
+        self, stmt: Loop, start: Polynomial, extent: int, width: int, masks: bool
     ) -> None:
         # A region of its own, so that what the body computes counts as inside of the loop.
         region = self.enter("block", True, self.region.label)
@@ -144,8 +190,8 @@ class VectorLoops(MemoryWriter):
         self.region.lines += region.lines
         self.region.label = region.label
 
-    def run_time(  # type: ignore[misc]
-        self: KernelWriter,
+    def run_time(
+        self,
         stmt: Loop,
         start: Polynomial,
         stop: Polynomial,
@@ -195,7 +241,7 @@ class VectorLoops(MemoryWriter):
 
         self.counted_loop(position, stop, width, masked)
 
-    def whole_blocks(self: KernelWriter, length: Value, block: int) -> Value:  # type: ignore[misc]
+    def whole_blocks(self, length: Value, block: int) -> Value:
         """length rounded down to a multiple of block, 0 where length is negative."""
         zero = self.constant(0, "i64")
         positive = scalars.call(self, self.target, "max", [length, zero], "i64")
@@ -209,7 +255,7 @@ class VectorLoops(MemoryWriter):
             )
         return Value(value.text, "i64", False, value.depth, True)
 
-    def tail_mask(self: KernelWriter, i: Value, bound: Value, width: int) -> Value:  # type: ignore[misc]
+    def tail_mask(self, i: Value, bound: Value, width: int) -> Value:
         """Lanes l with i + l < bound."""
         saved, self.width = self.width, width
         left = self.pure(f"sub i64 {bound.text}, {i.text}", "i64", (bound, i), False)
@@ -217,12 +263,10 @@ class VectorLoops(MemoryWriter):
         self.width = saved
         return mask
 
-    def scalar_part(self: KernelWriter, stmt: Loop, start: Polynomial, stop: Polynomial) -> None:  # type: ignore[misc]
+    def scalar_part(self, stmt: Loop, start: Polynomial, stop: Polynomial) -> None:
         self.counted_loop(start, stop, 1, lambda i: self.vector_body(stmt, self.atom(i), 1, None))
 
-    def vector_body(  # type: ignore[misc]
-        self: KernelWriter, stmt: Loop, base: Polynomial, width: int, mask: Value | None
-    ) -> None:
+    def vector_body(self, stmt: Loop, base: Polynomial, width: int, mask: Value | None) -> None:
         """The body once, for lanes base, base + 1, ... (a plain scalar body if width is 1)."""
         saved, outer = self.width, self.lanes
         index = poly.add(base, poly.atom(LANE)) if width > 1 else base
@@ -235,12 +279,24 @@ class VectorLoops(MemoryWriter):
 
     # -- reductions ------------------------------------------------------------------------------
 
-    def combine_values(self: KernelWriter, op: str, x: Value, y: Value) -> Value:  # type: ignore[misc]
+    def combine(self, op: str, total: Value, expr: Expr) -> Value:
+        """op(total, expr); a sum of products is contracted to fma, which Reduce allows."""
+        if (
+            op == "add"
+            and isinstance(expr, Call)
+            and expr.op == "mul"
+            and expr.dtype in ("f32", "f64")
+        ):
+            factors = [self.value(x) for x in expr.args]
+            return scalars.call(self, self.target, "fma", [*factors, total], expr.dtype)
+        return self.combine_values(op, total, self.value(expr))
+
+    def combine_values(self, op: str, x: Value, y: Value) -> Value:
         if op in ("min", "max") and x.dtype in FLOATS:
             x, y = y, x  # the running value second: fewer instructions depend on it
         return scalars.call(self, self.target, op, [x, y], x.dtype)
 
-    def reduce_lanes(self: KernelWriter, stmt: Reduce, array: Array, index: Polynomial) -> None:  # type: ignore[misc]
+    def reduce_lanes(self, stmt: Reduce, array: Array, index: Polynomial) -> None:
         """A Reduce whose place does not use the vector loop's variable."""
         dtype = stmt.value.dtype
         if self.is_outside(index):
@@ -272,15 +328,13 @@ class VectorLoops(MemoryWriter):
         old = self.load_at(array, index)
         self.store_at(array, index, self.combine_values(stmt.op, old, value), None)
 
-    def is_outside(self: KernelWriter, index: Polynomial) -> bool:  # type: ignore[misc]
+    def is_outside(self, index: Polynomial) -> bool:
         """Whether a place is fixed while the vector loop runs."""
         return all(
             self.atoms[name].depth <= self.vector_depth for monomial in index for name in monomial
         )
 
-    def reduce_scattered(  # type: ignore[misc]
-        self: KernelWriter, stmt: Reduce, array: Array, index: Polynomial
-    ) -> None:
+    def reduce_scattered(self, stmt: Reduce, array: Array, index: Polynomial) -> None:
         """Lanes one after the other: two of them may meet at one place."""
         value, where = self.splat(self.value(stmt.value)), self.splat(self.materialize(index))
         mask = self.live(None, array)
@@ -295,12 +349,12 @@ class VectorLoops(MemoryWriter):
             self.store_at(array, at, self.combine_values(stmt.op, old, one), alive)
             self.lanes, self.width = saved, width
 
-    def extract(self: KernelWriter, value: Value, lane: int) -> Value:  # type: ignore[misc]
+    def extract(self, value: Value, lane: int) -> Value:
         kind = self.type(value.dtype, True)
         text = f"extractelement {kind} {value.text}, i64 {lane}"
         return self.pure(text, value.dtype, (value,), False)
 
-    def across_lanes(self: KernelWriter, op: str, value: Value) -> Value:  # type: ignore[misc]
+    def across_lanes(self, op: str, value: Value) -> Value:
         """Halves are combined until one lane is left: a tree that only the width decides."""
         saved = self.width
         while self.width > 2:
@@ -317,7 +371,7 @@ class VectorLoops(MemoryWriter):
         self.width = saved
         return total
 
-    def partial_starts(self: KernelWriter) -> list[str]:  # type: ignore[misc]
+    def partial_starts(self) -> list[str]:
         lines = []
         for partial in self.partials.values():
             neutral = self.constant(identity(partial.op, partial.dtype), partial.dtype)
@@ -329,7 +383,7 @@ class VectorLoops(MemoryWriter):
                 self.width = saved
         return lines
 
-    def finish_partials(self: KernelWriter) -> None:  # type: ignore[misc]
+    def finish_partials(self) -> None:
         for partial in self.partials.values():
             total: Value | None = None
             for width in sorted({w for w, _ in partial.slots}, reverse=True):

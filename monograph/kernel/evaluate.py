@@ -133,7 +133,7 @@ def _apply(op: str, args: tuple[Any, ...], operand: str, result: str) -> Any:
     if op == "bitcast":
         return np.asarray(args[0]).view(NUMPY_DTYPES[result])[()]
     if op == "fma":
-        return _fma(*args, operand)
+        return _fma(args[0], args[1], args[2], operand)
     if op == "mulhi":
         return np.uint32((int(args[0]) * int(args[1])) >> 32)
     if op in ("shl", "shr"):

@@ -110,7 +110,7 @@ class Program:
     def __call__(self, addresses: Sequence[int] = ()) -> None:
         """Run all tasks; `addresses` fill the slots. Returns when everything is written."""
         with self._lock:
-            self._addresses[: self.slots] = addresses  # ValueError unless there is one per slot
+            self._addresses[: self.slots] = addresses  # type: ignore[call-overload]  # ValueError unless there is one per slot
             self._run(self._request_address)
 
     def _run(self, request: int) -> None:
@@ -128,7 +128,7 @@ class Program:
         """Run once, task by task; the seconds that each took."""
         times = []
         with self._lock:
-            self._addresses[: self.slots] = addresses
+            self._addresses[: self.slots] = addresses  # type: ignore[call-overload]
             tasks, count, fixups, fixup_count, slots = self._request
             for i in range(count):
                 one = (ctypes.c_int64 * driver.REQUEST_WORDS)(
