@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.errors import IndexRangeError
 from ..ir.evaluate import as_array
 from ..ir.graph import Graph, Node, Value
 from ..ir.verify import verify
@@ -194,6 +195,9 @@ class Executable:
         for _, v in self.extra:
             if v in lives:
                 lives[v][1] = len(p.steps)
+        for step in p.steps:
+            if isinstance(step, Step) and step.status is not None:
+                lives[step.status] = [0, len(p.steps)]
         needs = [Need(b, _bytes(b), first, last) for b, (first, last) in lives.items()]
         p.offsets, p.arena_bytes = plan_arena(needs)
         self.arena = buffers.empty((max(p.arena_bytes, 64),), np.uint8)
@@ -259,6 +263,15 @@ class Executable:
                 )
             )
         close()
+        # Status words keep their place from the first step to the last (see _place).
+        self.checks = [
+            (self.arena[at : at + 8].view(np.int64), step)
+            for step in native
+            if step.status is not None
+            for at in (self.plan.offsets[step.status],)
+        ]
+        for word, _ in self.checks:
+            word[0] = 0
         self.single = len(self.parts) == 1 and not self.extra and isinstance(self.parts[0], Program)
 
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
@@ -275,6 +288,10 @@ class Executable:
                 self._run_host(part, arrays)
             else:
                 part(addresses)
+        for word, step in self.checks:
+            if word[0]:
+                word[0] = 0
+                raise IndexRangeError(step.complaint, place=step.nodes[0].place)
         base = len(self.graph.inputs)
         for o, v in self.extra:
             np.copyto(arrays[base + o], self._view(v, arrays))

@@ -45,6 +45,8 @@ class Step:
     flops: int = 0
     title: str = ""
     nodes: list[Node] = field(default_factory=list)
+    status: Scratch | None = None  # a word that the kernel sets when something is wrong
+    complaint: str = ""  # what is wrong then
 
 
 class Epilogue:

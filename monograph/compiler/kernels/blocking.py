@@ -17,7 +17,12 @@ PARALLEL_FLOPS = 100_000
 CHUNK_FLOPS = 400_000
 MOST_CHUNKS = 64
 # K of one block: a panel of b of this depth and a few of a stay in the second-level cache.
-BLOCK_DEPTH = 512
+BLOCK_DEPTH = 1024
+# Blocks get no smaller than this for more chunks; rather K is cut into parts of this depth or more.
+LEAST_ROWS, LEAST_COLUMNS, LEAST_DEPTH = 64, 96, 256
+MOST_PARTS = 32
+# More rows than this share the work of transposing b.
+MOST_DOT_ROWS = 8
 # Bytes of a panel that are read from the first-level cache at full speed.
 FAST_BYTES = 24 << 10
 
@@ -44,47 +49,77 @@ class Plan:
     parallel: bool
     pack_a: bool
     pack_b: bool
+    dots: bool
 
 
 def plan(p: Problem, compute: str, target: Target) -> Plan:
     """How to compute a contraction, from its shapes, strides and the target."""
     lanes = target.lanes({"f32": 4, "f64": 8}.get(compute, 8))
-    mr, nr = tile(p, target, lanes)
-    mc, nc = -(-p.m.size // mr) * mr, -(-p.n.size // nr) * nr
-    pack_a, pack_b = packs(p, nr)
-    chunks = p.batch
+    dots = is_dots(p)
+    pack_a, pack_b = (False, False) if dots else packs(p)
+    mr, nr = dot_tile(p, target) if dots else tile(p, target, lanes, 4 if pack_a else 1)
+    row = nr if dots else -(-nr // lanes) * lanes
     wanted = max(1, min(MOST_CHUNKS, p.flops // CHUNK_FLOPS))
     outer = max(1, p.batch // wanted)
-    while chunks < wanted:
-        # Halve the longer side of the block.
-        rows, columns = mc // mr, nc // nr
-        if rows > 1 and (mc >= nc or columns == 1):
-            mc = -(-rows // 2) * mr
-        elif columns > 1:
-            nc = -(-columns // 2) * nr
-        else:
-            break
-        chunks = p.batch * -(-p.m.size // mc) * -(-p.n.size // nc)
+    mc, nc = -(-p.m.size // mr) * mr, -(-p.n.size // nr) * nr
+
+    def chunks() -> int:
+        return -(-p.batch // outer) * -(-p.m.size // mc) * -(-p.n.size // nc)
+
+    def halve(rows: int, columns: int, count: int) -> None:
+        """Halve the longer side of the block until there are enough chunks."""
+        nonlocal mc, nc
+        while chunks() < count:
+            can_rows, can_columns = mc > max(mr, rows), nc > max(nr, columns)
+            if can_rows and (mc >= nc or not can_columns):
+                mc = -(-(mc // mr) // 2) * mr
+            elif can_columns:
+                nc = -(-(nc // nr) // 2) * nr
+            else:
+                break
+
+    halve(LEAST_ROWS, LEAST_COLUMNS, wanted)
     first = p.k[0].size
-    parts, part = 1, first
+    inner = p.depth // max(1, first)
+    most_parts = min(first, p.depth // LEAST_DEPTH, MOST_PARTS)
+    parts = 1
+    if chunks() < wanted and most_parts > 1:
+        parts = min(most_parts, -(-wanted // chunks()))
+    else:
+        halve(1, 1, min(wanted, 8))
+    part = -(-first // parts)
+    parts = -(-first // part) if part else 1
     kc, blocks = part, 1
-    if BLOCK_DEPTH * 2 <= p.depth // max(1, first) * part:
-        step = max(1, BLOCK_DEPTH * first // p.depth)
-        blocks = -(-part // step)
+    if part * inner >= 2 * BLOCK_DEPTH and not dots:
+        blocks = -(-part * inner // BLOCK_DEPTH)
         kc = -(-part // blocks)
         blocks = -(-part // kc)
-    row = -(-nr // lanes) * lanes
-    return Plan(mr, nr, row, mc, nc, part, parts, kc, blocks, outer,
-                p.flops >= PARALLEL_FLOPS, pack_a, pack_b)  # fmt: skip
+    parallel = p.flops >= PARALLEL_FLOPS
+    return Plan(
+        mr, nr, row, mc, nc, part, parts, kc, blocks, outer, parallel, pack_a, pack_b, dots
+    )  # fmt: skip
 
 
-def packs(p: Problem, nr: int) -> tuple[bool, bool]:
+def is_dots(p: Problem) -> bool:
+    """Whether to sum along lanes: few rows, and both operands contiguous along K."""
+    a_rows = p.k[-1].a == 1 and p.k[-1].b == 1 and p.k[-1].size >= 16
+    return a_rows and (p.n.b != 1 or p.n.size == 1) and p.m.size <= MOST_DOT_ROWS
+
+
+def dot_tile(p: Problem, target: Target) -> tuple[int, int]:
+    """Rows and columns whose sums run together, each in a register of its own."""
+    rows = min(p.m.size, 4 if p.m.size != 3 * 2 else 3)
+    most = (12 if target.registers == 16 else 16) // rows
+    return rows, min(p.n.size, most, 8)
+
+
+def packs(p: Problem) -> tuple[bool, bool]:
     """Whether to copy a and b into panels first."""
     if FORCE:
         return FORCE
     elements = p.m.size * p.depth
     a_runs = p.k[-1].a == 1 or p.k[-1].size == 1
-    pack_a = not a_runs and p.n.size >= 2 * nr and elements >= 1 << 19
+    pack_a = not a_runs and p.n.size >= 128 and elements >= 1 << 19
     far = p.k[-1].b * p.b.dtype.itemsize
     pack_b = p.n.b != 1 and p.n.size > 1
     if p.m.size >= 192 and (p.depth * p.n.size >= 1 << 19 or (far % 4096 == 0 and p.depth > 64)):
@@ -95,8 +130,8 @@ def packs(p: Problem, nr: int) -> tuple[bool, bool]:
 FORCE: tuple[bool, bool] | None = None
 
 
-def tile(p: Problem, target: Target, lanes: int) -> tuple[int, int]:
-    """Rows and columns held in registers: the fewest cycles by a simple count.
+def tile(p: Problem, target: Target, lanes: int, multiple: int) -> tuple[int, int]:
+    """Rows (of a multiple, if there are many) and columns held in registers: the fewest cycles.
 
     Per step of K a tile of r rows and v vectors takes r*v multiply-adds and r + v loads, two each
     per cycle, and at least the latency of one multiply-add (4 cycles). Loads that miss the first
@@ -105,12 +140,14 @@ def tile(p: Problem, target: Target, lanes: int) -> tuple[int, int]:
     best: tuple[float, int, int] | None = None
     depth = max(1, p.depth)
     spare = 1 if target.fma else 2
-    for v in range(1, min(6, -(-p.n.size // lanes)) + 1):
+    for v in range(1, min(8, -(-p.n.size // lanes)) + 1):
         nr = min(p.n.size, v * lanes)
         for r in range(1, (target.registers - spare) // v):
             if r > p.m.size:
                 break
-            step = max(r * v / 2, (r + v) / 2, 4.0) + 0.08 * (r + v)
+            if r % multiple and r != p.m.size:
+                continue
+            step = max(r * v / 2, (r + v) / 2, 4.0) + 0.05 * r + 0.25 * v
             if v == 1:
                 step *= 1.07
             if depth * v * target.vector_bytes > FAST_BYTES:

@@ -259,14 +259,20 @@ class Writer:
         ks = tuple(Var(f"k{i}") for i in range(len(p.k)))
         x = a.load(a_tile, r, ks, compute)
         y = b.load(b_tile, j, ks, compute)
+        # Sums run in lanes along the columns, or along K where that is contiguous and rows are few.
         step: Stmt = _tile_loop(mr, nr, Reduce("add", "acc", place, x * y))
+        if plan.dots:
+            turn = Reduce("add", "acc", place, x * y)
+            across = Loop("j", ZERO, const(nr), (turn,), "unroll")
+            step = Loop("r", ZERO, const(mr), (across,), "unroll")
         for i in reversed(range(len(p.k))):
             start, stop = ZERO, self.sizes("depth", p.k[i].size)
             if i == 0 and (plan.parts > 1 or plan.blocks > 1):
                 start, (_, stop) = Var("block"), self.part_range()
                 if plan.blocks > 1:
                     stop = s.minimum(start + plan.kc, stop)
-            step = Loop(f"k{i}", start, stop, (step,))
+            kind = "vector" if plan.dots and i == len(p.k) - 1 else "serial"
+            step = Loop(f"k{i}", start, stop, (step,), kind)
         begin: Stmt = _tile_loop(mr, nr, Store("acc", place, Const(0, compute)))
         if plan.blocks > 1:
             row, column = Var("first_row") + r, Var("first_column") + j
