@@ -15,6 +15,8 @@ from .api.creation import (
     arange, as_tensor, asarray, empty, empty_like, eye, from_numpy, full, full_like, linspace,
     ones, ones_like, tensor, zeros, zeros_like,
 )  # fmt: skip
+from .api.dlpack import from_dlpack
+from .api.files import load, load_file, save, save_file
 from .api.methods import attach as _attach
 from .api.printing import set_printoptions
 from .api.random import (
