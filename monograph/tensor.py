@@ -63,7 +63,7 @@ class Tensor:
         """Note that this is `op` read of `source`, in the same memory (if it is)."""
         payload, base = self._payload, source._payload
         if type(payload) is np.ndarray:
-            if not np.may_share_memory(payload, base):
+            if payload.size and not np.may_share_memory(payload, base):
                 return
         elif type(payload) is Symbol:
             if source._strides_of_view(op) is None:
