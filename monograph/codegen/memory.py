@@ -18,6 +18,7 @@ from .polynomial import Polynomial
 from .target import Target
 
 LANE = "lane"  # the atom that is 0, 1, 2, ... across the lanes of the vector loop being written
+MAX_STEP = 4  # loads of every second to fourth element are shuffled from whole ones
 _FLIPPED = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
 _INDEX_OPS = {"add", "sub", "mul", "neg", "div", "rem"}
 
@@ -334,7 +335,11 @@ class MemoryWriter(Builder):
                 return scalars.call(self, self.target, "select", [mask, one, zero], array.dtype)
             return self.load_scalar(array, base, mask)
         if how == "scatter":
-            return self.gather(array, base, self.live(mask, array))
+            live = self.live(mask, array)
+            step = self.constant_step(base)
+            if live is None and not array.private and step is not None and abs(step) <= MAX_STEP:
+                return self.load_strided(array, base, step)
+            return self.gather(array, base, live)
         mask = self.live(mask, array)
         value = self.load_vector(array, base, mask, reverse=how == "reverse")
         return self.reversed(value) if how == "reverse" else value
@@ -413,6 +418,40 @@ class MemoryWriter(Builder):
         offsets = self.materialize(varying)
         text = f"getelementptr {kind}, ptr {base.text}, {self.type('i64', True)} {offsets.text}"
         return self.pure(text, "i64", (base, offsets), True)
+
+    def constant_step(self, x: Polynomial) -> int | None:
+        """How many elements one lane is from the next, where that is a constant."""
+        rest, stride, affine = poly.split(x, LANE)
+        return poly.as_constant(stride) if affine and self.is_uniform(rest) else None
+
+    def load_strided(self, array: Array, x: Polynomial, step: int) -> Value:
+        """Every step-th element, by whole loads between the first and the last, and shuffles."""
+        rest = poly.split(x, LANE)[0]
+        width, span = self.width, abs(step) * (self.width - 1) + 1
+        if step < 0:
+            rest = poly.add(rest, poly.constant(span - 1), -1)
+        wanted = [i * abs(step) for i in range(width)]
+        if step < 0:
+            wanted.reverse()
+        starts = [*range(0, span - width, width), span - width]  # the last one ends at the span
+        kind = self.type(array.dtype, True)
+        total: Value | None = None
+        for start in starts:
+            part = self.load_vector(array, poly.add(rest, poly.constant(start)), None)
+            inside = [start <= at < start + width for at in wanted]
+            first = part if total is None else total
+            order = ", ".join(
+                f"i32 {(at - start) + (0 if total is None else width)}"
+                if new
+                else f"i32 {'poison' if total is None else lane}"
+                for lane, (at, new) in enumerate(zip(wanted, inside))
+            )
+            text = (
+                f"shufflevector {kind} {first.text}, {kind} {part.text}, <{width} x i32> <{order}>"
+            )
+            total = self.pure(text, array.dtype, (first, part), True)
+        assert total is not None
+        return total
 
     def gather(self, array: Array, x: Polynomial, mask: Value | None) -> Value:
         kind, dtype = self.memory_type(array), array.dtype

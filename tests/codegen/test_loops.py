@@ -127,19 +127,24 @@ def test_vector_loop_outside_of_a_serial_reduction(target):
 
 
 @EVERY_TARGET
-@pytest.mark.parametrize("stride", [-1, 2, 3, -2])
-def test_strided_and_reversed_loads_and_stores(stride, target):
+@pytest.mark.parametrize("dtype", ["f32", "u8", "bool", "f64"])
+@pytest.mark.parametrize("stride", [-1, 2, 3, -2, 4, 5, -4])
+def test_strided_and_reversed_loads_and_stores(stride, dtype, target):
     for extent in (1, 15, 16, 40, 67):
         shift = 0 if stride > 0 else -stride * (extent - 1)
         at = i * stride + shift
         bodies = [
-            Store("y", i, Load("x", at, "f32")),
-            Store("y", at, Load("x", i, "f32")),
+            Store("y", i, Load("x", at, dtype)),
+            Store("y", at, Load("x", i, dtype)),
         ]
         for store in bodies:
             body = (Loop("i", ZERO, n, (store,), "vector"),)
-            kernel = Kernel("strided", (Buffer("x", "f32"), Buffer("y", "f32", True)), body, ("n",))
-            x, y = ramp(extent * abs(stride)), np.zeros(extent * abs(stride), "f")
+            kernel = Kernel("strided", (Buffer("x", dtype), Buffer("y", dtype, True)), body, ("n",))
+            # The buffer ends with the last element that is used: a load beyond it would be seen
+            # by a memory checker only, so the values are what this test sees.
+            count = (extent - 1) * abs(stride) + 1
+            x = random_values(np.random.default_rng(extent), dtype, count)
+            y = np.zeros(count, NUMPY_DTYPES[dtype])
             assert_same(kernel, {"x": x, "y": y}, {"n": extent}, target)
 
 
