@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 
+from monograph.compiler.index import flat
 from monograph.compiler.kernels import gemm  # noqa: F401  (registers the lowering)
-from monograph.compiler.steps import LOWERINGS, Context, Scratch
+from monograph.compiler.steps import LOWERINGS, Context, Epilogue, Scratch
 from monograph.core import dtype as dt
+from monograph.core.shape import contiguous_strides
 from monograph.ir.graph import Graph
 from monograph.ir.op import Aval
+from monograph.kernel.ir import Buffer, Let, Load, Store, Var
 from monograph.ops.contract import Contract
+from monograph.runtime import threads
 from monograph.runtime.machine_code import compile_kernels
 from monograph.runtime.program import launch
 
@@ -44,6 +48,7 @@ def run(signature, x, y, epilogue=None, check=None):
 
 
 def exact(signature, x, y):
+    """NumPy's meaning in float64."""
     return Contract(signature).reference(x.astype(np.float64), y.astype(np.float64))
 
 
@@ -66,9 +71,9 @@ def random_array(rng, shape, dtype):
 
 
 SHAPES = [
-    (1, 1, 1), (1, 7, 3), (2, 3, 1), (5, 17, 4), (8, 48, 16), (13, 50, 33), (32, 64, 64), (32, 2, 64),
-    (64, 10, 128), (31, 65, 7), (100, 100, 100), (1, 300, 200), (200, 1, 300), (1, 1, 5000),
-    (3, 5, 9000), (70, 390, 130), (10, 128, 2048),
+    (1, 1, 1), (1, 7, 3), (2, 3, 1), (5, 17, 4), (8, 48, 16), (13, 50, 33), (32, 64, 64),
+    (32, 2, 64), (64, 10, 128), (31, 65, 7), (100, 100, 100), (1, 300, 200), (200, 1, 300),
+    (1, 1, 5000), (3, 5, 9000), (70, 390, 130), (10, 128, 2048),
 ]  # fmt: skip
 
 
@@ -83,3 +88,136 @@ def test_matrix_products(shape, signature):
     x = random_array(rng, [size[c] for c in a], np.float32)
     y = random_array(rng, [size[c] for c in b], np.float32)
     assert_close(run(signature, x, y), signature, x, y)
+
+
+@pytest.mark.parametrize(
+    "shape", [(m, n, k) for m in (1, 3, 5, 8) for n, k in [(1, 40), (37, 300)]]
+)
+def test_few_rows_of_long_sums(shape):
+    rng = np.random.default_rng(1)
+    m, n, k = shape
+    x, y = random_array(rng, (m, k), np.float32), random_array(rng, (n, k), np.float32)
+    assert_close(run("mk,nk->mn", x, y), "mk,nk->mn", x, y)
+
+
+@pytest.mark.parametrize("dtype", [d.name for d in dt.NUMERIC])
+@pytest.mark.parametrize("signature", ["mk,kn->mn", "mk,nk->mn", "km,kn->mn"])
+def test_dtypes(dtype, signature):
+    rng = np.random.default_rng(2)
+    size = {"m": 19, "n": 37, "k": 50}
+    a, b = signature.split("->")[0].split(",")
+    numpy_dtype = dt.as_dtype(dtype).numpy
+    x = random_array(rng, [size[c] for c in a], numpy_dtype)
+    y = random_array(rng, [size[c] for c in b], numpy_dtype)
+    assert_close(run(signature, x, y), signature, x, y)
+
+
+SIGNATURES = [
+    "bmk,bkn->bmn",
+    "bhtd,bhsd->bhts",
+    "bthd,bshd->bhts",
+    "bhts,bshd->bthd",
+    "btk,nk->btn",
+    "btn,btk->nk",
+    "bij,jkl->bikl",
+    "ijk,jil->kl",
+    "i,i->",
+    "ij,ji->",
+    "i,j->ij",
+    "mk,kn->nm",
+    "abk,ckd->dbac",
+    "bi,bi->b",
+]
+
+
+@pytest.mark.parametrize("signature", SIGNATURES)
+def test_signatures_and_strides(signature):
+    rng = np.random.default_rng(3)
+    letters = sorted(set(signature) - set(",->"))
+    a, b = signature.split("->")[0].split(",")
+    for turn in range(6):
+        size = {c: int(rng.integers(1, 24)) for c in letters}
+        arrays = []
+        for side in (a, b):
+            shape = [size[c] for c in side]
+            order = rng.permutation(len(side)) if turn else np.arange(len(side))
+            array = random_array(rng, [shape[i] for i in order], np.float32)
+            array = array.transpose(np.argsort(order))
+            if turn == 3:  # every other element of a larger array
+                array = np.repeat(array, 2, 0)[::2]
+            if turn == 4:
+                array = np.broadcast_to(array[..., :1], shape)
+            arrays.append(array)
+        assert_close(run(signature, *arrays), signature, *arrays)
+
+
+def test_random_problems():
+    rng = np.random.default_rng(4)
+    for _ in range(25):
+        m, n, k = (int(2 ** rng.uniform(0, 8)) for _ in range(3))
+        signature = rng.choice(["mk,kn->mn", "mk,nk->mn", "km,kn->mn", "km,nk->mn", "mk,kn->nm"])
+        size = {"m": m, "n": n, "k": k * int(rng.choice([1, 1, 20]))}
+        a, b = signature.split("->")[0].split(",")
+        dtype = rng.choice([np.float32, np.float64])
+        x = random_array(rng, [size[c] for c in a], dtype)
+        y = random_array(rng, [size[c] for c in b], dtype)
+        assert_close(run(signature, x, y), signature, x, y)
+
+
+def test_empty_sums_are_zero_and_empty_results_are_nothing():
+    x, y = np.zeros((3, 0), np.float32), np.zeros((0, 20), np.float32)
+    assert (run("mk,kn->mn", x, y) == 0).all()
+    assert run("mk,nk->mn", np.zeros((0, 4), np.float32), np.zeros((5, 4), np.float32)).size == 0
+    assert run("k,k->", np.zeros(0, np.float32), np.zeros(0, np.float32)) == 0
+
+
+class AddRowAndSquare(Epilogue):
+    """square(value + bias[last axis]) instead of the value, stored where the output would be."""
+
+    def __init__(self, graph, out, arrays):
+        self.out = out
+        self.bias = graph.input(Aval(out.shape[-1:], out.dtype))
+        self.array = np.arange(out.shape[-1], dtype=np.float32) / 8
+        arrays[self.bias] = self.array.ctypes.data
+        code = out.dtype.code
+        self.buffers = [Buffer("bias", code), Buffer("result", code, True)]
+        self.values = [self.bias, out]
+
+    def emit(self, index, value):
+        code = self.out.dtype.code
+        bias = Load("bias", index[-1].expr(), code)
+        at = flat(index, contiguous_strides(self.out.shape)).expr()
+        return [
+            Let("shifted", value + bias),
+            Store("result", at, Var("shifted", code) * Var("shifted", code)),
+        ]
+
+
+@pytest.mark.parametrize("signature", ["mk,nk->mn", "btk,nk->btn", "btk,hdk->bthd", "mk,kn->nm"])
+@pytest.mark.parametrize("depth", [7, 300, 5000])
+def test_epilogues(signature, depth):
+    rng = np.random.default_rng(5)
+    size = {"m": 50, "n": 70, "k": depth, "b": 5, "t": 11, "h": 3, "d": 24}
+    a, b = signature.split("->")[0].split(",")
+    x = random_array(rng, [size[c] for c in a], np.float64).astype(np.float32)
+    y = random_array(rng, [size[c] for c in b], np.float64).astype(np.float32)
+    got = run(signature, x, y, AddRowAndSquare)
+    expected = exact(signature, x, y)
+    expected = (expected + np.arange(expected.shape[-1]) / 8) ** 2
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3 * abs(expected).max())
+
+
+@pytest.mark.parametrize("shape", [(300, 200, 100), (64, 128, 4000), (4, 300, 2000), (2, 2, 50000)])
+def test_results_do_not_depend_on_the_number_of_threads(shape):
+    rng = np.random.default_rng(6)
+    m, n, k = shape
+    x, y = random_array(rng, (m, k), np.float32), random_array(rng, (n, k), np.float32)
+    before = threads.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 3):
+            threads.set_num_threads(count)
+            results.append(run("mk,nk->mn", x, y))
+    finally:
+        threads.set_num_threads(before)
+    assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()

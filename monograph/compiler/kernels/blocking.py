@@ -108,7 +108,7 @@ def is_dots(p: Problem) -> bool:
 
 def dot_tile(p: Problem, target: Target) -> tuple[int, int]:
     """Rows and columns whose sums run together, each in a register of its own."""
-    rows = min(p.m.size, 4 if p.m.size != 3 * 2 else 3)
+    rows = -(-p.m.size // -(-p.m.size // 4))
     most = (12 if target.registers == 16 else 16) // rows
     return rows, min(p.n.size, most, 8)
 
@@ -147,7 +147,7 @@ def tile(p: Problem, target: Target, lanes: int, multiple: int) -> tuple[int, in
                 break
             if r % multiple and r != p.m.size:
                 continue
-            step = max(r * v / 2, (r + v) / 2, 4.0) + 0.05 * r + 0.25 * v
+            step = max(r * v / 2, (r + v) / 2, 4.0) + 0.08 * r + 0.2 * v
             if v == 1:
                 step *= 1.07
             if depth * v * target.vector_bytes > FAST_BYTES:
