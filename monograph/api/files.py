@@ -66,7 +66,7 @@ def load(f: Any, map_location: Any = None, *, weights_only: bool = True) -> Any:
         return tensors
     try:
         return _rebuild(json.loads(text), tensors)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FileFormatError(
             f"{Path(f).name}: the description of the structure is damaged: {error!r}",
             hint="load_file() gives the tensors by name",
