@@ -23,7 +23,7 @@ def vmap(
     """A function that runs `f`, written for one example, on a batch of them at once.
 
     in_dims     axis of each argument to map over, None for the same value in all: an int, or a
-                tree that is a prefix of the arguments' tree
+                tree that is a prefix of the arguments' tree; keyword arguments are never mapped
     out_dims    where the batch axis goes in the outputs: an int, or a prefix tree
     randomness  what random ops do: "error", "different" numbers for each example, or the "same"
     chunk_size  run at most so many examples at a time
@@ -46,9 +46,6 @@ def vmap(
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         leaves, treedef = pytree.flatten(args)
         dims = _normalized("in_dims", in_dims, args, treedef, leaves)
-        named, named_def = pytree.flatten(kwargs)
-        leaves += named
-        dims += [0 if isinstance(x, Tensor) else None for x in named]
         for i, (x, d) in enumerate(zip(leaves, dims)):
             if d is None:
                 continue
@@ -68,11 +65,10 @@ def vmap(
         size = axis_size("vmap", mapped)
 
         def once(values: list[Any], n: int) -> Any:
-            count = len(values) - len(named)
-            return _vmap_once(
-                f, values, dims, n, randomness, out_dims,
-                lambda v: (treedef.unflatten(v[:count]), named_def.unflatten(v[count:])),
-            )  # fmt: skip
+            def run(inside: list[Any]) -> Any:
+                return f(*treedef.unflatten(inside), **kwargs)
+
+            return _vmap_once(run, values, dims, n, randomness, out_dims)
 
         if chunk_size is None or size <= chunk_size:
             return once(leaves, size)
@@ -127,15 +123,13 @@ def _along(x: Tensor, dim: int, start: int, stop: int) -> Tensor:
 
 
 def _vmap_once(
-    f: Callable, values: list[Any], dims: list[Any], size: int, randomness: str, out_dims: Any,
-    arguments: Callable,
-) -> Any:  # fmt: skip
+    run: Callable, values: list[Any], dims: list[Any], size: int, randomness: str, out_dims: Any
+) -> Any:
     level = Level(size, randomness)
+    pairs = zip(values, dims)
     try:
         with entered(level):
-            inside = [x if d is None else wrap(Batched(x, d, level)) for x, d in zip(values, dims)]
-            args, kwargs = arguments(inside)
-            result = f(*args, **kwargs)
+            result = run([x if d is None else wrap(Batched(x, d, level)) for x, d in pairs])
         outs, out_def = pytree.flatten(result)
         for o in outs:
             if not isinstance(o, Tensor):

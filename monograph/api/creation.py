@@ -15,7 +15,7 @@ from ..core.shape import as_shape, is_number
 from ..ir.op import Full
 from ..ops.align import literal
 from ..tensor import Tensor, wrap
-from ..transform.trace import Symbol
+from ..transform.vmap import Batched
 
 
 def _leaf(array: np.ndarray, requires_grad: bool) -> Tensor:
@@ -69,7 +69,7 @@ def tensor(
     """
     usable(device, "tensor")
     wanted = None if dtype is None else as_dtype(dtype)
-    if isinstance(data, Tensor) and type(data._value()) is Symbol:
+    if isinstance(data, Tensor) and type(data._value()) is not np.ndarray:
         copied = data.detach().clone()
         return copied if wanted is None else copied.to(wanted)
     array = np.array(as_array(data, wanted, "tensor"), order="C", copy=True)
@@ -140,12 +140,64 @@ def full(
     return _full("full", as_shape("full", (size,)), fill_value, d, device, requires_grad)
 
 
+def _full_as(
+    input: Tensor, name: str, shape: Any, value: Any, dtype: Any, device: Any, requires_grad: bool
+) -> Tensor:
+    """_full; inside vmap with memory for each example where `input` is batched."""
+    payload = input._payload
+    if type(payload) is not Batched:
+        return _full(name, shape, value, dtype, device, requires_grad)
+    whole = (payload.level.size, *shape) if payload.dim is not None else shape
+    inner = _full_as(payload.value, name, whole, value, dtype, device, False)
+    out = wrap(Batched(inner, None if payload.dim is None else 0, payload.level))
+    return out.requires_grad_() if requires_grad else out
+
+
+def _new(name: str, value: Any) -> Any:
+    def f(
+        self: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    ) -> Tensor:
+        d = self.dtype if dtype is None else dtype
+        shape = as_shape(name, size)
+        return _full_as(self, name, shape, value, d, device, requires_grad)
+
+    f.__name__ = name
+    f.__qualname__ = f"Tensor.{name}"
+    f.__doc__ = f"A tensor made as by {name[4:]}, by default of this one's dtype."
+    return f
+
+
+def _new_full(
+    self: Tensor, size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """A tensor made as by full, by default of this one's dtype."""
+    d = self.dtype if dtype is None else dtype
+    shape = as_shape("new_full", (size,))
+    return _full_as(self, "new_full", shape, fill_value, d, device, requires_grad)
+
+
+def _new_tensor(
+    self: Tensor, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """A tensor with a copy of `data`, by default of this one's dtype."""
+    d = self.dtype if dtype is None else dtype
+    return tensor(data, dtype=d, device=device, requires_grad=requires_grad)
+
+
+Tensor.new_zeros = _new("new_zeros", 0)  # type: ignore[attr-defined]
+Tensor.new_ones = _new("new_ones", 1)  # type: ignore[attr-defined]
+Tensor.new_empty = _new("new_empty", 0)  # type: ignore[attr-defined]
+Tensor.new_full = _new_full  # type: ignore[attr-defined]
+Tensor.new_tensor = _new_tensor  # type: ignore[attr-defined]
+
+
 def _like(name: str, value: Any) -> Any:
     def f(
         input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
     ) -> Tensor:
         d = input.dtype if dtype is None else dtype
-        return _full(name, input.shape, value, d, device, requires_grad)
+        return _full_as(input, name, input.shape, value, d, device, requires_grad)
 
     f.__name__ = f.__qualname__ = name
     f.__doc__ = f"A tensor like `input` in shape and dtype, made as by {name[:-5]}."
@@ -163,7 +215,7 @@ def full_like(
 ) -> Tensor:  # fmt: skip
     """A tensor like `input` in shape and dtype, filled with a number."""
     d = input.dtype if dtype is None else dtype
-    return _full("full_like", input.shape, fill_value, d, device, requires_grad)
+    return _full_as(input, "full_like", input.shape, fill_value, d, device, requires_grad)
 
 
 def arange(
