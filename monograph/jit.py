@@ -48,11 +48,12 @@ def _address(array: np.ndarray) -> int:
 class _Input:
     """Where one graph input comes from at each call."""
 
-    __slots__ = ("kind", "source", "array", "address")
+    __slots__ = ("kind", "source", "aval", "array", "address")
 
-    def __init__(self, kind: str, source: Any):
+    def __init__(self, kind: str, source: Any, aval: Aval):
         self.kind = kind  # "arg", "captured", "scalar"
         self.source = source  # leaf number, tensor, getter
+        self.aval = aval
         self.array: Any = None
         self.address = 0
 
@@ -147,11 +148,12 @@ class Capture:
             if v in by_input:
                 tensor = by_input[v].tensor
                 k = args.get(id(tensor))
-                self.inputs.append(_Input("captured", tensor) if k is None else _Input("arg", k))
+                source = ("captured", tensor) if k is None else ("arg", k)
             elif v in live:
-                self.inputs.append(_Input("live", live[v]))
+                source = ("live", live[v])
             else:
-                self.inputs.append(_Input("scalar", scalars[v]))
+                source = ("scalar", scalars[v])
+            self.inputs.append(_Input(*source, v.aval))
         graph.outputs = outputs
         self.donate = donate
         self.guards = list(trace.guards)
@@ -178,6 +180,14 @@ class Capture:
 
     def accepts(self) -> str | None:
         """None if all guards hold, else the one that does not."""
+        for source in self.inputs:
+            if source.kind == "captured" and source.source._payload is not source.array:
+                now, aval = source.source, source.aval
+                if now.dtype is not aval.dtype or tuple(now.shape) != aval.shape:
+                    return (
+                        f"a captured tensor changed from {aval!r} to "
+                        f"{Aval(tuple(now.shape), now.dtype)!r}"
+                    )
         for getter, value, what in self.guards:
             now = getter()
             if now is not value and now != value:
