@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import threading
 from typing import Any
 
@@ -21,6 +22,16 @@ _SMALLEST = 256
 _lock = threading.Lock()
 _free: dict[int, list[tuple[int, Any]]] = {}  # block bytes -> (address, owner)
 _held = 0  # bytes taken from the system
+
+
+def _after_fork_in_child() -> None:
+    """Another thread of the parent may have held the lock."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def block_bytes(size_bytes: int) -> int:
