@@ -45,7 +45,7 @@ def lower_convolutions(graph: Graph) -> Graph:
                 result.nodes.append(node)
                 continue
             made = result.add(node.op, *inputs, place=node.place)
-        elif node.outputs[0] in outputs:
+        elif node.outputs[0] in outputs or isinstance(node.op, ConvWeight):
             made = result.add(Copy(), made, place=node.place)
         env.update(zip(node.outputs, made if isinstance(made, tuple) else (made,)))
     result.outputs = [env.get(v, v) for v in graph.outputs]
@@ -99,6 +99,10 @@ class _Writer:
         """x where the compiler may choose its order."""
         return self.add(Copy(), x) if x in self.fixed else x
 
+    def filter(self, w: Value) -> Value:
+        """A filter in the kernel's order: views of inputs are copied once, and straight."""
+        return self.add(Copy(), w)
+
     def forward(self, op: Conv, x: Value, w: Value) -> Value:
         kernel = w.shape[2:]
         if set(kernel) == {1} and not any(op.padding):
@@ -108,7 +112,7 @@ class _Writer:
             return self.add(Contract(f"nc{spatial},oc->no{spatial}"), x, flat)
         x = self.padded(x, op.padding, op.padding)
         plain = Conv(op.stride, (0,) * len(kernel), op.dilation, 1)
-        return self.add(plain, self.own(x), self.own(w))
+        return self.add(plain, self.own(x), self.filter(w))
 
     def strided(self, x: Value, stride: tuple[int, ...]) -> Value:
         if set(stride) == {1}:
@@ -152,7 +156,7 @@ class _Writer:
             high = tuple(op.size[i] + op.padding[i] - y.shape[2 + i] for i in dims)
             y = self.padded(y, low, high)
             plain = Conv((1,) * len(kernel), (0,) * len(kernel), op.dilation, 1)
-            return self.add(plain, self.own(y), self.own(turned))
+            return self.add(plain, self.own(y), self.filter(turned))
         if set(op.dilation) != {1}:
             return None
         total: Value | None = None
@@ -188,7 +192,7 @@ class _Writer:
         ones = (1,) * len(kernel)
         image = self.padded(y, tuple(low), tuple(high))
         plain = Conv(ones, (0,) * len(kernel), ones, 1)
-        made = self.add(plain, self.own(image), self.own(part))
+        made = self.add(plain, self.own(image), self.filter(part))
         after = [n - f - (c - 1) * s - 1 for n, f, c, s in zip(op.size, first, count, op.stride)]
         interior = (0, 0, *(s - 1 for s in op.stride))
         return self.add(Pad((0, 0, *first), (0, 0, *after), interior, 0), made)

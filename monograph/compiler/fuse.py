@@ -24,6 +24,17 @@ MAX_ITEMS = 48
 INLINE = ("elementwise", "source", "movement")
 
 
+def has_kernel(node: Node) -> bool:
+    """Whether the node is computed by a kernel of its own, not in loops with others.
+
+    Copies that are left after simplify change the order of axes in memory (layout.py).
+    """
+    kind = node.op.kind
+    if kind == "reduction":
+        return node.op.combine.startswith("arg")  # type: ignore[attr-defined]
+    return kind not in INLINE or node.op.name == "copy"
+
+
 @dataclass(eq=False)
 class Group:
     """Items computed in one set of loops, or the one node that has a kernel of its own."""
@@ -69,17 +80,17 @@ class Fusion:
         items: set[Value] = {v for v in self.graph.outputs if v.node is not None}
         for node in self.graph.nodes:
             kind = node.op.kind
-            if kind not in INLINE:
+            if kind not in INLINE or has_kernel(node):
                 items.update(node.outputs)
-            if kind in ("contraction", "opaque"):
+            if has_kernel(node):
                 for v in node.values:
-                    if kind == "contraction":
+                    if kind == "contraction" or node.op.name == "copy":
                         v = stored_operand(v, items)
                     if v.node is not None:
                         items.add(v)
         for node in self.graph.nodes:
             v = node.outputs[0]
-            if node.op.kind in INLINE and v not in items:
+            if node.op.kind in INLINE and v not in items and not has_kernel(node):
                 users = {id(u) for u in self.users.get(v, ())}
                 if len(users) > 1 and self._cost(v, items) > CHEAP_OPS:
                     items.add(v)
@@ -107,7 +118,7 @@ class Fusion:
     def _place(self, v: Value) -> None:
         node = v.node
         assert node is not None
-        if node.op.kind in ("contraction", "opaque"):
+        if has_kernel(node):
             group = Group(node=node, items=list(node.outputs))
             for operand in node.values:
                 self._reads_below(operand, group.reads)

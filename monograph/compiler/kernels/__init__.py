@@ -4,3 +4,4 @@ from . import conv as _conv  # noqa: F401
 from . import gather as _gather  # noqa: F401
 from . import gemm as _gemm  # noqa: F401
 from . import pooling as _pooling  # noqa: F401
+from . import copy as _copy  # noqa: F401
