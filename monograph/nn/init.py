@@ -6,6 +6,8 @@ generator unless `generator` is given.
 
 import math
 
+import numpy as np
+
 import monograph as mg
 from monograph.core.errors import ArgumentError, ShapeError
 
@@ -174,11 +176,11 @@ def orthogonal_(tensor, gain=1, generator=None):
     rows, columns = tensor.shape[0], tensor.numel() // tensor.shape[0]
     with mg.no_grad():
         draw = mg.empty(max(rows, columns), min(rows, columns)).normal_(generator=generator)
-        q, r = mg.linalg.qr(draw)
-        q = q * r.diagonal().sign()  # makes the distribution uniform over orthogonal matrices
+        q, r = np.linalg.qr(draw.numpy())
+        q *= np.sign(np.diagonal(r))  # makes the distribution uniform over orthogonal matrices
         if rows < columns:
-            q = q.t()
-        return tensor.copy_((q * gain).reshape(tensor.shape))
+            q = q.T
+        return tensor.copy_(mg.tensor(q * gain).reshape(tensor.shape))
 
 
 def sparse_(tensor, sparsity, std=0.01, generator=None):
