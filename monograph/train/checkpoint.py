@@ -1,0 +1,238 @@
+"""Checkpoints: a directory of safetensors files and a manifest that vouches for them.
+
+    epoch=3.ckpt/
+        manifest.json             everything but the tensors, and the checksum of each file
+        weights-<n>.safetensors   the model's state dict, by its own names
+        state-<n>.safetensors     tensors of optimizers, schedulers, random state, callbacks
+
+No pickles: what a state may hold is listed at `encode`. A new directory appears under its name
+when it is complete. An existing one gets new files beside the old; the manifest, renamed into
+place, switches from the old to the new in one step. So whatever interrupts a write, the name
+stands for a whole checkpoint or for none.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+from collections import Counter, OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import monograph as mg
+
+from ..core.errors import ArgumentTypeError, DataError, FileFormatError
+from .weights import (
+    deserialize,
+    read,
+    serialize,
+    sync_directory,
+    write_atomically,
+    write_through,
+)
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+def save_checkpoint(path, weights: dict, state: dict) -> None:
+    """Write a checkpoint: `weights` (tensors by name) and `state` (see `encode`).
+
+    ArgumentTypeError names what in `state` cannot be written; the name is not touched then.
+    """
+    path = Path(path)
+    if path.exists() and not (path / MANIFEST).is_file() and any_entry(path):
+        raise DataError(f"save_checkpoint: {path} exists and is not a checkpoint")
+    tensors: dict[str, Any] = {}
+    tree = encode(state, tensors)
+    number = f"{time.time_ns():x}-{os.getpid()}"
+    contents = {
+        f"weights-{number}.safetensors": serialize(weights),
+        f"state-{number}.safetensors": serialize(tensors),
+    }
+    names = dict(zip(("weights", "state"), contents))
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    manifest = _manifest({"format": FORMAT, "files": names, "sha256": sums, "state": tree})
+    if (path / MANIFEST).is_file():
+        _replace(path, contents, manifest)
+    else:
+        _create(path, contents, manifest)
+
+
+def any_entry(path: Path) -> bool:
+    """Whether `path` is a file or a directory with something in it."""
+    return not path.is_dir() or next(path.iterdir(), None) is not None
+
+
+def _create(path: Path, contents: dict[str, bytes], manifest: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left_over in path.parent.glob(f".{glob.escape(path.name)}.part*"):
+        shutil.rmtree(left_over, ignore_errors=True)  # of a writer that was killed
+    partial = path.with_name(f".{path.name}.part{os.getpid()}")
+    partial.mkdir()
+    try:
+        for name, content in contents.items():
+            write_through(partial / name, content)
+        write_through(partial / MANIFEST, manifest)
+        sync_directory(partial)
+        os.rename(partial, path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    sync_directory(path.parent)
+
+
+def _replace(path: Path, contents: dict[str, bytes], manifest: bytes) -> None:
+    before = {entry.name for entry in path.iterdir()} - {MANIFEST}
+    try:
+        for name, content in contents.items():
+            write_through(path / name, content)
+        write_atomically(path / MANIFEST, manifest)
+    except BaseException:
+        if _named_files(path) != set(contents):  # the old manifest still stands
+            for name in contents:
+                (path / name).unlink(missing_ok=True)
+        raise
+    for name in before:
+        if name.endswith(".safetensors") or ".part" in name:
+            (path / name).unlink(missing_ok=True)
+
+
+def remove_checkpoint(path) -> None:
+    """Delete a checkpoint: its name disappears first, so that half of one is never left."""
+    path = Path(path)
+    if (path / MANIFEST).is_file():
+        doomed = path.with_name(f".{path.name}.part{os.getpid()}")
+        shutil.rmtree(doomed, ignore_errors=True)
+        os.rename(path, doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _named_files(path: Path) -> set[str]:
+    return set(json.loads((path / MANIFEST).read_bytes())["sha256"])
+
+
+def _manifest(content: dict) -> bytes:
+    body = json.dumps(content, indent=1, sort_keys=False, allow_nan=False)
+    checksum = hashlib.sha256(body.encode()).hexdigest()
+    return json.dumps({"manifest_sha256": checksum, "content": body}).encode()
+
+
+def load_checkpoint(path) -> tuple[dict, dict]:
+    """(weights, state) of a checkpoint, as they were saved.
+
+    DataError if there is none; FileFormatError if a file is missing, cut short or altered.
+    """
+    path = Path(path)
+    if not (path / MANIFEST).is_file():
+        raise DataError(
+            f"load_checkpoint: {path} is not a checkpoint"
+            + ("" if path.exists() else ": there is no such directory"),
+            hint=f"a checkpoint is a directory with a {MANIFEST}",
+        )
+    content = _read_manifest(path)
+    parts = {}
+    for part, name in content["files"].items():
+        data = read(path / name)
+        found = hashlib.sha256(data).hexdigest()
+        if found != content["sha256"][name]:
+            raise FileFormatError(
+                f"{path.name}/{name}: the checksum is not the one in the manifest",
+                hint="the file is cut short or altered; nothing was loaded",
+            )
+        parts[part] = {k: mg.from_numpy(a) for k, a in deserialize(data, path / name).items()}
+    return parts["weights"], decode(content["state"], parts["state"])
+
+
+def _read_manifest(path: Path) -> dict:
+    try:
+        outer = json.loads(read(path / MANIFEST))
+        body = outer["content"]
+        whole = hashlib.sha256(body.encode()).hexdigest() == outer["manifest_sha256"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise FileFormatError(
+            f"{path.name}/{MANIFEST}: damaged: it does not match its own checksum",
+            hint="the file is cut short or altered; nothing was loaded",
+        )
+    content = json.loads(body)
+    if content["format"] != FORMAT:
+        raise FileFormatError(
+            f"{path.name}/{MANIFEST}: format {content['format']}, this version reads {FORMAT}"
+        )
+    return content
+
+
+def encode(value: Any, tensors: dict[str, Any], place: str = "state") -> Any:
+    """`value` as JSON; its tensors and arrays go into `tensors` by their place.
+
+    A state may hold None, bools, numbers, strings, lists, tuples, dicts, sets and Counters of such
+    (keys may be any of these scalars), tensors and NumPy arrays.
+    """
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, (np.bool_, np.integer, np.floating)) and not isinstance(value, float):
+        return encode(value.item(), tensors, place)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else {"$float": repr(float(value))}
+    if isinstance(value, (mg.Tensor, np.ndarray)):
+        name = place if place not in tensors else f"{place}#{len(tensors)}"
+        tensors[name] = value
+        return {"$tensor" if isinstance(value, mg.Tensor) else "$array": name}
+    if isinstance(value, list):
+        return [encode(v, tensors, f"{place}.{i}") for i, v in enumerate(value)]
+    for kind, name in ((tuple, "$tuple"), (set, "$set"), (frozenset, "$frozenset")):
+        if isinstance(value, kind) and type(value) is kind:
+            items = [encode(v, tensors, f"{place}.{i}") for i, v in enumerate(value)]
+            return {name: items}
+    if type(value) in (dict, OrderedDict, Counter):
+        if type(value) is dict and all(type(k) is str and k[:1] != "$" for k in value):
+            return {k: encode(v, tensors, f"{place}.{k}") for k, v in value.items()}
+        pairs = [
+            [encode(k, tensors, f"{place}.key"), encode(v, tensors, f"{place}.{k}")]
+            for k, v in value.items()
+        ]
+        return {f"${type(value).__name__}": pairs}
+    raise ArgumentTypeError(
+        f"save_checkpoint: {place} holds {type(value).__name__}, which cannot be written",
+        hint="a state may hold None, bools, numbers, strings, lists, tuples, dicts, sets, tensors "
+        "and arrays; state_dict() of the object that owns it is the place to choose what to keep",
+    )
+
+
+_MAKERS: dict[str, Any] = {
+    "$tuple": tuple,
+    "$set": set,
+    "$frozenset": frozenset,
+    "$float": float,
+    "$dict": dict,
+    "$OrderedDict": OrderedDict,
+    "$Counter": lambda pairs: Counter(dict(pairs)),
+}
+
+
+def decode(tree: Any, tensors: dict[str, Any]) -> Any:
+    """The value that `encode` was given."""
+    if isinstance(tree, list):
+        return [decode(v, tensors) for v in tree]
+    if not isinstance(tree, dict):
+        return tree
+    if len(tree) == 1:
+        (name, inside), *_ = tree.items()
+        if name == "$tensor":
+            return tensors[inside]
+        if name == "$array":
+            return tensors[inside].numpy()
+        if name in _MAKERS:
+            return _MAKERS[name](decode(inside, tensors))
+    return {k: decode(v, tensors) for k, v in tree.items()}

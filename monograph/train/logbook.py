@@ -1,0 +1,142 @@
+"""What `self.log` collects: values of steps, means of epochs, weighted by batch size.
+
+A step that is captured runs its Python once, so logged tensors leave it as outputs; what was said
+about them (progress bar, per step, per epoch) is kept by name. Read next: steps.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import monograph as mg
+
+from ..core.errors import ArgumentError, ArgumentTypeError
+
+_REDUCTIONS = ("mean", "sum", "min", "max")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How one name is logged."""
+
+    prog_bar: bool
+    on_step: bool
+    on_epoch: bool
+    logger: bool
+    reduce_fx: str
+    batch_size: int | None
+
+    def names(self, name: str) -> tuple[str, str]:
+        """The names of the step's value and of the epoch's."""
+        if self.on_step and self.on_epoch:
+            return f"{name}_step", f"{name}_epoch"
+        return name, name
+
+
+class LogBook:
+    """Collects values during a phase ("train", "validate", "test")."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.open: dict[str, Any] | None = None  # what the step or hook in progress has logged
+        self.sums: dict[str, list] = {}  # name -> [reduced value, weight]
+        self.step_on, self.epoch_on = True, False  # the defaults of the phase
+        self.numbers: set[str] = set()  # names that were given Python numbers
+
+    def start(self, on_step: bool, on_epoch: bool) -> None:
+        """Begin to collect for a step or a hook; what was not flushed is dropped."""
+        self.open, self.step_on, self.epoch_on = {}, on_step, on_epoch
+
+    def log(
+        self, name: str, value: Any, prog_bar: bool, logger: bool, on_step: bool | None,
+        on_epoch: bool | None, reduce_fx: str, batch_size: int | None,
+    ) -> None:  # fmt: skip
+        if self.open is None:
+            raise ArgumentError(
+                f"log: {name!r} is logged while no step, epoch or hook of a Trainer is running"
+            )
+        if reduce_fx not in _REDUCTIONS:
+            raise ArgumentError(
+                f"log: reduce_fx must be one of {', '.join(_REDUCTIONS)}, got {reduce_fx!r}"
+            )
+        if isinstance(value, mg.Tensor):
+            if value.numel() != 1:
+                raise ArgumentError(
+                    f"log: {name!r} must be one number, got a tensor of shape {tuple(value.shape)}"
+                )
+            value = value.detach()
+        elif isinstance(value, (int, float, np.number, np.bool_)):
+            value = float(value)
+            self.numbers.add(name)
+        else:
+            raise ArgumentTypeError(
+                f"log: {name!r} must be a number or a tensor, got {type(value).__name__}"
+            )
+        self.open[name] = value
+        self.entries[name] = Entry(
+            prog_bar,
+            self.step_on if on_step is None else on_step,
+            self.epoch_on if on_epoch is None else on_epoch,
+            logger,
+            reduce_fx,
+            batch_size,
+        )
+
+    def take(self) -> dict[str, Any]:
+        """What was logged since `start`, by name."""
+        taken, self.open = self.open or {}, None
+        return taken
+
+    def add(self, values: dict[str, Any], batch_size: int, suffix: str = "") -> dict[str, float]:
+        """Take in the values of one step; returns those that are wanted per step, under their
+        step names."""
+        steps = {}
+        for name, value in values.items():
+            entry = self.entries[name]
+            number = float(value)
+            if entry.on_epoch:
+                self._reduce(name + suffix, entry, number, entry.batch_size or batch_size)
+            if entry.on_step:
+                steps[entry.names(name + suffix)[0]] = number
+        return steps
+
+    def _reduce(self, name: str, entry: Entry, value: float, weight: int) -> None:
+        self.entries.setdefault(name, entry)
+        if name not in self.sums:
+            start = value * weight if entry.reduce_fx == "mean" else value
+            self.sums[name] = [start, weight]
+            return
+        kept = self.sums[name]
+        kept[1] += weight
+        if entry.reduce_fx == "mean":
+            kept[0] += value * weight
+        elif entry.reduce_fx == "sum":
+            kept[0] += value
+        else:
+            kept[0] = min(kept[0], value) if entry.reduce_fx == "min" else max(kept[0], value)
+
+    def epoch_values(self) -> dict[str, float]:
+        """The values over the epoch so far, under their epoch names; forgets them."""
+        values = {}
+        for name, (total, weight) in self.sums.items():
+            entry = self.entries[name]
+            mean = total / weight if weight else float("nan")
+            values[entry.names(name)[1]] = mean if entry.reduce_fx == "mean" else total
+        self.sums = {}
+        return values
+
+    def _wanted(self, values: dict[str, float], attribute: str) -> dict[str, float]:
+        names = set()
+        for name, entry in self.entries.items():
+            if getattr(entry, attribute):
+                names.update(entry.names(name))
+        return {name: value for name, value in values.items() if name in names}
+
+    def for_bar(self, values: dict[str, float]) -> dict[str, float]:
+        return self._wanted(values, "prog_bar")
+
+    def for_loggers(self, values: dict[str, float]) -> dict[str, float]:
+        return self._wanted(values, "logger")

@@ -1,0 +1,116 @@
+"""Loggers: where logged numbers go. CSVLogger writes a table."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import ArgumentError
+
+
+class Logger:
+    """Base class: receives numbers by name at a step."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        """Take in the numbers of a step."""
+        raise NotImplementedError(f"{type(self).__name__}.log_metrics is not defined")
+
+    def log_hyperparams(self, params: dict[str, Any]) -> None:
+        """Take in what save_hyperparameters kept."""
+
+    def finalize(self) -> None:
+        """Training is over: write what is not written."""
+
+
+class CSVLogger(Logger):
+    """Write metrics to <save_dir>/<name>/version_<n>/metrics.csv, a row per logged step.
+
+    version               a number or a name; by default the first number that is free
+    flush_logs_every_n_steps  rows to gather before they are written
+
+    A column is a metric; a cell is empty where the metric was not logged at that step. When a new
+    metric appears the file is written anew with its column.
+    """
+
+    def __init__(
+        self,
+        save_dir: Any,
+        name: str = "logs",
+        version: int | str | None = None,
+        flush_logs_every_n_steps: int = 100,
+    ):
+        if flush_logs_every_n_steps < 1:
+            raise ArgumentError(
+                "CSVLogger: flush_logs_every_n_steps must be at least 1, "
+                f"got {flush_logs_every_n_steps}"
+            )
+        self.save_dir, self.name = Path(save_dir), name
+        self._version = version
+        self._every = flush_logs_every_n_steps
+        self._rows: list[dict[str, float]] = []
+        self._written = 0  # rows in the file
+        self._columns: list[str] = []
+
+    @property
+    def version(self) -> int | str:
+        if self._version is None:
+            taken = [
+                int(path.name.removeprefix("version_"))
+                for path in (self.save_dir / self.name).glob("version_*")
+                if path.name.removeprefix("version_").isdigit()
+            ]
+            self._version = max(taken, default=-1) + 1
+        return self._version
+
+    @property
+    def log_dir(self) -> Path:
+        """The directory of this run."""
+        version = self.version
+        folder = f"version_{version}" if isinstance(version, int) else version
+        return self.save_dir / self.name / folder
+
+    @property
+    def path(self) -> Path:
+        """The table."""
+        return self.log_dir / "metrics.csv"
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        if not metrics:
+            return
+        if self._rows and self._rows[-1]["step"] == step and len(self._rows) > self._written:
+            self._rows[-1].update(metrics)
+        else:
+            self._rows.append({"step": step, **metrics})
+        if len(self._rows) - self._written > self._every:
+            self._write(len(self._rows) - 1)  # the newest row may still grow
+
+    def log_hyperparams(self, params: dict[str, Any]) -> None:
+        if params:
+            self.log_dir.mkdir(parents=True, exist_ok=True)
+            with open(self.log_dir / "hparams.csv", "w", newline="") as file:
+                csv.writer(file).writerows([("name", "value"), *params.items()])
+
+    def finalize(self) -> None:
+        self._write(len(self._rows))
+
+    def _write(self, until: int) -> None:
+        new = self._rows[self._written : until]
+        if not new:
+            return
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+        names = {name: None for row in new for name in row}
+        columns = [*self._columns, *(n for n in names if n not in self._columns)]
+        anew = columns != self._columns
+        self._columns = columns
+        path = self.path
+        target = path.with_name(f".metrics.part{os.getpid()}") if anew else path
+        with open(target, "w" if anew else "a", newline="") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            if anew:
+                writer.writeheader()
+            writer.writerows(self._rows[:until] if anew else new)
+        if anew:
+            os.replace(target, path)
+        self._written = until
