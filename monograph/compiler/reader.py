@@ -95,17 +95,24 @@ class Reader:
                 level = max(level, self._level_of_index(atom.of))
         return level
 
-    def _level_of_expr(self, e: Any) -> int:
+    def _level_of_expr(self, e: Any, seen: dict[int, int] | None = None) -> int:
+        """`seen` holds the levels of shared parts: a formula is a graph, as a tree it may be huge."""
         if isinstance(e, Var):
             return self.levels.get(e.name, 0)
         if isinstance(e, Index):
             return self._level_of_index(e)
-        if isinstance(e, Call):
-            return max((self._level_of_expr(a) for a in e.args), default=0)
-        if isinstance(e, Load):
-            level = max(self._level_of_expr(e.index), self.levels.get(e.buffer, 0))
-            return level if e.mask is None else max(level, self._level_of_expr(e.mask))
-        return 0
+        seen = {} if seen is None else seen
+        level = seen.get(id(e))
+        if level is None:
+            level = 0
+            if isinstance(e, Call):
+                level = max((self._level_of_expr(a, seen) for a in e.args), default=0)
+            elif isinstance(e, Load):
+                level = max(self._level_of_expr(e.index, seen), self.levels.get(e.buffer, 0))
+                if e.mask is not None:
+                    level = max(level, self._level_of_expr(e.mask, seen))
+            seen[id(e)] = level
+        return level
 
     def let(self, e: Expr, stem: str = "v") -> Expr:
         """Name an expression in the outermost scope that it can stand in."""
