@@ -417,7 +417,6 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Any, ...]:
         shape = tuple(n if b == a else 1 for b, n in enumerate(sizes))
         grids.append(expand(Reshape(shape)(x), sizes))
     if swapped:
-        grids = [transpose(g, 0, 1) for g in grids]
         grids[0], grids[1] = grids[1], grids[0]
     return tuple(grids)
 

@@ -84,9 +84,9 @@ class TopK(_Ranked):
     def reference(self, x: Any) -> Any:
         keys = np.moveaxis(x, self.axis, -1)
         n = keys.shape[-1]
-        if 4 * self.count < n:  # sort only the chosen ones, in the order in which they stand
+        if 0 < 4 * self.count < n:  # sort only the chosen ones, in the order in which they stand
             part = keys.astype(np.float32) if x.dtype.itemsize == 2 else keys
-            at = n - self.count if self.largest else max(self.count - 1, 0)
+            at = n - self.count if self.largest else self.count - 1
             chosen = np.argpartition(part, at, -1)
             chosen = chosen[..., n - self.count :] if self.largest else chosen[..., : self.count]
             chosen = np.sort(chosen, -1)

@@ -1,4 +1,4 @@
-"""save and load: every structure comes back; every kind of damage is told, and nothing is loaded."""
+"""save and load: every structure comes back; damage is told in full, and nothing is loaded."""
 
 import json
 import os
@@ -137,8 +137,9 @@ def test_a_missing_tail_names_the_tensor_and_the_bytes(example):
     header, _ = parts(example)
     last = max((e["data_offsets"][1], k) for k, e in header.items() if k != "__metadata__")
     assert message(example) == (
-        f"w.safetensors: tensor {last[1]!r} ends at byte {last[0]} of the data, but the file holds "
-        f"only {last[0] - 5} | 5 bytes are missing, as after an interrupted copy; nothing was loaded"
+        f"w.safetensors: tensor {last[1]!r} ends at byte {last[0]} of the data, but the file "
+        f"holds only {last[0] - 5} | 5 bytes are missing, as after an interrupted copy; "
+        "nothing was loaded"
     )
 
 
@@ -164,8 +165,8 @@ def entry(dtype="F32", shape=(1,), offsets=(0, 4)):
         ({"__metadata__": {"x": 1}}, 0, "__metadata__ is not an object of strings"),
         ({"a": entry(shape=(3,)), "b": entry("F8")}, 4,
          "2 problems:\n    tensor 'a' of shape (3,) and dtype F32 takes 12 bytes, but has 4\n"
-         "    tensor 'b' has dtype 'F8'; known are BOOL, U8, I8, U16, I16, U32, I32, U64, I64, F16, "
-         "BF16, F32, F64"),
+         "    tensor 'b' has dtype 'F8'; known are BOOL, U8, I8, U16, I16, U32, I32, U64, I64, "
+         "F16, BF16, F32, F64"),
     ],
 )  # fmt: skip
 def test_messages_of_damaged_layouts(tmp_path, header, size, expected):

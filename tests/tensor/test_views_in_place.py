@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import monograph as mg
-from monograph.core.errors import GradError, ShapeError
 
 torch = pytest.importorskip("torch", reason="PyTorch is the oracle of these tests")
 
