@@ -39,7 +39,7 @@ from .ir.dispatch import install as _install
 from .jit import jit
 from .ops import arith as _arith, contract as _contract, einsum as _einsum, random as _random
 from .ops import conv as _conv, normalize as _normalize, pooling as _pooling
-from .ops import cross_entropy as _cross_entropy, losses as _losses
+from .ops import attention as _attention, cross_entropy as _cross_entropy, losses as _losses
 from .ops import gathering as _gathering, joining as _joining, shaping as _shaping
 from .ops import sorting as _sorting, triangular as _triangular
 from .ops import activations as _activations, cumulative as _cumulative, reduce as _reduce
