@@ -228,7 +228,8 @@ class VectorLoops(MemoryWriter):
             position = end
         self.copy = 0
         left = poly.as_constant(poly.add(stop, position, -1))
-        if left == 0:
+        if left is not None:
+            self.write_out(stmt, position, left, width, masks)
             return
         if not masks:
             self.scalar_part(stmt, position, stop)
