@@ -35,7 +35,7 @@ class _Scope:
 
     def __init__(self, name: str):
         self.name = name
-        self.since = tape.now()
+        self.since = tape.next_number()
         self.outer = modes.grad  # whether anything outside records
         self.leaves: list[Tensor] = []
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..core import dtype as dt
 from ..core.device import device, usable
 from ..core.dtype import DType, as_dtype
-from ..core.modes import no_grad
+from ..core.modes import modes, no_grad
 from ..core.shape import is_number
 from ..ops import arith
 from ..ops.align import FUNCTIONS, broadcast_to, cast
@@ -50,8 +50,8 @@ def _in_place(name: str, function: Callable) -> Callable:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         since = next_number()
         value = function(self, *args, **kwargs)
-        if value._node is not None:
-            keep_saved(value, self._version, since)
+        if value._node is not None or modes.vmap is not None:
+            keep_saved(value, self, since)
         return self._write(value, name)
 
     method.__name__ = name

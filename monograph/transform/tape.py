@@ -22,6 +22,8 @@ from ..ir.dispatch import apply
 from ..ir.op import Full, Op, is_value
 from ..ops.arith import Add
 from ..ops.basic import Cast
+from ..ops.movement import Copy
+from .vmap import Batched
 
 _sequence = itertools.count()
 _add = Add()
@@ -35,11 +37,6 @@ def install(rewrap: Callable, unreadable: Callable) -> None:
     """Tell the tape how to make a tensor from what it saved."""
     _rewrap[:] = [rewrap]
     _unreadable[:] = [unreadable]
-
-
-def now() -> int:
-    """A number that is larger than that of every node made so far."""
-    return next(_sequence)
 
 
 class Like:
@@ -223,12 +220,17 @@ class Node:
             self.inputs = self.outs = self.recompute = None
 
 
-def keep_saved(result: Any, versions: list[int], since: int) -> None:
-    """Let nodes made since number `since` keep copies of memory that is about to be overwritten.
+def keep_saved(result: Any, target: Any, since: int) -> None:
+    """Let nodes made since number `since` keep copies of `target`, about to be overwritten.
 
-    So that an in-place operation does not spoil what it has saved itself. `versions` is the version
-    counter of that memory, `result` the tensor that will be written into it.
+    So that an in-place operation does not spoil what it has saved itself. `result` is the tensor
+    that will be written into `target`.
     """
+    versions = target._version
+    if type(target._payload) is Batched and type(result._payload) is Batched:
+        keep_saved(result._payload.value, target._payload.value, since)
+    if result._node is None:
+        return
     copies: dict[int, Any] = {}
     seen: set[int] = set()
     stack = [result._node]
@@ -241,9 +243,14 @@ def keep_saved(result: Any, versions: list[int], since: int) -> None:
         for s in node.inputs or ():
             if type(s) is Saved and s.versions is versions:
                 if id(s.payload) not in copies:
-                    array = hasattr(s.payload, "__array_interface__")
-                    copies[id(s.payload)] = s.payload, s.payload.copy() if array else s.payload
+                    copies[id(s.payload)] = s.payload, _payload_copy(s.payload)
                 s.payload, s.versions = copies[id(s.payload)][1], [s.version]
+
+
+def _payload_copy(payload: Any) -> Any:
+    if type(payload) is Batched:
+        return Batched(Copy()(payload.value), payload.dim, payload.level)
+    return payload.copy() if hasattr(payload, "__array_interface__") else payload
 
 
 def next_number() -> int:

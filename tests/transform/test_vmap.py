@@ -192,6 +192,23 @@ def test_gradients_flow_to_views_written_inside():
     same(run(mg), run(torch))
 
 
+def test_in_place_operations_keep_what_they_saved_on_both_tapes():
+    def f(a):
+        h = a * 2
+        h.mul_(h)
+        h[0].mul_(a[1])
+        return h.sum()
+
+    x = mg.tensor(X)
+    expected = 8 * X
+    expected[:, 0] = 8 * X[:, 0] * X[:, 1]
+    expected[:, 1] += 4 * X[:, 0] ** 2
+    inside = mg.vmap(mg.func.grad(f))(x)
+    outside = mg.func.grad(lambda a: mg.vmap(f)(a).sum())(x)
+    np.testing.assert_allclose(inside.numpy(), expected)
+    np.testing.assert_allclose(outside.numpy(), expected)
+
+
 def test_random_numbers_differ_between_examples_or_not_as_asked():
     x = mg.zeros(3, 4)
     mg.manual_seed(0)
