@@ -184,6 +184,14 @@ def both(x: Any, y: Any) -> Any:
 
 
 def _normal(table: dict[Atom, int], const: int) -> Index:
+    for rest, c in table.items():
+        # by * (x // by) + x % by is x again: what merged loops were taken apart for.
+        if rest.is_mod and c and rest.of is not None:
+            same = (a for a in table if a.of == rest.of and a.by == rest.by and not a.is_mod)
+            whole = next(same, None)
+            if whole is not None and table[whole] == c * rest.by:
+                left = {a: k for a, k in table.items() if a is not rest and a is not whole}
+                return Index(tuple(left.items()), const) + rest.of * c
     return Index(tuple((a, c) for a, c in table.items() if c), const)
 
 

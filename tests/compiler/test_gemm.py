@@ -13,7 +13,7 @@ from monograph.ir.op import Aval
 from monograph.kernel.ir import Buffer, Let, Load, Store, Var
 from monograph.ops.contract import Contract
 from monograph.runtime import threads
-from monograph.runtime.machine_code import compile_kernels
+from monograph.runtime.machine_code import compile_kernels, kernel_text
 from monograph.runtime.program import launch
 
 
@@ -221,3 +221,14 @@ def test_results_do_not_depend_on_the_number_of_threads(shape):
     finally:
         threads.set_num_threads(before)
     assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
+
+
+def test_an_index_taken_apart_and_put_together_is_whole_again():
+    letters = {"b": 5, "t": 11, "h": 3, "d": 24, "k": 40}
+    graph = Graph()
+    x, y = (graph.input(Aval(tuple(letters[c] for c in s), dt.float32)) for s in ("btk", "hdk"))
+    out = graph.add(Contract("btk,hdk->bthd"), x, y)
+    context = Context("product", AddRowAndSquare(graph, out, {}))
+    for step in LOWERINGS["contract"](out.node, context):
+        text = kernel_text(step.kernel)
+        assert "scatter" not in text and "sdiv" not in text

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ...ir.graph import Node, Value
 from ..index import ZERO, Atom, Index, loop_index
@@ -145,28 +144,27 @@ def merge_sum(dims: list[Dim]) -> list[Dim]:
     return merge(dims) or [Dim(1)]
 
 
-def output_index(problem: Problem, variables: Sequence[tuple[Dim, str]]) -> tuple[Index, ...]:
-    """The index along each axis of the result, from (loop, variable) pairs."""
+def output_index(
+    problem: Problem, variables: Sequence[tuple[Dim, str]], opaque: bool = False
+) -> tuple[Index, ...]:
+    """The index along each axis of the result, from (loop, variable) pairs.
+
+    opaque: divisions of it stay divisions and never ask for a split of the loop.
+    """
     index: list[Index] = [ZERO] * len(problem.out.shape)
     for dim, name in variables:
-        inner = 1
-        for position, (axis, size) in reversed(list(enumerate(dim.axes))):
-            part = loop_index(name, dim.size)
-            if inner > 1:
-                part = _atom(part, dim.size // inner, inner, False)
-            if position > 0:
-                part = _atom(part, size, size, True)
-            index[axis] = part
-            inner *= size
+        rest, count = loop_index(name, dim.size), dim.size
+        if opaque:
+            rest = _atom(rest, count, 1, False)
+        for axis, size in reversed(dim.axes[1:]):
+            count //= size
+            index[axis] = _atom(rest, size, size, True)
+            rest = _atom(rest, count, size, False)
+        for axis, _ in dim.axes[:1]:
+            index[axis] = rest
     return tuple(index)
 
 
 def _atom(of: Index, size: int, by: int, is_mod: bool) -> Index:
     # Made by hand: `//` would ask for a split of the loop, which here stays whole.
     return Index(((Atom("", size, of, by, is_mod), 1),))
-
-
-def element_bytes(problem: Problem) -> int:
-    """Bytes read and written at least once."""
-    parts: list[Any] = [problem.a, problem.b, problem.out]
-    return sum(math.prod(v.shape) * v.dtype.itemsize for v in parts)

@@ -38,6 +38,7 @@ from ...kernel.ir import (
     Store,
     Var,
 )  # fmt: skip
+from ..index import NeedSplit
 from ..reader import compute_type
 from ..steps import Context, Scratch, Step, lowers
 from .blocking import Plan, plan
@@ -69,13 +70,19 @@ class Operand:
 @lowers("contract", epilogue=True)
 def lower_contract(node: Node, context: Context) -> list[Step] | None:
     """Steps of a contraction: tiles, and the sum of the parts where K is cut."""
-    problem = analyse(node, context)
-    if problem is None:
-        return None
-    if 0 in problem.out.shape:
-        return []
-    sizes = plan(problem, compute_type(problem.out.dtype), host())
-    return Writer(node, problem, sizes, context).steps()
+    # An epilogue that reshapes may need loops of its own letters; or, failing that, divisions.
+    for merges, opaque in ((True, False), (False, False), (False, True)):
+        problem = analyse(node, context, merges)
+        if problem is None:
+            return None
+        if 0 in problem.out.shape:
+            return []
+        sizes = plan(problem, compute_type(problem.out.dtype), host())
+        try:
+            return Writer(node, problem, sizes, context, opaque).steps()
+        except NeedSplit:
+            continue
+    raise AssertionError("an opaque index asks for no split")
 
 
 @dataclass
@@ -86,6 +93,7 @@ class Writer:
     problem: Problem
     plan: Plan
     context: Context
+    opaque: bool
     sizes: Sizes = field(default_factory=Sizes)
 
     def __post_init__(self) -> None:
@@ -186,10 +194,11 @@ class Writer:
                 base = base + Var(f"o{i}") * size("so", following if packed else stride)
                 following *= n
         if packed is None:
-            inner = tuple(const(stride) for _, stride in matrix.k)
+            in_place = tuple(const(stride) for _, stride in matrix.k)
             step = const(matrix.lines[1])
-            return Operand(buffer, matrix.value.dtype.code, base, step, step, inner)
-        inner, following = (), width
+            return Operand(buffer, matrix.value.dtype.code, base, step, step, in_place)
+        inner: tuple[Expr, ...] = ()
+        following = width
         for n, _ in reversed(matrix.k):
             inner = (size("panel_step", following) if inner else const(width), *inner)
             following *= n
@@ -254,7 +263,8 @@ class Writer:
         """acc[MR, NR] over this part of K, for tiles that begin at the given places."""
         p, plan, compute = self.problem, self.plan, self.compute
         mr, nr = plan.mr, plan.nr
-        r, j = Var("r"), Var("j")
+        r: Expr = Var("r")
+        j: Expr = Var("j")
         place = r * plan.row + j
         ks = tuple(Var(f"k{i}") for i in range(len(p.k)))
         x = a.load(a_tile, r, ks, compute)
@@ -266,7 +276,8 @@ class Writer:
             across = Loop("j", ZERO, const(nr), (turn,), "unroll")
             step = Loop("r", ZERO, const(mr), (across,), "unroll")
         for i in reversed(range(len(p.k))):
-            start, stop = ZERO, self.sizes("depth", p.k[i].size)
+            start: Expr = ZERO
+            stop = self.sizes("depth", p.k[i].size)
             if i == 0 and (plan.parts > 1 or plan.blocks > 1):
                 start, (_, stop) = Var("block"), self.part_range()
                 if plan.blocks > 1:
@@ -303,7 +314,7 @@ class Writer:
             written: tuple[Stmt, ...] = (self.plain_store(partial, row, column, value),)
         else:
             assert epilogue is not None
-            index = output_index(p, [*pairs, (p.m, "row"), (p.n, "column")])
+            index = output_index(p, [*pairs, (p.m, "row"), (p.n, "column")], self.opaque)
             written = tuple(epilogue.emit(index, value))
         start_row = Var("tile_row") - Var("first_row") if row_edge else ZERO
         start_column = Var("tile_column") - Var("first_column") if column_edge else ZERO
@@ -366,7 +377,7 @@ class Writer:
         else:
             buffers += epilogue.buffers
             values += epilogue.values
-            index = output_index(p, [*pairs, (p.m, "row"), (p.n, "column")])
+            index = output_index(p, [*pairs, (p.m, "row"), (p.n, "column")], self.opaque)
             body = [Let("sum", total), *epilogue.emit(index, Var("sum", self.compute))]
         rows = p.batch * p.m.size
         block = max(1, min(rows, 8192 // p.n.size))
