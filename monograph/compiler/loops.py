@@ -267,7 +267,8 @@ class _Attempt:
         r.push("row", *(run.name for run in self.rows))
         step = rows
         for run in self.rows:
-            step //= run.size
+            # Without rows the grid is empty, and the positions only have to be sound.
+            step = max(step // (run.size or 1), 1)
             position = Var("row") // step
             if run is not self.rows[0]:
                 position = position % run.size

@@ -197,8 +197,16 @@ def _only_ones(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
     return [n for n in a if n != 1] == [n for n in b if n != 1]
 
 
+def _empty(w: _Rewriter, op: Op, inputs: tuple, source: Any) -> Any:
+    """A reduction over nothing is its identity."""
+    if isinstance(op, Reduction) and op.identity is not None and 0 in inputs[0].shape:
+        aval = op.infer(*inputs)
+        return w.make(Full(aval.shape, aval.dtype, op.identity), (), source)
+    return None
+
+
 RULES: list[Callable] = [
-    _identity, _neutral, _compose, _constants, _through(Reshape), _through(Expand),
+    _identity, _empty, _neutral, _compose, _constants, _through(Reshape), _through(Expand),
 ]  # fmt: skip
 
 

@@ -350,7 +350,7 @@ def check_halves(sample: Sample) -> None:
 
 CHECKS = (
     check_infer, check_scalar, check_gradients, check_batched, check_captured, check_strided,
-    check_empty, check_special, check_halves,
+    check_empty, check_special, check_halves, check_compiled,
 )  # fmt: skip
 
 

@@ -255,6 +255,32 @@ def _overwrite(rng: Any) -> list[Sample]:
     return [Sample(_op("overwrite", v), a, batch=False) for v, a in zip(views, args)]
 
 
+def _attention(rng: Any) -> list[Sample]:
+    q, k, v = _reals(rng, (1, 2, 3, 4)), _reals(rng, (1, 2, 5, 4)), _reals(rng, (1, 2, 5, 2))
+    mask = _reals(rng, (1, 2, 3, 5))
+    plain, causal = _op("attention", False, 0.5), _op("attention", True, 0.5)
+    return [Sample(plain, (q, k, v), False), Sample(causal, (q, k, v, mask), False)]
+
+
+def _attention_grad(rng: Any) -> list[Sample]:
+    found = []
+    for sample in _attention(rng):
+        out, logs = sample.op.reference(*sample.args)
+        g = _reals(rng, out.shape)
+        op = _op("attention_grad", sample.op.causal, 0.5)  # type: ignore[attr-defined]
+        found.append(Sample(op, (g, *sample.args, out, logs), False))
+    return found
+
+
+def _search_sorted(rng: Any) -> list[Sample]:
+    rows = np.sort(_reals(rng, (2, 5)), -1)
+    values = np.concatenate([_reals(rng, (2, 2)), rows[:, 1:3]], 1)
+    return [
+        Sample(_op("search_sorted", False), (rows, values)),
+        Sample(_op("search_sorted", True), (rows[0], values)),
+    ]
+
+
 _STATE = np.array([1234567890123, 5], np.int64)
 
 TABLE: dict[str, Callable[[Any], list[Sample]]] = {
@@ -345,7 +371,17 @@ TABLE: dict[str, Callable[[Any], list[Sample]]] = {
         ("max_pool", ((2, 2), (2, 2), (0, 0), (1, 1), (2, 2)), [(2, 2, 4, 5)]),
         ("max_pool", ((3,), (2,), (1,), (1,), (3,)), [(1, 2, 6)]),
     ),
+    "binary_cross_entropy": lambda rng: [
+        Sample(
+            _op("binary_cross_entropy"), (_reals(rng, (2, 3), 0.1, 0.9), _reals(rng, (2, 3), 0, 1))
+        )
+    ],
     "overwrite": _overwrite,
+    "attention": _attention,
+    "attention_grad": _attention_grad,
+    "sort": _of(("sort", (0, False), [(4, 3)]), ("sort", (1, True), [(4, 3)])),
+    "top_k": _of(("top_k", (2, 1, True), [(3, 5)]), ("top_k", (1, 0, False), [(3, 2)])),
+    "search_sorted": _search_sorted,
     "index_select": _indexed("index_select", [[2, 0], [0, 3]]),
     "index_add": _indexed("index_add", [2, 0, 2], (3, 3)),
     "index_set": _indexed("index_set", [2, 0, 2], (3, 3)),
