@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..core.shape import Shape, numel
+from ..core.shape import Shape, contiguous_strides, numel
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Reduction
 from ..ops.movement import Expand
+from .layout import STRIDED, demanded_strides
 from .locate import affine_view
 
 # Elementwise ops cheaper than a trip through memory when they are computed twice.
@@ -84,8 +85,8 @@ class Fusion:
                 items.update(node.outputs)
             if has_kernel(node):
                 for v in node.values:
-                    if kind == "contraction" or node.op.name == "copy":
-                        v = stored_operand(v, items)
+                    if kind == "contraction" or node.op.name in STRIDED:
+                        v = stored_operand(v, items, set(self.graph.outputs))
                     if v.node is not None:
                         items.add(v)
         for node in self.graph.nodes:
@@ -308,7 +309,11 @@ COSTLY = {
 }  # fmt: skip
 
 
-def stored_operand(v: Value, items: set[Value]) -> Value:
+def stored_operand(v: Value, items: set[Value], row_major: set[Value]) -> Value:
     """What must be in memory for a contraction to read v: what v is an affine view of, or v."""
-    found = affine_view(v, lambda u: u in items or u.node is None or u.node.op.kind != "movement")
+    found = affine_view(
+        v,
+        lambda u: u in items or u.node is None or u.node.op.kind != "movement",
+        lambda u: contiguous_strides(u.shape) if u in row_major else demanded_strides(u),
+    )
     return v if found is None else found[0]

@@ -9,9 +9,12 @@ group reads, so that channels-last spreads through normalisation, activations, r
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ..ir.graph import Graph, Value
-from .fuse import Fusion, Group
+
+if TYPE_CHECKING:
+    from .fuse import Fusion, Group
 
 Order = tuple[int, ...]
 
@@ -26,11 +29,31 @@ def filter_order(ndim: int) -> Order:
     return (*range(2, ndim), 1, 0)
 
 
+def heads_inside(ndim: int) -> Order:
+    """(N, H, L, E) as N, L, H, E: heads come side by side again without a copy."""
+    return (0, 2, 1, 3)
+
+
 # Op -> orders of its operands and of its results, from their number of dimensions.
 DEMANDS = {
     "conv": ((channels_last, filter_order), (channels_last,)),
     "conv_weight": ((channels_last, channels_last), (filter_order,)),
+    "attention": ((), (heads_inside,)),
+    "attention_grad": ((), (heads_inside, heads_inside, heads_inside)),
 }
+
+# Ops that read operands where they stand, at any strides (Context.locate).
+STRIDED = {"copy", "attention", "attention_grad"}
+
+
+def demanded_strides(v: Value) -> tuple[int, ...]:
+    """Strides of v if its own op demands an order, else row-major. Known before fusion."""
+    orders: dict[Value, Order] = {}
+    demand = DEMANDS.get(v.node.op.name) if v.node is not None else None
+    if demand is not None and v.node is not None:
+        for out, order in zip(v.node.outputs, demand[1]):
+            orders[out] = order(len(out.shape))
+    return Layouts(orders).strides(v)
 
 # Ops with kernels of their own whose results stand as their first operand does.
 FOLLOWS = {"contract", "max_pool", "avg_pool", "max_pool_grad", "avg_pool_grad"}

@@ -37,30 +37,57 @@ def affine_view(
 
     None where an op on the way computes, masks, or the strides do not exist.
     """
-    names = [f"a{k}" for k in range(len(v.shape))]
-    index = tuple(loop_index(name, n) for name, n in zip(names, v.shape))
+    parts = [[n] for n in v.shape]  # each axis, split where a reshape on the way cuts it
+    for _ in range(16):
+        try:
+            return _follow(v, stops, strides_of or _row_major, parts)
+        except NeedSplit as need:
+            axis, part = (int(x) for x in need.name[1:].split("_"))
+            size = parts[axis][part]
+            parts[axis][part : part + 1] = [size // need.inner, need.inner]
+    return None
+
+
+def _follow(
+    v: Value,
+    stops: Callable[[Value], bool],
+    strides_of: Callable[[Value], tuple[int, ...]],
+    parts: list[list[int]],
+) -> tuple[Value, tuple[int, ...], int] | None:
+    index = []
+    for axis, sizes in enumerate(parts):
+        total, step = ZERO, 1
+        for part in reversed(range(len(sizes))):
+            total = total + loop_index(f"a{axis}_{part}", sizes[part]) * step
+            step *= sizes[part]
+        index.append(total)
+    at = tuple(index)
     u = v
-    try:
-        while not stops(u):
-            node = u.node
-            if node is None or node.op.kind != "movement":
-                return None
-            inner, mask = node.op.source(index, node.inputs[0].shape)  # type: ignore[attr-defined]
-            if mask is not None:
-                return None
-            index = tuple(ZERO + i if isinstance(i, int) else i for i in inner)
-            u = node.inputs[0]
-    except NeedSplit:
-        return None
-    position: Index = flat(index, (strides_of or _row_major)(u))
-    strides = []
-    for name in names:
-        c = position.coefficient(name)
-        if c is None:
+    while not stops(u):
+        node = u.node
+        if node is None or node.op.kind != "movement":
             return None
-        strides.append(c)
+        inner, mask = node.op.source(at, node.inputs[0].shape)  # type: ignore[attr-defined]
+        if mask is not None:
+            return None
+        at = tuple(ZERO + i if isinstance(i, int) else i for i in inner)
+        u = node.inputs[0]
+    position: Index = flat(at, strides_of(u))
     if any(a.of is not None for a, _ in position.terms):
         return None
+    strides = []
+    for axis, sizes in enumerate(parts):
+        step = None  # of the whole axis: its parts must nest
+        length = 1
+        for part in reversed(range(len(sizes))):
+            if sizes[part] == 1:
+                continue
+            c = position.coefficient(f"a{axis}_{part}")
+            if c is None or (step is not None and c != step * length):
+                return None
+            step = c if step is None else step
+            length *= sizes[part]
+        strides.append(step or 0)
     return u, tuple(strides), position.const
 
 

@@ -81,7 +81,8 @@ def plan(p: Problem, compute: str, target: Target) -> Plan:
     halve(LEAST_ROWS, LEAST_COLUMNS, wanted)
     first = p.k[0].size
     inner = p.depth // max(1, first)
-    most_parts = min(first, p.depth // LEAST_DEPTH, MOST_PARTS)
+    least = 16 * LEAST_DEPTH if dots else LEAST_DEPTH  # lanes are added up once per part
+    most_parts = min(first, p.depth // least, MOST_PARTS)
     parts = 1
     if chunks() < wanted and most_parts > 1:
         parts = min(most_parts, -(-wanted // chunks()))

@@ -60,11 +60,13 @@ class Operand:
     step: Expr
     inner: tuple[Expr, ...]  # per summed loop
 
-    def load(self, tile: Expr, i: Expr, ks: tuple[Expr, ...], compute: str) -> Expr:
+    def load(
+        self, tile: Expr, i: Expr, ks: tuple[Expr, ...], compute: str, mask: Expr | None = None
+    ) -> Expr:
         at = self.base + tile + i * self.step
         for k, stride in zip(ks, self.inner):
             at = at + k * stride
-        return s.cast(Load(self.buffer, at, self.dtype), compute)
+        return s.cast(Load(self.buffer, at, self.dtype, mask), compute)
 
 
 @lowers("contract", epilogue=True)
@@ -268,9 +270,10 @@ class Writer:
         place = r * plan.row + j
         ks = tuple(Var(f"k{i}") for i in range(len(p.k)))
         x = a.load(a_tile, r, ks, compute)
-        y = b.load(b_tile, j, ks, compute)
+        # Lanes that fill up the last vector of a row are summed too, and never stored.
+        y = b.load(b_tile, j, ks, compute, j < nr if nr < plan.row else None)
         # Sums run in lanes along the columns, or along K where that is contiguous and rows are few.
-        step: Stmt = _tile_loop(mr, nr, Reduce("add", "acc", place, x * y))
+        step: Stmt = _tile_loop(mr, plan.row, Reduce("add", "acc", place, x * y))
         if plan.dots:
             turn = Reduce("add", "acc", place, x * y)
             across = Loop("j", ZERO, const(nr), (turn,), "unroll")
@@ -284,7 +287,7 @@ class Writer:
                     stop = s.minimum(start + plan.kc, stop)
             kind = "vector" if plan.dots and i == len(p.k) - 1 else "serial"
             step = Loop(f"k{i}", start, stop, (step,), kind)
-        begin: Stmt = _tile_loop(mr, nr, Store("acc", place, Const(0, compute)))
+        begin: Stmt = _tile_loop(mr, plan.row, Store("acc", place, Const(0, compute)))
         if plan.blocks > 1:
             row, column = Var("first_row") + r, Var("first_column") + j
             before = Load("out", self.place(partial, row, column), compute)
