@@ -22,10 +22,21 @@ if TYPE_CHECKING:
 
 
 def reads(expr: Expr, buffer: str) -> bool:
-    """Whether an expression loads from a buffer."""
-    if isinstance(expr, Load):
-        return expr.buffer == buffer or reads(expr.index, buffer)
-    return any(reads(x, buffer) for x in getattr(expr, "args", ()))
+    """Whether an expression loads from a buffer; each shared node is looked at once."""
+    seen: set[int] = set()
+    stack = [expr]
+    while stack:
+        x = stack.pop()
+        if id(x) in seen:
+            continue
+        seen.add(id(x))
+        if isinstance(x, Load):
+            if x.buffer == buffer:
+                return True
+            stack += [x.index] if x.mask is None else [x.index, x.mask]
+        else:
+            stack.extend(getattr(x, "args", ()))
+    return False
 
 
 def store_transposed(w: KernelWriter, stmt: Loop, start: int, stop: int) -> bool:
