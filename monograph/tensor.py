@@ -154,21 +154,16 @@ class Tensor:
         elif recording or symbolic:
             if symbolic and modes.trace is not None:
                 modes.trace.lift(self)
-            if type(owner._payload) is np.ndarray and type(payload) is np.ndarray:
-                made = owner._recorded_write(self._view, value)
+            made = owner._recorded_write(self._view, value) if recording else None
+            if symbolic:
+                with no_grad():
+                    owner._payload = write_through(self._view, _bare(owner), value)._payload
+            elif type(mine) is np.ndarray:
                 self._fill(value, name)
-            else:
-                mode = modes.grad
-                modes.grad = recording
-                try:
-                    made = write_through(self._view, _bare(owner), value)
-                finally:
-                    modes.grad = mode
-                if symbolic:
-                    owner._payload = made._payload
-                else:
-                    self._fill(value, name)
-            if recording:
+            else:  # Batched: the tape outside must see operations
+                made = write_through(self._view, _bare(owner), value)
+                self._fill(value, name)
+            if made is not None:
                 owner._node, owner._index = made._node, made._index
                 owner._requires = made._requires
         else:

@@ -203,7 +203,8 @@ def _plain(item: Any, name: str) -> Any:
                 f"integer or bool tensors; got {type(item).__name__}"
             ) from None
     if item.dtype is dt.bool_:
-        return bool(item) if not item.ndim else item
+        known = type(item._value()) is np.ndarray and modes.trace is None
+        return bool(item) if not item.ndim and known else item
     if item.dtype not in dt.INTS or item.dtype is dt.uint8:
         raise DTypeError(
             f"{name}: index tensors must be integer or bool, got {item.dtype.name} of shape "

@@ -181,7 +181,9 @@ CASES = {
         floats(4, 5),
     ),
     "sort integers stably": (
-        lambda m, x: (*m.sort(x, dim=1, stable=True), *m.sort(x, dim=0, descending=True, stable=True)),
+        lambda m, x: (
+            *m.sort(x, dim=1, stable=True), *m.sort(x, dim=0, descending=True, stable=True)
+        ),
         ints(3, 4, 6),
     ),
     "msort": (lambda m, x: m.msort(x), floats(4, 2)),
@@ -303,5 +305,3 @@ def test_vmap_equals_a_loop_with_gradients(name):
                         x.grad.numpy(), y.grad.numpy(), rtol=1e-10, atol=1e-12,
                         err_msg=f"gradient {k}",
                     )  # fmt: skip
-
-
