@@ -271,7 +271,7 @@ class _Attempt:
             step = max(step // (run.size or 1), 1)
             position = Var("row") // step
             if run is not self.rows[0]:
-                position = position % run.size
+                position = position % (run.size or 1)
             r.emit(Let(run.name, position))
         self._row()
         r.emit(Loop("row", start, stop, r.pop()))
