@@ -96,7 +96,7 @@ def _replace(path: Path, contents: dict[str, bytes], manifest: bytes) -> None:
             write_through(path / name, content)
         write_atomically(path / MANIFEST, manifest)
     except BaseException:
-        if _named_files(path) != set(contents):  # the old manifest still stands
+        if set(_read_manifest(path)["sha256"]) != set(contents):  # the old manifest still stands
             for name in contents:
                 (path / name).unlink(missing_ok=True)
         raise
@@ -113,10 +113,6 @@ def remove_checkpoint(path) -> None:
         shutil.rmtree(doomed, ignore_errors=True)
         os.rename(path, doomed)
         shutil.rmtree(doomed, ignore_errors=True)
-
-
-def _named_files(path: Path) -> set[str]:
-    return set(json.loads((path / MANIFEST).read_bytes())["sha256"])
 
 
 def _manifest(content: dict) -> bytes:

@@ -6,7 +6,7 @@ about them (progress bar, per step, per epoch) is kept by name. Read next: steps
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -127,6 +127,18 @@ class LogBook:
             values[entry.names(name)[1]] = mean if entry.reduce_fx == "mean" else total
         self.sums = {}
         return values
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums of the epoch in progress, for a checkpoint."""
+        return {
+            "entries": {name: asdict(entry) for name, entry in self.entries.items()},
+            "sums": {name: list(pair) for name, pair in self.sums.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what state_dict gave."""
+        self.entries = {name: Entry(**entry) for name, entry in state["entries"].items()}
+        self.sums = state["sums"]
 
     def _wanted(self, values: dict[str, float], attribute: str) -> dict[str, float]:
         names = set()

@@ -11,7 +11,7 @@ from typing import Any
 from ..core.errors import ArgumentError, ArgumentTypeError, DataError
 from ..core.tracing import live_scalar
 from ..nn import Module as NNModule
-from .checkpoint import load_checkpoint
+from .checkpoint import encode, load_checkpoint
 
 
 class TrainModule(NNModule):
@@ -162,7 +162,17 @@ class TrainModule(NNModule):
         if code.co_name != "__init__":
             raise ArgumentError("save_hyperparameters: must be called in __init__")
         names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
-        self._hparams.update({n: values[n] for n in names if n not in ignore and n in values})
+        for name in names:
+            if name not in ignore and name in values:
+                try:
+                    encode(values[name], {})
+                except ArgumentTypeError:
+                    raise ArgumentTypeError(
+                        f"save_hyperparameters: {name} is a {type(values[name]).__name__}, which a "
+                        "checkpoint cannot hold",
+                        hint=f"leave it out: self.save_hyperparameters({name!r})",
+                    ) from None
+                self._hparams[name] = values[name]
 
     @property
     def hparams(self) -> dict[str, Any]:

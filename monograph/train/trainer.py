@@ -296,7 +296,7 @@ class Trainer:
                 "epoch_random": self._epoch_random if self.batches_done else None,
                 "random": random_state(),
                 "validated_at": self._validated_at,
-                "sums": self._train_book.sums,
+                "logged": self._train_book.state_dict(),
                 "window": self._train_step.state_dict(),
                 "metrics": self.callback_metrics,
                 "optimizers": [o.state_dict() for o in self.optimizers],
@@ -339,7 +339,7 @@ class Trainer:
         self.batches_done = state["batches_done"]
         self._epoch_random = state["epoch_random"]
         self._validated_at = state["validated_at"]
-        self._train_book.sums = state["sums"]
+        self._train_book.load_state_dict(state["logged"])
         self._train_step.load_state_dict(state["window"])
         self.callback_metrics = state["metrics"]
         self.module.on_load_checkpoint(state["module"])
@@ -495,10 +495,12 @@ class Trainer:
 
     def _checks_every(self) -> int | None:
         """Training batches between validations inside an epoch; None: at its end."""
-        if not self._validates_this_epoch() or self.val_check_interval == 1.0:
+        if not self._validates_this_epoch():
             return None
         if isinstance(self.val_check_interval, int):
             return self.val_check_interval
+        if self.val_check_interval == 1.0:
+            return None
         if self.num_training_batches is None:
             raise ArgumentError(
                 "Trainer: a float val_check_interval needs training data with a length",
