@@ -40,6 +40,7 @@ from .jit import jit
 from .ops import arith as _arith, contract as _contract, einsum as _einsum, random as _random
 from .ops import conv as _conv, normalize as _normalize, pooling as _pooling
 from .ops import attention as _attention, cross_entropy as _cross_entropy, losses as _losses
+from .ops import ctc as _ctc, images as _images
 from .ops import gathering as _gathering, joining as _joining, shaping as _shaping
 from .ops import sorting as _sorting, triangular as _triangular
 from .ops import activations as _activations, cumulative as _cumulative, reduce as _reduce
@@ -55,3 +56,14 @@ int, long, short = int32, int64, int16
 _install(_interpreter.interpret)
 globals().update(_FUNCTIONS)
 _attach()
+
+# Submodules load when they are first used, so that `import monograph` stays quick.
+_SUBMODULES = {"autograd", "data", "func", "metrics", "nn", "optim", "testing", "train", "utils"}
+
+
+def __getattr__(name):
+    if name in _SUBMODULES:
+        import importlib
+
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

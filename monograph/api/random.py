@@ -15,9 +15,16 @@ from ..core.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeErr
 from ..core.shape import as_index, as_shape, broadcast_shapes, is_number
 from ..core.tracing import concrete
 from ..ops import random as source
-from ..ops.align import FUNCTIONS, as_operand, broadcast_to, cast
+from ..ops.align import as_operand, broadcast_to, cast
 from ..ops.arith import add, div, ge, lt, mul
+from ..ops.exponential import exp
 from ..ops.movement import Detach, Reshape
+from ..ops.reduce import any as any_of
+from ..ops.reduce import argmin
+from ..ops.rounding import floor
+from ..ops.shaping import narrow
+from ..ops.sorting import argsort
+from ..ops.trigonometric import tan
 from ..tensor import Tensor
 from .creation import tensor
 
@@ -206,7 +213,7 @@ def randperm(
     if n < 0:
         raise ArgumentError(f"randperm: n must not be negative, got {n}")
     keys = source.random_integers((n,), 0, (1 << 63) - 1, dt.int64, generator)
-    order = FUNCTIONS["argsort"](keys, stable=True)
+    order = argsort(keys, stable=True)
     return _finish(cast(order, dt.int64 if dtype is None else as_dtype(dtype)), requires_grad)
 
 
@@ -319,10 +326,10 @@ def multinomial(
         weights = Reshape((*rows, 1, classes))(weights)
         times = source.random_exponential((*rows, count, classes), wide, generator)
         times = div(times, weights)
-        return FUNCTIONS["argmin"](times, -1)
+        return argmin(times, -1)
     times = div(source.random_exponential((*rows, classes), wide, generator), weights)
-    order = FUNCTIONS["argsort"](times, -1, stable=True)
-    return FUNCTIONS["narrow"](order, -1, 0, count)
+    order = argsort(times, -1, stable=True)
+    return narrow(order, -1, 0, count)
 
 
 def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
@@ -337,7 +344,7 @@ def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
     shape = tuple(input.shape)
     left = add(rates, 0.0)
     count = mul(rates, 0.0)
-    while bool(FUNCTIONS["any"](ge(left, 0.0))):
+    while bool(any_of(ge(left, 0.0))):
         left = add(left, mul(source.random_exponential(shape, dt.float64, generator), -1.0))
         count = add(count, cast(ge(left, 0.0), dt.float64))
     return cast(count, input.dtype)
@@ -438,7 +445,7 @@ def _log_normal_(
     if std <= 0:
         raise ArgumentError(f"log_normal_: std must be positive, got {std}")
     drawn = source.random_normal(tuple(self.shape), self.dtype, generator)
-    return _written(self, FUNCTIONS["exp"](add(mul(drawn, std), mean)), "log_normal_")
+    return _written(self, exp(add(mul(drawn, std), mean)), "log_normal_")
 
 
 def _geometric_(self: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
@@ -446,7 +453,7 @@ def _geometric_(self: Tensor, p: float, *, generator: Generator | None = None) -
     if not 0 < p < 1:
         raise ArgumentError(f"geometric_: p must be in (0, 1), got {p}")
     drawn = source.random_exponential(tuple(self.shape), dt.float64, generator)
-    trials = add(FUNCTIONS["floor"](mul(drawn, -1.0 / math.log1p(-p))), 1.0)
+    trials = add(floor(mul(drawn, -1.0 / math.log1p(-p))), 1.0)
     return _written(self, trials, "geometric_")
 
 
@@ -457,7 +464,7 @@ def _cauchy_(
     _must_float(self, "cauchy_")
     unit = source.random_unit(tuple(self.shape), dt.float64, generator)
     angle = mul(add(unit, -0.5 + 2.0**-54), math.pi)
-    return _written(self, add(mul(FUNCTIONS["tan"](angle), sigma), median), "cauchy_")
+    return _written(self, add(mul(tan(angle), sigma), median), "cauchy_")
 
 
 for _method in (

@@ -426,7 +426,7 @@ def _bounds(i: Any, size: int, out: int) -> tuple[Any, Any]:
     return start, floor_divide(add(mul(add(i, 1), size), out - 1), out)
 
 
-def _adaptive_avg(n: int, input: Any, output_size: Any) -> Any:
+def adaptive_avg(n: int, input: Any, output_size: Any) -> Any:
     name = f"adaptive_avg_pool{n}d"
     x, alone = _planes(name, input, n)
     if not x.dtype.is_floating_point:
@@ -487,7 +487,7 @@ def _read_at(place: Any, size: int, out: int, kernel: int) -> Any:
 @functional
 def adaptive_avg_pool1d(input: Any, output_size: Any) -> Any:
     """Average to a given length: (N, C, L) -> (N, C, output_size)."""
-    return _adaptive_avg(1, input, output_size)
+    return adaptive_avg(1, input, output_size)
 
 
 @functional
@@ -499,13 +499,13 @@ def adaptive_avg_pool2d(input: Any, output_size: Any) -> Any:
     >>> adaptive_avg_pool2d(ones(1, 3, 5, 7), (2, None)).shape
     (1, 3, 2, 7)
     """
-    return _adaptive_avg(2, input, output_size)
+    return adaptive_avg(2, input, output_size)
 
 
 @functional
 def adaptive_avg_pool3d(input: Any, output_size: Any) -> Any:
     """Average to a given size: (N, C, D, H, W) -> (N, C, *output_size)."""
-    return _adaptive_avg(3, input, output_size)
+    return adaptive_avg(3, input, output_size)
 
 
 @functional

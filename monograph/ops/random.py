@@ -20,15 +20,18 @@ from ..core import dtype as dt
 from ..core.dtype import DType
 from ..core.errors import ArgumentError, ShapeError
 from ..core.modes import modes
-from ..core.shape import Shape, contiguous_strides, numel
+from ..core.shape import Shape, contiguous_strides, normalize_dim, numel
 from ..ir.op import Elementwise, Full, Source, op
 from ..kernel.ir import Const
+from .activations import softmax
 from .align import broadcast_to, cast, functional
-from .arith import Add, Ge, add, mul
+from .arith import Add, Ge, add, eq, mul, neg, sub
 from .basic import Where
 from .exponential import log
-from .movement import Pad, Reshape, Slice
+from .movement import Detach, Pad, Reshape, Slice
 from .power import sqrt
+from .reduce import argmax
+from .triangular import Iota
 from .trigonometric import cos
 
 MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
@@ -324,6 +327,29 @@ def dropout3d(input: Any, p: float = 0.5, training: bool = True, inplace: bool =
     """In training, zero whole channels of (N, C, D, H, W) or (C, D, H, W) with probability p."""
     lead = len(input.shape) - 3
     return _drop_channels("dropout3d", input, p, training, inplace, (4, 5), lead)
+
+
+@functional
+def gumbel_softmax(
+    logits: Any, tau: float = 1.0, hard: bool = False, eps: float = 1e-10, dim: int = -1
+) -> Any:
+    """A sample of a relaxed categorical distribution: softmax((logits + gumbel noise) / tau).
+
+    hard  one-hot of the largest element, with the gradient of the soft sample
+
+    Source: Jang, Gu, Poole, "Categorical reparameterization with Gumbel-softmax", 2017.
+    """
+    if tau <= 0:
+        raise ArgumentError(f"gumbel_softmax: tau must be positive, got {tau}")
+    shape = tuple(logits.shape)
+    noise = neg(log(random_exponential(shape, logits.dtype)))
+    soft = softmax(mul(add(logits, noise), 1.0 / tau), dim)
+    if not hard:
+        return soft
+    axis = normalize_dim("gumbel_softmax", dim, len(shape))
+    best = argmax(Detach()(soft), axis, True)
+    one_hot = cast(eq(Iota(shape, dt.int64, axis)(), broadcast_to(best, shape)), soft.dtype)
+    return add(sub(one_hot, Detach()(soft)), soft)
 
 
 @functional

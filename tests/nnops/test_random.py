@@ -324,3 +324,46 @@ def test_channel_dropout_zeroes_whole_channels(name, shape, axes):
 def test_channel_dropout_checks_dimensions():
     with raises_message(ShapeError, "dropout2d: needs 3 or 4 dimensions, got shape (2, 3)"):
         source.dropout2d(mg.ones(2, 3))
+
+
+def test_permutations_hold_every_number_and_are_even():
+    g = seeded()
+    x = np.stack([mg.randperm(6, generator=g).numpy() for _ in range(1500)])
+    assert (np.sort(x, 1) == np.arange(6)).all()
+    counts = np.stack([np.bincount(column, minlength=6) for column in x.T])
+    assert ((counts - 250) ** 2 / 250).sum() < 70  # chi-square, 25 degrees: p < 1e-5
+    assert mg.randperm(0).shape == (0,) and mg.randperm(3, dtype=mg.int32).dtype is mg.int32
+
+
+@pytest.mark.parametrize("rows", [(), (3,)])
+def test_multinomial_without_replacement_draws_each_class_once(rows):
+    weights = mg.tensor(np.broadcast_to(np.array([1.0, 2.0, 3.0, 4.0]), (*rows, 4)))
+    x = mg.multinomial(weights, 4, generator=seeded()).numpy()
+    assert (np.sort(x, -1) == np.arange(4)).all()
+    many = mg.multinomial(mg.tensor(np.tile([1.0, 2.0, 3.0, 4.0], (8000, 1))), 2).numpy()
+    first = np.bincount(many[:, 0], minlength=4) / 8000
+    np.testing.assert_allclose(first, [0.1, 0.2, 0.3, 0.4], atol=0.025)
+    with raises_message(ArgumentError, "multinomial: num_samples must be in [1, 4], got 5"):
+        mg.multinomial(weights, 5)
+
+
+def test_gumbel_softmax_samples_in_proportion_with_soft_gradients():
+    logits = mg.tensor(np.tile(np.log([0.1, 0.2, 0.7]), (8000, 1)), requires_grad=True)
+    with mg.fork_rng():
+        mg.manual_seed(0)
+        hard = source.gumbel_softmax(logits, hard=True)
+        mg.manual_seed(0)
+        soft = source.gumbel_softmax(logits)
+    np.testing.assert_allclose(hard.numpy(force=True).mean(0), [0.1, 0.2, 0.7], atol=0.025)
+    np.testing.assert_allclose(soft.numpy(force=True).sum(1), 1, rtol=1e-12)
+    w = mg.tensor(np.random.default_rng(0).standard_normal((8000, 3)))
+    made, expected = (mg.autograd.grad(x, logits, w)[0].numpy() for x in (hard, soft))
+    np.testing.assert_allclose(made, expected, rtol=1e-12)
+
+
+def test_alpha_dropout_keeps_mean_and_variance():
+    with mg.fork_rng():
+        mg.manual_seed(0)
+        x = mg.randn(200000)
+        y = source.alpha_dropout(x, 0.2, training=True).numpy()
+    assert abs(y.mean()) < 0.02 and abs(y.var() - 1) < 0.02

@@ -1,0 +1,376 @@
+"""Images: resizing, pixel shuffles, patches (unfold, fold), sampling by a grid."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..core import dtype as dt
+from ..core.errors import ArgumentError, DTypeError, ShapeError
+from ..core.shape import as_index, numel
+from .align import broadcast_to, cast, functional
+from .arith import abs as absolute
+from .arith import add, eq, ge, le, logical_and, minimum, mul, sub, where
+from .contract import LETTERS, Contract, matmul
+from .indexing import Gather, IndexSelect
+from .joining import concat_values, stack
+from .movement import Expand, Pad, Permute, Reshape, Slice
+from .pooling import adaptive_avg
+from .rounding import clamp, floor, remainder
+from .rounding import round as rounded
+from .triangular import Iota
+from .windows import checked_counts, extents, per_dim, tap_slices, window_counts
+
+MODES = {
+    "nearest": (1, 2, 3), "nearest-exact": (1, 2, 3), "area": (1, 2, 3), "linear": (1,),
+    "bilinear": (2,), "bicubic": (2,), "trilinear": (3,),
+}  # fmt: skip
+
+
+@functional
+def interpolate(
+    input: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
+    align_corners: bool | None = None, recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Any:  # fmt: skip
+    """Resize the spatial dimensions of (N, C, ...) to `size`, or by `scale_factor`.
+
+    mode           "nearest", "nearest-exact", "linear" (3 dimensions), "bilinear", "bicubic" (4),
+                   "trilinear" (5), or "area" (averages)
+    align_corners  linear modes and bicubic: whether the outer elements, not their outer edges,
+                   keep their places
+
+    >>> interpolate(ones(1, 1, 2, 2), scale_factor=2).shape
+    (1, 1, 4, 4)
+    """
+    n = len(input.shape) - 2
+    if mode not in MODES:
+        raise ArgumentError(f"interpolate: mode must be one of {', '.join(MODES)}, got {mode!r}")
+    if n not in MODES[mode]:
+        raise ShapeError(
+            f"interpolate: mode {mode!r} needs "
+            f"{' or '.join(str(k + 2) for k in MODES[mode])} dimensions, got {tuple(input.shape)}"
+        )
+    if antialias:
+        raise ArgumentError("interpolate: antialias=True is not supported")
+    exact_modes = mode in ("nearest", "nearest-exact", "area")
+    if exact_modes and align_corners is not None:
+        raise ArgumentError(f"interpolate: align_corners has no meaning for mode {mode!r}")
+    if not exact_modes and not input.dtype.is_floating_point:
+        raise DTypeError(
+            f"interpolate: mode {mode!r} needs a floating dtype, got {input.dtype.name}"
+        )
+    if (size is None) == (scale_factor is None):
+        raise ArgumentError("interpolate: exactly one of size and scale_factor must be given")
+    old = tuple(input.shape[2:])
+    if size is not None:
+        new = per_dim("interpolate", "size", size, n)
+        scales = [o / s for o, s in zip(old, new)]
+    else:
+        factors = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * n
+        if len(factors) != n:
+            raise ArgumentError(
+                f"interpolate: scale_factor must be a number or {n} numbers, got {scale_factor}"
+            )
+        new = tuple(math.floor(o * float(f)) for o, f in zip(old, factors))
+        if min(new) < 1:
+            raise ShapeError(f"interpolate: {tuple(input.shape)} would get size {new}")
+        if recompute_scale_factor:
+            scales = [o / s for o, s in zip(old, new)]
+        else:
+            scales = [1.0 / float(f) for f in factors]
+    if mode == "area":
+        return adaptive_avg(n, input, new)
+    x = input
+    for axis, (o, s, scale) in enumerate(zip(old, new, scales), 2):
+        if exact_modes:
+            x = _nearest(x, axis, o, s, scale, 0.5 if mode == "nearest-exact" else 0.0)
+        else:
+            x = _blended(x, axis, o, s, scale, bool(align_corners), mode == "bicubic")
+    return x
+
+
+def _nearest(x: Any, axis: int, old: int, new: int, scale: float, offset: float) -> Any:
+    if new % old == 0 and scale == old / new:
+        if new == old:
+            return x
+        shape, times = tuple(x.shape), new // old
+        wide = (*shape[: axis + 1], times, *shape[axis + 1 :])
+        return Reshape((*shape[:axis], new, *shape[axis + 1 :]))(Expand(wide, (axis + 1,))(x))
+    # In float32, as PyTorch rounds the positions.
+    place = Iota((new,), dt.float32, 0)()
+    place = mul(add(place, offset) if offset else place, scale)
+    return IndexSelect(axis)(x, clamp(cast(floor(place), dt.int64), 0, old - 1))
+
+
+def _blended(
+    x: Any, axis: int, old: int, new: int, scale: float, align_corners: bool, cubic: bool
+) -> Any:
+    """x resized along an axis: a product with the matrix of each output's weights."""
+    wide = dt.float64 if x.dtype is dt.float64 else dt.float32
+    place = Iota((new, old), wide, 0)()
+    if align_corners:
+        place = mul(place, (old - 1) / (new - 1) if new > 1 else 0.0)
+    else:
+        place = sub(mul(add(place, 0.5), scale), 0.5)
+    column = Iota((new, old), wide, 1)()
+    if cubic:
+        matrix = _cubic_weights(place, column, old)
+    else:
+        distance = absolute(sub(clamp(place, 0.0, old - 1.0), column))
+        matrix = clamp(sub(1.0, distance), min=0.0)
+    letters = LETTERS[: len(x.shape)]
+    source = letters[:axis] + "k" + letters[axis + 1 :]
+    out = Contract(f"{source},{letters[axis]}k->{letters}")(cast(x, wide), matrix)
+    return cast(out, x.dtype)
+
+
+def _cubic_weights(place: Any, column: Any, size: int) -> Any:
+    """Weights of the four neighbours; those beyond an edge count for the edge.
+
+    Source: Keys, "Cubic convolution interpolation for digital image processing", 1981, a = -0.75.
+    """
+    a = -0.75
+    first = floor(place)
+    t = sub(place, first)
+    total: Any = None
+    for k in range(-1, 3):
+        d = absolute(sub(t, float(k)))
+        if k in (0, 1):
+            w = add(mul(mul(sub(mul(d, a + 2), a + 3), d), d), 1.0)
+        else:
+            w = sub(mul(add(mul(sub(mul(d, a), 5 * a), d), 8 * a), d), 4 * a)
+        here = eq(clamp(add(first, float(k)), 0.0, size - 1.0), column)
+        part = where(here, w, 0.0)
+        total = part if total is None else add(total, part)
+    return total
+
+
+@functional
+def upsample(
+    input: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
+    align_corners: bool | None = None,
+) -> Any:  # fmt: skip
+    """Alias of interpolate."""
+    return interpolate(input, size, scale_factor, mode, align_corners)
+
+
+# Pixels and patches
+
+
+@functional
+def pixel_shuffle(input: Any, upscale_factor: int) -> Any:
+    """Channels to places: (..., C * r * r, H, W) -> (..., C, H * r, W * r).
+
+    Source: Shi and others, "Real-time single image and video super-resolution", 2016.
+    """
+    r = as_index("pixel_shuffle", "upscale_factor", upscale_factor)
+    shape = tuple(input.shape)
+    if len(shape) < 3 or r < 1 or shape[-3] % (r * r):
+        raise ShapeError(
+            f"pixel_shuffle: the channels of {shape} do not divide by upscale_factor**2 = {r * r}"
+        )
+    lead, (c, h, w), n = shape[:-3], shape[-3:], len(shape) - 3
+    x = Reshape((*lead, c // (r * r), r, r, h, w))(input)
+    x = Permute((*range(n), n, n + 3, n + 1, n + 4, n + 2))(x)
+    return Reshape((*lead, c // (r * r), h * r, w * r))(x)
+
+
+@functional
+def pixel_unshuffle(input: Any, downscale_factor: int) -> Any:
+    """Places to channels: (..., C, H * r, W * r) -> (..., C * r * r, H, W)."""
+    r = as_index("pixel_unshuffle", "downscale_factor", downscale_factor)
+    shape = tuple(input.shape)
+    if len(shape) < 3 or r < 1 or shape[-1] % r or shape[-2] % r:
+        raise ShapeError(
+            f"pixel_unshuffle: height and width of {shape} do not divide by downscale_factor={r}"
+        )
+    lead, (c, h, w), n = shape[:-3], shape[-3:], len(shape) - 3
+    x = Reshape((*lead, c, h // r, r, w // r, r))(input)
+    x = Permute((*range(n), n, n + 2, n + 4, n + 1, n + 3))(x)
+    return Reshape((*lead, c * r * r, h // r, w // r))(x)
+
+
+@functional
+def channel_shuffle(input: Any, groups: int) -> Any:
+    """Channels of (N, C, ...) dealt round the groups: (groups, C // groups) read the other way."""
+    shape, g = tuple(input.shape), as_index("channel_shuffle", "groups", groups)
+    if len(shape) < 3 or g < 1 or shape[1] % g:
+        raise ShapeError(f"channel_shuffle: the channels of {shape} do not divide by groups={g}")
+    x = Reshape((shape[0], g, shape[1] // g, *shape[2:]))(input)
+    return Reshape(shape)(Permute((0, 2, 1, *range(3, len(shape) + 1)))(x))
+
+
+def _patch_window(name: str, *arguments: Any) -> tuple[tuple[int, ...], ...]:
+    names = ("kernel_size", "dilation", "padding", "stride")
+    return tuple(
+        per_dim(name, n, v, 2, least=0 if n == "padding" else 1) for n, v in zip(names, arguments)
+    )
+
+
+def _taps(kernel: tuple[int, ...]) -> list[tuple[int, int]]:
+    return [(i, j) for i in range(kernel[0]) for j in range(kernel[1])]
+
+
+@functional
+def unfold(
+    input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Any:
+    """The patches of (N, C, H, W) as columns: (N, C * KH * KW, number of patches)."""
+    alone = len(input.shape) == 3
+    if len(input.shape) not in (3, 4):
+        raise ShapeError(f"unfold: input must have 3 or 4 dimensions, got {tuple(input.shape)}")
+    x = Reshape((1, *input.shape))(input) if alone else input
+    kernel, spread, around, steps = _patch_window("unfold", kernel_size, dilation, padding, stride)
+    counts = window_counts(tuple(x.shape[2:]), kernel, steps, around, spread)
+    checked_counts("unfold", counts, input, kernel, around)
+    n, c = x.shape[:2]
+    if any(around):
+        x = Pad((0, 0, *around), (0, 0, *around), (0,) * 4)(x)
+    parts = []
+    for tap in _taps(kernel):
+        cut = tap_slices(tap, counts, steps, spread)
+        start, stop = (0, 0, *(s.start for s in cut)), (n, c, *(s.stop for s in cut))
+        seen = Slice(start, stop, (1, 1, *steps))(x)
+        parts.append(Reshape((n, c, 1, numel(counts)))(seen))
+    out = Reshape((n, c * len(parts), numel(counts)))(concat_values(2, parts))
+    return Reshape(tuple(out.shape[1:]))(out) if alone else out
+
+
+@functional
+def fold(
+    input: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
+    stride: Any = 1,
+) -> Any:  # fmt: skip
+    """Patches summed back into images: (N, C * KH * KW, L) -> (N, C, *output_size)."""
+    alone = len(input.shape) == 2
+    if len(input.shape) not in (2, 3):
+        raise ShapeError(f"fold: input must have 2 or 3 dimensions, got {tuple(input.shape)}")
+    x = Reshape((1, *input.shape))(input) if alone else input
+    size = per_dim("fold", "output_size", output_size, 2)
+    kernel, spread, around, steps = _patch_window("fold", kernel_size, dilation, padding, stride)
+    counts = window_counts(size, kernel, steps, around, spread)
+    taps = _taps(kernel)
+    n, rows, length = x.shape
+    if rows % len(taps) or length != numel(counts) or min(counts) < 1:
+        raise ShapeError(
+            f"fold: input {tuple(input.shape)} must have a multiple of {len(taps)} rows and "
+            f"{numel(counts)} columns for output_size {size} and kernel_size {kernel}"
+        )
+    c = rows // len(taps)
+    x = Reshape((n, c, len(taps), *counts))(x)
+    room = tuple(s + 2 * p for s, p in zip(size, around))
+    total: Any = None
+    for i, tap in enumerate(taps):
+        part = Slice((0, 0, i, 0, 0), (n, c, i + 1, *counts), (1,) * 5)(x)
+        part = Reshape((n, c, *counts))(part)
+        low = tuple(t * d for t, d in zip(tap, spread))
+        reach = extents(counts, (1, 1), steps, (1, 1))
+        high = tuple(r - lo - e for r, lo, e in zip(room, low, reach))
+        part = Pad((0, 0, *low), (0, 0, *high), (0, 0, *(s - 1 for s in steps)))(part)
+        total = part if total is None else add(total, part)
+    if any(around):
+        stop = tuple(p + s for p, s in zip(around, size))
+        total = Slice((0, 0, *around), (n, c, *stop), (1,) * 4)(total)
+    return Reshape(tuple(total.shape[1:]))(total) if alone else total
+
+
+# Sampling by a grid
+
+
+@functional
+def affine_grid(theta: Any, size: Any, align_corners: bool = False) -> Any:
+    """Places to sample for an affine map: theta (N, 2, 3), size (N, C, H, W) -> (N, H, W, 2)."""
+    n, _, h, w = (as_index("affine_grid", "size", s) for s in size)
+    if tuple(theta.shape) != (n, 2, 3):
+        raise ShapeError(f"affine_grid: theta must be ({n}, 2, 3), got {tuple(theta.shape)}")
+
+    def line(count: int, axis: int) -> Any:
+        place = Iota((h, w), theta.dtype, axis)()
+        if align_corners:
+            return sub(mul(place, 2.0 / (count - 1)), 1.0) if count > 1 else mul(place, 0.0)
+        return sub(mul(add(place, 0.5), 2.0 / count), 1.0)
+
+    x, y = line(w, 1), line(h, 0)
+    points = Reshape((1, h * w, 3))(stack([x, y, add(mul(x, 0.0), 1.0)], -1))
+    return Reshape((n, h, w, 2))(matmul(points, Permute((0, 2, 1))(theta)))
+
+
+@functional
+def grid_sample(
+    input: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros",
+    align_corners: bool | None = None,
+) -> Any:  # fmt: skip
+    """Read (N, C, H, W) at the places of grid (N, OH, OW, 2), x and y in [-1, 1] across the image.
+
+    mode           "bilinear" or "nearest"
+    padding_mode   what lies outside: "zeros", "border" or "reflection"
+    align_corners  whether -1 and 1 are the centres of the outer pixels or their outer edges
+    """
+    if mode not in ("bilinear", "nearest"):
+        raise ArgumentError(f"grid_sample: mode must be 'bilinear' or 'nearest', got {mode!r}")
+    if padding_mode not in ("zeros", "border", "reflection"):
+        raise ArgumentError(
+            "grid_sample: padding_mode must be 'zeros', 'border' or 'reflection', got "
+            f"{padding_mode!r}"
+        )
+    if len(input.shape) != 4 or len(grid.shape) != 4 or grid.shape[3] != 2:
+        raise ShapeError(
+            "grid_sample: needs input (N, C, H, W) and grid (N, OH, OW, 2), got "
+            f"{tuple(input.shape)} and {tuple(grid.shape)}"
+        )
+    if input.shape[0] != grid.shape[0] or input.dtype is not grid.dtype:
+        raise ShapeError(
+            f"grid_sample: input {input.dtype.name}{tuple(input.shape)} and grid "
+            f"{grid.dtype.name}{tuple(grid.shape)} differ in batch size or dtype"
+        )
+    n, c, h, w = input.shape
+    shape = tuple(grid.shape[:3])
+    flat = Reshape((n, c, h * w))(input)
+    sides = []
+    for axis, count in ((0, w), (1, h)):
+        place = Reshape(shape)(Slice((0, 0, 0, axis), (*shape, axis + 1), (1,) * 4)(grid))
+        sides.append(_unnormalized(place, count, bool(align_corners), padding_mode))
+    x, y = sides
+
+    def read(column: Any, row: Any) -> Any:
+        """The pixels at whole places; 0 outside."""
+        inside = logical_and(
+            logical_and(ge(column, 0.0), le(column, w - 1.0)),
+            logical_and(ge(row, 0.0), le(row, h - 1.0)),
+        )
+        place = add(
+            mul(cast(clamp(row, 0.0, h - 1.0), dt.int64), w),
+            cast(clamp(column, 0.0, w - 1.0), dt.int64),
+        )
+        index = broadcast_to(Reshape((n, 1, numel(shape[1:])))(place), (n, c, numel(shape[1:])))
+        found = Reshape((n, c, *shape[1:]))(Gather(2)(flat, index))
+        return where(Reshape((n, 1, *shape[1:]))(inside), found, 0.0)
+
+    if mode == "nearest":
+        return read(rounded(x), rounded(y))
+    left, top = floor(x), floor(y)
+    along, down = sub(x, left), sub(y, top)
+    total: Any = None
+    for i, column_weight in ((0.0, sub(1.0, along)), (1.0, along)):
+        for j, row_weight in ((0.0, sub(1.0, down)), (1.0, down)):
+            weight = Reshape((n, 1, *shape[1:]))(mul(column_weight, row_weight))
+            part = mul(read(add(left, i), add(top, j)), weight)
+            total = part if total is None else add(total, part)
+    return total
+
+
+def _unnormalized(place: Any, count: int, align_corners: bool, padding_mode: str) -> Any:
+    """Pixel coordinates of places in [-1, 1], moved into the image by the padding mode."""
+    if align_corners:
+        place = mul(add(place, 1.0), (count - 1) / 2)
+    else:
+        place = sub(mul(add(place, 1.0), count / 2), 0.5)
+    if padding_mode == "reflection":
+        low, span = (0.0, count - 1.0) if align_corners else (-0.5, float(count))
+        if span == 0:
+            place = mul(place, 0.0)
+        else:
+            turned = remainder(absolute(sub(place, low)), 2 * span)
+            place = add(minimum(turned, sub(2 * span, turned)), low)
+    return place if padding_mode == "zeros" else clamp(place, 0.0, count - 1.0)
