@@ -133,8 +133,11 @@ def _mask_statements(
     """(statements, score with what does not take part at -inf)."""
     lowest = Const(-math.inf, code)
     if mask is not None:
-        steps = context.strides(mask)
-        at: Expr = row * steps[2] + key * steps[3]
+        assert context.locate is not None
+        _, steps, offset = context.locate(mask)
+        # Rows beyond the last one, of an incomplete block, read that one.
+        row_here = s.minimum(row, const(mask.shape[2] - 1))
+        at: Expr = row_here * steps[2] + key * steps[3] + offset
         for axis, name in ((0, "image"), (1, "head")):
             if mask.shape[axis] > 1:
                 at = at + Var(name) * steps[axis]
@@ -258,7 +261,8 @@ def lower_attention(node: Node, context: Context) -> list[Step] | None:
     values: list[Value] = [at[0] for at in where]
     if mask is not None:
         buffers.append(Buffer("mask", mask.dtype.code))
-        values.append(mask)
+        assert context.locate is not None
+        values.append(context.locate(mask)[0])
     buffers += [Buffer("out", code, True), Buffer("logs", code, True)]
     values += [out, logs]
     grid = n * heads * row_blocks
@@ -391,7 +395,8 @@ def lower_attention_grad(node: Node, context: Context) -> list[Step] | None:
     values: list[Value] = [at[0] for at in where] + [logs]
     if mask is not None:
         buffers.append(Buffer("mask", mask.dtype.code))
-        values.append(mask)
+        assert context.locate is not None
+        values.append(context.locate(mask)[0])
     buffers += [Buffer(name, code, True) for name in ("gq", "gk", "gv")]
     values += [gq, gk, gv]
     kernel = Kernel(context.title, tuple(buffers), body, (), const(n * heads))
