@@ -8,7 +8,7 @@ the outermost loop that it does not depend on. So LLVM needs few passes. Read ne
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..kernel.checker import BITS
 
@@ -132,7 +132,8 @@ class Builder:
             name = self.name()
             lines.append(f"  {name} = {text}")
             found = region.cache[key] = Value(name, dtype, lanes, depth)
-        return found
+        # The same bits may be asked for with and without sign.
+        return found if found.dtype == dtype else replace(found, dtype=dtype)
 
     def here(self, text: str, dtype: str, lanes: bool) -> Value:
         """An instruction that must stay at its place (a load of memory that changes)."""

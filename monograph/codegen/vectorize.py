@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..kernel.checker import BITS, FLOATS, KernelError
-from ..kernel.ir import Call, Expr, If, Kernel, Let, Load, Local, Loop, Reduce, Stmt, Store
+from ..kernel.ir import Call, Const, Expr, If, Kernel, Let, Load, Local, Loop, Reduce, Stmt, Store
 from . import polynomial as poly
 from . import scalars
 from .builder import Value
@@ -76,7 +76,12 @@ def loop_shape(body: tuple[Stmt, ...]) -> Shape:
                 walk(stmt.orelse)
             elif isinstance(stmt, Loop):
                 loops = loops or stmt.kind != "unroll"
+                before = cost
                 walk(stmt.body)
+                start, stop = stmt.start, stmt.stop
+                if stmt.kind == "unroll" and isinstance(start, Const) and isinstance(stop, Const):
+                    turns = (stop.value - start.value) // stmt.step
+                    cost = before + (cost - before) * max(1, turns)
 
     walk(body)
     sizes = sizes or {8}

@@ -350,3 +350,23 @@ def test_comparisons_of_indices_in_lanes(op, target):
         kernel = Kernel("compare", (Buffer("y", "bool", True),), body, ("m", "n"))
         for limit in (-3, 0, 20, 37, 1000):
             assert_same(kernel, {"y": np.zeros(40, bool)}, {"m": 5, "n": limit}, target)
+
+
+@EVERY_TARGET
+def test_one_instruction_serves_signed_and_unsigned_values(target):
+    """u8(x) and i8(x) are the same truncation, but what follows differs."""
+    x = Load("x", i, "u64")
+    unsigned, signed = Call("cast", (x,), "u8"), Call("cast", (x,), "i8")
+    body = (
+        Loop("i", ZERO, n, (
+            Store("u", i, unsigned / Const(3, "u8")),
+            Store("s", i, signed / Const(3, "i8")),
+            Store("less", i, Call("lt", (signed, Const(5, "i8")), "bool")),
+        ), "vector"),
+    )  # fmt: skip
+    buffers = (Buffer("x", "u64"), Buffer("u", "u8", True), Buffer("s", "i8", True),
+               Buffer("less", "bool", True))  # fmt: skip
+    kernel = Kernel("signs", buffers, body, ("n",))
+    arrays = {"x": np.arange(256, dtype=np.uint64), "u": np.zeros(256, np.uint8),
+              "s": np.zeros(256, np.int8), "less": np.zeros(256, bool)}  # fmt: skip
+    assert_same(kernel, arrays, {"n": 256}, target)
