@@ -18,11 +18,12 @@ CHUNK_FLOPS = 400_000
 MOST_CHUNKS = 64
 # K of one block: a panel of b of this depth and a few of a stay in the second-level cache.
 BLOCK_DEPTH = 1024
+STREAM_DEPTH = 8
 # Blocks get no smaller than this for more chunks; rather K is cut into parts of this depth or more.
 LEAST_ROWS, LEAST_COLUMNS, LEAST_DEPTH = 64, 96, 256
 MOST_PARTS = 32
 # More rows than this share the work of transposing b.
-MOST_DOT_ROWS = 8
+MOST_DOT_ROWS = 16
 # Bytes of a panel that are read from the first-level cache at full speed.
 FAST_BYTES = 24 << 10
 
@@ -78,7 +79,9 @@ def plan(p: Problem, compute: str, target: Target) -> Plan:
             else:
                 break
 
-    halve(LEAST_ROWS, LEAST_COLUMNS, wanted)
+    # Long rows of b that are read only once are read in long runs, a few at a time.
+    streams = p.m.size <= 2 and not pack_b and not dots
+    halve(LEAST_ROWS, 4096 if streams else LEAST_COLUMNS, wanted)
     first = p.k[0].size
     inner = p.depth // max(1, first)
     least = 16 * LEAST_DEPTH if dots else LEAST_DEPTH  # lanes are added up once per part
@@ -91,8 +94,9 @@ def plan(p: Problem, compute: str, target: Target) -> Plan:
     part = -(-first // parts)
     parts = -(-first // part) if part else 1
     kc, blocks = part, 1
-    if part * inner >= 2 * BLOCK_DEPTH and not dots:
-        blocks = -(-part * inner // BLOCK_DEPTH)
+    depth = STREAM_DEPTH if streams else BLOCK_DEPTH
+    if part * inner >= 2 * depth and not dots:
+        blocks = -(-part * inner // depth)
         kc = -(-part // blocks)
         blocks = -(-part // kc)
     parallel = p.flops >= PARALLEL_FLOPS
@@ -103,8 +107,10 @@ def plan(p: Problem, compute: str, target: Target) -> Plan:
 
 def is_dots(p: Problem) -> bool:
     """Whether to sum along lanes: few rows, and both operands contiguous along K."""
-    a_rows = p.k[-1].a == 1 and p.k[-1].b == 1 and p.k[-1].size >= 16
-    return a_rows and (p.n.b != 1 or p.n.size == 1) and p.m.size <= MOST_DOT_ROWS
+    last = p.k[-1]
+    if last.a != 1 or last.b != 1 or last.size < 16 or (p.n.b == 1 and p.n.size > 1):
+        return False
+    return p.m.size <= (2 if last.size < 256 else MOST_DOT_ROWS)
 
 
 def dot_tile(p: Problem, target: Target) -> tuple[int, int]:
@@ -118,13 +124,17 @@ def packs(p: Problem) -> tuple[bool, bool]:
     """Whether to copy a and b into panels first."""
     if FORCE:
         return FORCE
-    elements = p.m.size * p.depth
-    a_runs = p.k[-1].a == 1 or p.k[-1].size == 1
-    pack_a = not a_runs and p.n.size >= 128 and elements >= 1 << 19
-    far = p.k[-1].b * p.b.dtype.itemsize
-    pack_b = p.n.b != 1 and p.n.size > 1
-    if p.m.size >= 192 and (p.depth * p.n.size >= 1 << 19 or (far % 4096 == 0 and p.depth > 64)):
-        pack_b = True
+    last = p.k[-1]
+    converts = p.a.dtype.itemsize < 4 and p.a.dtype.is_floating_point
+    # a is read element by element: rows that are far apart along K cost a cache line each.
+    scattered = last.a != 1 and last.size > 1 and p.m.size * p.depth >= 1 << 19
+    pack_a = p.n.size >= 128 and (scattered or converts)
+    # b is read in vectors, by all rows: panels keep it in the first caches.
+    far = last.b * p.b.dtype.itemsize
+    large = p.depth * p.n.size >= 1 << 19 or (far % 4096 == 0 and p.depth > 64)
+    pack_b = p.n.size > 1 and (
+        p.n.b != 1 or (large and p.m.size >= 192) or (converts and p.m.size >= 32)
+    )
     return pack_a, pack_b
 
 
