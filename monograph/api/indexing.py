@@ -25,6 +25,7 @@ from ..core.modes import modes
 from ..core.shape import broadcast_shapes, is_number, numel
 from ..ops.align import broadcast_to, cast, public
 from ..ops.basic import Where
+from ..ops.gathering import named
 from ..ops.indexing import IndexAdd, IndexSelect, IndexSet, WrapIndex
 from ..ops.movement import Alias, Permute, Reshape, Slice
 from ..tensor import Tensor
@@ -158,7 +159,7 @@ class Parsed:
         self.arranged = shape
         self.merged = (*shape[:first], numel(sizes), *shape[first + len(dims) :])
         numbers = tuple(self.dims[d] for d in dims)
-        self.index = WrapIndex(sizes, numbers)(*self.indices.values())
+        self.index = named(self.name, WrapIndex(sizes, numbers), *self.indices.values())
 
     @property
     def result_shape(self) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from ..core.shape import as_index, broadcast_shapes, normalize_dim
 from ..ops import arith
 from ..ops.align import broadcast_to, cast, functional, public
 from ..ops.arith import eq
-from ..ops.gathering import _index
+from ..ops.gathering import as_index_tensor
 from ..ops.indexing import IndexSelect, IndexSet
 from ..ops.movement import Expand, Reshape
 from ..ops.shaping import repeat_each
@@ -111,7 +111,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     tensor([[1, 0, 0],
             [0, 0, 1]])
     """
-    index = _index("one_hot", tensor, "tensor")
+    index = as_index_tensor("one_hot", tensor, "tensor")
     classes = as_index("one_hot", "num_classes", num_classes)
     if classes == -1 or type(index._value()) is np.ndarray:
         array = index._array("one_hot")
@@ -154,7 +154,7 @@ def repeat_interleave(
         counts = np.asarray([as_index(name, "repeats", repeats)])
     else:
         given = repeats if isinstance(repeats, Tensor) else as_tensor(repeats)
-        counts = _index(name, given, "repeats")._array(name)
+        counts = as_index_tensor(name, given, "repeats")._array(name)
     if (counts < 0).any():
         raise ArgumentError(f"{name}: repeats must not be negative, got {counts.min()}")
     if counts.size == 1 and x.shape[axis] != 1 or counts.ndim == 0:
@@ -242,7 +242,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     >>> bincount(tensor([0, 2, 2]))
     tensor([1, 0, 2])
     """
-    index = _index("bincount", input, "input")
+    index = as_index_tensor("bincount", input, "input")
     if index.ndim != 1:
         raise ShapeError(f"bincount: input must be 1-d, got shape {tuple(index.shape)}")
     array = index._array("bincount")

@@ -25,7 +25,7 @@ from .indexing import (
 from .movement import Detach, Expand, Reshape, Slice
 
 
-def _index(name: str, index: Any, argument: str = "index") -> Any:
+def as_index_tensor(name: str, index: Any, argument: str = "index") -> Any:
     """The index as int32 or int64."""
     if not is_value(index):
         raise ArgumentTypeError(f"{name}: {argument} must be a tensor, got {type(index).__name__}")
@@ -38,7 +38,7 @@ def _index(name: str, index: Any, argument: str = "index") -> Any:
     return index if index.dtype in (dt.int32, dt.int64) else cast(index, dt.int64)
 
 
-def _named(name: str, op: Any, *args: Any) -> Any:
+def named(name: str, op: Any, *args: Any) -> Any:
     """op(*args), whose range error speaks of the function that the user called."""
     try:
         return op(*args)
@@ -49,7 +49,7 @@ def _named(name: str, op: Any, *args: Any) -> Any:
 
 
 def _vector(name: str, index: Any) -> Any:
-    index = _index(name, index)
+    index = as_index_tensor(name, index)
     if len(index.shape) > 1:
         raise ShapeError(f"{name}: index must be 1-d, got shape {shape_of(index)}")
     return index if index.shape else Reshape((1,))(index)
@@ -71,7 +71,7 @@ def index_select(input: Any, dim: int, index: Any) -> Any:
     """
     index = _vector("index_select", index)
     axis = normalize_dim("index_select", dim, len(input.shape))
-    out = _named("index_select", IndexSelect(axis), _at_least_1d(input), index)
+    out = named("index_select", IndexSelect(axis), _at_least_1d(input), index)
     return out if input.shape else Reshape(())(out)
 
 
@@ -95,8 +95,8 @@ def _rows(name: str, input: Any, dim: int, index: Any, source: Any) -> tuple[int
 
 def _on_rows(name: str, op: Any, input: Any, index: Any, source: Any) -> Any:
     if input.shape:
-        return _named(name, op, input, index, source)
-    return Reshape(())(_named(name, op, *map(_at_least_1d, (input, index, source))))
+        return named(name, op, input, index, source)
+    return Reshape(())(named(name, op, *map(_at_least_1d, (input, index, source))))
 
 
 @public
@@ -126,7 +126,7 @@ def index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
     shape = (*x.shape[:axis], index.shape[0], *x.shape[axis + 1 :])
     if is_value(value) and value.shape:
         raise ShapeError(f"index_fill: value must be a number or 0-d, got {shape_of(value)}")
-    out = _named("index_fill", IndexSet(axis), x, index, _filled(value, shape, x.dtype))
+    out = named("index_fill", IndexSet(axis), x, index, _filled(value, shape, x.dtype))
     return out if input.shape else Reshape(())(out)
 
 
@@ -138,7 +138,7 @@ def _filled(value: Any, shape: tuple[int, ...], dtype: Any) -> Any:
 
 def _element_index(name: str, input: Any, dim: int, index: Any) -> tuple[int, Any]:
     axis = normalize_dim(name, dim, len(input.shape))
-    index = _index(name, index)
+    index = as_index_tensor(name, index)
     ndim = len(input.shape)
     if len(index.shape) != ndim and not (ndim <= 1 and len(index.shape) <= 1):
         raise ShapeError(
@@ -158,7 +158,7 @@ def gather(input: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> An
             [3]])
     """
     axis, index = _element_index("gather", input, dim, index)
-    out = _named("gather", Gather(axis), _at_least_1d(input), _at_least_1d(index))
+    out = named("gather", Gather(axis), _at_least_1d(input), _at_least_1d(index))
     return out if index.shape else Reshape(())(out)
 
 
@@ -181,7 +181,7 @@ def _scattered(name: str, op: Any, input: Any, index: Any, src: Any) -> Any:
         )
     index = _at_least_1d(index)
     src = _source_part(name, _at_least_1d(src), index)
-    out = _named(name, op, _at_least_1d(input), index, src)
+    out = named(name, op, _at_least_1d(input), index, src)
     return out if input.shape else Reshape(())(out)
 
 
@@ -244,7 +244,7 @@ def scatter_reduce(
     if not include_self or reduce == "mean":
         ones = Full(shape_of(index), base.dtype, 1)()
         start = Full(shape_of(base), base.dtype, 1 if include_self else 0)()
-        counts = _named(name, ScatterAdd(axis), start, index, ones)
+        counts = named(name, ScatterAdd(axis), start, index, ones)
     if not include_self:
         base = where(gt(counts, 0), _neutral(reduce, base.dtype), base)
     if ways[reduce] is None:
@@ -279,15 +279,15 @@ def _neutral(reduce: str, dtype: Any) -> Any:
 def take(input: Any, index: Any) -> Any:
     """Elements of the flattened `input` at `index` (negative ones from the end), in its shape."""
     total = numel(input.shape)
-    index = cast(_index("take", index), dt.int64)
+    index = cast(as_index_tensor("take", index), dt.int64)
     flat = Reshape((total,))(input)
-    return IndexSelect(0)(flat, _named("take", WrapIndex((total,), (0,)), index))
+    return IndexSelect(0)(flat, named("take", WrapIndex((total,), (0,)), index))
 
 
 @public
 def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Any:
     """gather along `dim` where input and indices broadcast elsewhere; dim None: both flattened."""
-    indices = cast(_index("take_along_dim", indices, "indices"), dt.int64)
+    indices = cast(as_index_tensor("take_along_dim", indices, "indices"), dt.int64)
     if dim is None:
         flat = Reshape((numel(input.shape),))(input)
         return gather(flat, 0, Reshape((numel(indices.shape),))(indices))
@@ -325,7 +325,7 @@ def embedding(
     padding_idx  a row that gets no gradient
     returns      (*input.shape, D)
     """
-    index = _index("embedding", input, "indices")
+    index = as_index_tensor("embedding", input, "indices")
     if len(weight.shape) != 2:
         raise ShapeError(f"embedding: weight must be (V, D), got shape {shape_of(weight)}")
     if max_norm is not None:
@@ -337,7 +337,7 @@ def embedding(
         raise ArgumentError(
             "embedding: gradients are dense sums; give no scale_grad_by_freq, sparse"
         )
-    out = _named("embedding", IndexSelect(0), weight, index)
+    out = named("embedding", IndexSelect(0), weight, index)
     if padding_idx is None:
         return out
     rows = weight.shape[0]
