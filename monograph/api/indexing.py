@@ -27,7 +27,7 @@ from ..ops.align import broadcast_to, cast, public
 from ..ops.basic import Where
 from ..ops.gathering import named
 from ..ops.indexing import IndexAdd, IndexSelect, IndexSet, WrapIndex
-from ..ops.movement import Alias, Permute, Reshape, Slice
+from ..ops.movement import Alias, Copy, Permute, Reshape, Slice
 from ..tensor import Tensor
 from .creation import as_tensor
 
@@ -342,11 +342,11 @@ def index_put(input: Tensor, indices: Any, values: Any, accumulate: bool = False
         raise ArgumentTypeError(
             f"index_put: indices must be a tuple of tensors, got {type(indices).__name__}"
         )
-    out = input.clone()
+    out = Copy()(input)
     parsed = Parsed(out, tuple(slice(None) if i is None else i for i in indices), "index_put")
     _assign(out, parsed, _as_value(values, out.dtype, "index_put"), "index_put", accumulate)
     return out
 
 
-Tensor.__getitem__ = _getitem  # type: ignore[attr-defined]
-Tensor.__setitem__ = _setitem  # type: ignore[attr-defined]
+Tensor.__getitem__ = _getitem  # type: ignore
+Tensor.__setitem__ = _setitem  # type: ignore

@@ -234,7 +234,7 @@ def scatter_reduce(
     """
     name = "scatter_reduce"
     axis, index = _element_index(name, input, dim, index)
-    ways = {"sum": None, "mean": None, "prod": "mul", "amax": "max", "amin": "min"}
+    ways: dict[str, Any] = {"sum": None, "mean": None, "prod": "mul", "amax": "max", "amin": "min"}
     if reduce not in ways:
         raise ArgumentError(f"{name}: reduce must be one of {', '.join(ways)}, got {reduce!r}")
     index = _at_least_1d(index)

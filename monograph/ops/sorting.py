@@ -24,9 +24,9 @@ from .joining import stack
 from .movement import Copy, Reshape
 from .shaping import flatten, slice_axis
 
-sort_result = namedtuple("sort", ["values", "indices"])
-topk_result = namedtuple("topk", ["values", "indices"])
-kthvalue_result = namedtuple("kthvalue", ["values", "indices"])
+sort_result = namedtuple("sort", ["values", "indices"])  # type: ignore[name-match]
+topk_result = namedtuple("topk", ["values", "indices"])  # type: ignore[name-match]
+kthvalue_result = namedtuple("kthvalue", ["values", "indices"])  # type: ignore[name-match]
 
 
 def _order(x: Any, axis: int, descending: bool) -> Any:
@@ -121,7 +121,7 @@ class SearchSorted(Opaque):
         return Aval(shape_of(values), dt.int64)
 
     def reference(self, sequence: Any, values: Any) -> Any:
-        side = "right" if self.right else "left"
+        side: Any = "right" if self.right else "left"
         if sequence.ndim == 1:
             return np.searchsorted(sequence, values, side).astype(np.int64)
         out = np.empty(values.shape, np.int64)
