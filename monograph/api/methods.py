@@ -20,7 +20,7 @@ from .creation import as_tensor
 NOT_METHODS = {
     "cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "meshgrid", "einsum",
     "broadcast_tensors", "tensordot", "searchsorted", "cartesian_prod", "combinations",
-    "block_diag",
+    "block_diag", "chain_matmul", "cdist", "cosine_similarity", "pairwise_distance",
 }  # fmt: skip
 
 # Methods with an in-place twin `name_`: computed out of place, then written (Tensor._write).

@@ -59,7 +59,7 @@ class Generator:
         if not -(1 << 63) <= seed < 1 << 64:
             raise ArgumentError(f"manual_seed: seed must be in [-2**63, 2**64), got {seed}")
         self._seed = seed % (1 << 64)
-        self.state.copy_(tensor([_signed(self._seed), 0]))
+        self.state._write(tensor([_signed(self._seed), 0]), "manual_seed")
         return self
 
     def seed(self) -> int:
@@ -82,7 +82,7 @@ class Generator:
             raise ArgumentTypeError("set_state: new_state must be an int64 tensor from get_state")
         if tuple(new_state.shape) != (2,):
             raise ShapeError(f"set_state: new_state must have shape (2,), got {new_state.shape}")
-        self.state.copy_(new_state)
+        self.state._write(new_state, "set_state")
         self._seed = int(new_state.tolist()[0]) % (1 << 64)
         return self
 

@@ -5,6 +5,8 @@ One primitive, Contract; the public functions only choose its signature. einsum 
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -49,23 +51,15 @@ class Contract(Contraction):
     def reference(self, x: Any, y: Any) -> Any:
         if x.dtype.itemsize == 2 and x.dtype.kind not in "iu":
             return self.reference(x.astype(np.float32), y.astype(np.float32)).astype(x.dtype)
-        a, b, out = self.parts()
-        batch = [c for c in a if c in b and c in out]
-        free_a = [c for c in a if c not in b]
-        free_b = [c for c in b if c not in a]
-        inner = [c for c in a if c in b and c not in out]
-        size = dict(zip(a, x.shape)) | dict(zip(b, y.shape))
-
-        def count(letters: list[str]) -> int:
-            return int(np.prod([size[c] for c in letters], dtype=np.int64))
-
-        left = x.transpose([a.index(c) for c in batch + free_a + inner])
-        right = y.transpose([b.index(c) for c in batch + inner + free_b])
-        left = left.reshape(count(batch), count(free_a), count(inner))
-        right = right.reshape(count(batch), count(inner), count(free_b))
-        made = np.matmul(left, right).reshape([size[c] for c in batch + free_a + free_b])
-        order = batch + free_a + free_b
-        return made.transpose([order.index(c) for c in out])
+        left_order, right_order, n_batch, n_free, n_inner, out_order = _plan(self.signature)
+        left, right = x.transpose(left_order), y.transpose(right_order)
+        batch, rows = left.shape[:n_batch], left.shape[n_batch : n_batch + n_free]
+        columns = right.shape[n_batch + n_inner :]
+        inner = math.prod(left.shape[n_batch + n_free :])
+        flat = (math.prod(batch),) if n_batch else ()
+        left = left.reshape(*flat, math.prod(rows), inner)
+        right = right.reshape(*flat, inner, math.prod(columns))
+        return np.matmul(left, right).reshape(batch + rows + columns).transpose(out_order)
 
     def vjp(self, g: Any, out: Any, x: Any, y: Any) -> tuple[Any, ...]:
         a, b, o = self.parts()
@@ -73,6 +67,23 @@ class Contract(Contraction):
             lambda: Contract(f"{o},{b}->{a}")(g, y),
             lambda: Contract(f"{a},{o}->{b}")(x, g),
         )
+
+
+@functools.cache
+def _plan(signature: str) -> tuple[tuple, tuple, int, int, int, tuple]:
+    """How a signature is a matrix product: axes of x as (batch, rows, inner) and of y as (batch,
+    inner, columns), how many batch, row and inner axes there are, and the order of the result's."""
+    a, b, out = Contract(signature).parts()
+    batch = [c for c in a if c in b and c in out]
+    free_a = [c for c in a if c not in b]
+    free_b = [c for c in b if c not in a]
+    inner = [c for c in a if c in b and c not in out]
+    order = batch + free_a + free_b
+    return (
+        tuple(a.index(c) for c in batch + free_a + inner),
+        tuple(b.index(c) for c in batch + inner + free_b),
+        len(batch), len(free_a), len(inner), tuple(order.index(c) for c in out),
+    )  # fmt: skip
 
 
 def same_dtype(name: str, **values: Any) -> None:
@@ -115,9 +126,12 @@ def _inner_error(name: str, x: Any, y: Any, names: tuple[str, str]) -> ShapeErro
 
 def _product(name: str, x: Any, y: Any, names: tuple[str, str] = ("input", "other")) -> Any:
     """Matrix product with broadcast batch dimensions; operands have at least one dimension."""
-    same_dtype(name, **{names[0]: x, names[1]: y})
+    if x.dtype is not y.dtype:
+        same_dtype(name, **{names[0]: x, names[1]: y})
     if x.shape[-1] != (y.shape[0] if len(y.shape) == 1 else y.shape[-2]):
         raise _inner_error(name, x, y, names)
+    if len(x.shape) == len(y.shape) == 2:
+        return Contract("mk,kn->mn")(x, y)
     x_batch, y_batch = tuple(x.shape[:-2]), tuple(y.shape[:-2])
     count = max(len(x_batch), len(y_batch))
     # A batch dimension of size 1 against a larger one is a letter that the operand lacks.
@@ -210,7 +224,10 @@ def dot(input: Any, other: Any) -> Any:
     return _product("dot", input, other)
 
 
-vdot = dot
+@public
+def vdot(input: Any, other: Any) -> Any:
+    """Alias of dot (there are no complex numbers)."""
+    return dot(input, other)
 
 
 @public

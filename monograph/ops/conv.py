@@ -49,7 +49,7 @@ class _Convolution(Opaque):
     def counts(self, sizes: Shape, kernel: Shape) -> Shape:
         return window_counts(sizes, kernel, self.stride, self.padding, self.dilation)
 
-    def columns(self, x: np.ndarray, kernel: Shape, counts: Shape) -> np.ndarray:
+    def columns(self, x: Any, kernel: Shape, counts: Shape) -> Any:
         """(N, groups, C // groups * K, P): what each window sees."""
         n, c = x.shape[:2]
         taps, places = numel(kernel), numel(counts)
@@ -68,12 +68,12 @@ class _Convolution(Opaque):
         step = max(1, _COLUMN_BYTES // max(bytes_each, 1))
         return [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
-    def in_groups(self, y: np.ndarray) -> np.ndarray:
+    def in_groups(self, y: Any) -> Any:
         """(N, O, *P) as (N, groups, O // groups, P)."""
         return y.reshape(y.shape[0], self.groups, y.shape[1] // self.groups, numel(y.shape[2:]))
 
     def with_groups(self, factor: int) -> Any:
-        return dataclasses.replace(self, groups=self.groups * factor)
+        return dataclasses.replace(self, groups=self.groups * factor)  # type: ignore[type-var]
 
     def window(self) -> tuple[Shape, Shape, Shape, int]:
         return self.stride, self.padding, self.dilation, self.groups
@@ -154,12 +154,12 @@ class ConvInput(_Convolution):
         reach = extents(counts, kernel, self.stride, self.dilation) if numel(counts) else self.size
         room = tuple(max(r, p + s) for r, p, s in zip(reach, self.padding, self.size))
         out = np.empty((n, channels, *self.size), y.dtype)
-        inside = (..., *(slice(p, p + s) for p, s in zip(self.padding, self.size)))
+        inside: Any = (..., *(slice(p, p + s) for p, s in zip(self.padding, self.size)))
         weights = w.reshape(self.groups, w.shape[0] // self.groups, -1).swapaxes(1, 2)
         for part in self.pieces(n, channels * numel(kernel) * numel(counts) * y.itemsize):
-            columns = np.matmul(weights, self.in_groups(y[part]))
+            columns: Any = np.matmul(weights, self.in_groups(y[part]))
             columns = columns.reshape(-1, channels, numel(kernel), *counts)
-            total = np.zeros((columns.shape[0], channels, *room), y.dtype)
+            total: Any = np.zeros((columns.shape[0], channels, *room), y.dtype)
             if numel(counts):
                 for i, tap in enumerate(itertools.product(*map(range, kernel))):
                     seen = tap_slices(tap, counts, self.stride, self.dilation)

@@ -282,8 +282,8 @@ def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out:
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     """x1 . x2 / (max(|x1|, eps) * max(|x2|, eps)) along dim.
 
-    >>> cosine_similarity(tensor([[1.0, 1.0]]), tensor([[2.0, 2.0]]))
-    tensor([1.])
+    >>> cosine_similarity(tensor([[3.0, 4.0]]), tensor([[4.0, -3.0]]))
+    tensor([0.])
     """
     x, y = align("cosine_similarity", x1, x2, floating=True)
     lengths = [maximum(norm(v, 2, dim, keepdim=True), eps) for v in (x, y)]

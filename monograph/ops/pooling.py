@@ -57,11 +57,11 @@ class MaxPool(Opaque):
         low = dt.iinfo(dt.BY_NUMPY[x.dtype]).min if x.dtype.kind in "iu" else -np.inf
         reach = extents(self.counts, self.kernel, self.stride, self.dilation)
         high = tuple(max(r - p - s, 0) for r, p, s in zip(reach, self.padding, size))
-        around = padded(x, self.padding, high, low)
+        around: Any = padded(x, self.padding, high, low)
         steps = [np.arange(n) * s - p for n, s, p in zip(self.counts, self.stride, self.padding)]
         # A window without anything above -inf has its first element inside the input.
         first = [a + -(-np.maximum(-a, 0) // d) * d for a, d in zip(steps, self.dilation)]
-        best = np.full((*x.shape[:2], *self.counts), low, x.dtype)
+        best: Any = np.full((*x.shape[:2], *self.counts), low, x.dtype)
         places = np.broadcast_to(_positions(first, size), best.shape).astype(np.int32)
         for tap in itertools.product(*map(range, self.kernel)):
             seen = around[(..., *tap_slices(tap, self.counts, self.stride, self.dilation))]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import ArgumentError, ShapeError
-from ..core.shape import Shape, as_index, numel
+from ..core.shape import Shape, as_index
 
 
 def per_dim(name: str, argument: str, value: Any, n: int, least: int = 1) -> Shape:
@@ -57,13 +57,13 @@ def checked_counts(name: str, counts: Shape, x: Any, kernel: Shape, padding: Sha
     return counts
 
 
-def padded(x: np.ndarray, low: Shape, high: Shape, value: Any = 0) -> np.ndarray:
+def padded(x: Any, low: Shape, high: Shape, value: Any = 0) -> Any:
     """x with its last axes surrounded by `value`; x itself where nothing is added."""
     if not any(low) and not any(high):
         return x
     lead = x.ndim - len(low)
     sizes = tuple(lo + n + hi for lo, n, hi in zip(low, x.shape[lead:], high))
-    out = np.full((*x.shape[:lead], *sizes), value, x.dtype)
+    out: Any = np.full((*x.shape[:lead], *sizes), value, x.dtype)
     out[(..., *(slice(lo, lo + n) for lo, n in zip(low, x.shape[lead:])))] = x
     return out
 
@@ -81,7 +81,3 @@ def extents(counts: Shape, kernel: Shape, stride: Shape, dilation: Shape) -> Sha
     return tuple(
         (n - 1) * s + (k - 1) * d + 1 for n, k, s, d in zip(counts, kernel, stride, dilation)
     )
-
-
-def flat_size(shape: Shape) -> int:
-    return numel(shape)
