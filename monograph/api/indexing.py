@@ -27,7 +27,7 @@ from ..ops.align import broadcast_to, cast, public
 from ..ops.basic import Where
 from ..ops.gathering import named
 from ..ops.indexing import IndexAdd, IndexSelect, IndexSet, WrapIndex
-from ..ops.movement import Alias, Copy, Permute, Reshape, Slice
+from ..ops.movement import Alias, Copy, Permute, Reshape, Slice, read_through
 from ..tensor import Tensor
 from .creation import as_tensor
 
@@ -92,12 +92,15 @@ class Parsed:
                     self.dims[len(shape)] = dim
                     shape.append(x.shape[dim])
                     dim += 1
-        view = Slice(tuple(start), tuple(stop), tuple(step))(x) if sliced else x
-        if tuple(shape) != tuple(view.shape):
-            view = Reshape(tuple(shape))(view)
-        elif view is x and not self.indices:
-            view = Alias()(x)
-        self.view: Tensor = view
+        self.ops: tuple[Any, ...] = ()
+        if sliced:
+            self.ops = (Slice(tuple(start), tuple(stop), tuple(step)),)
+        kept = tuple(-(-(hi - lo) // st) for lo, hi, st in zip(start, stop, step))
+        if tuple(shape) != kept:
+            self.ops = (*self.ops, Reshape(tuple(shape)))
+        elif not sliced and not self.indices:
+            self.ops = (Alias(),)
+        self.view: Tensor = read_through(self.ops, x)
 
     def _range(self, item: slice, size: int) -> tuple[int, int, int]:
         try:
@@ -229,10 +232,25 @@ def _true_positions(name: str, mask: Tensor) -> tuple[np.ndarray, ...]:
     return np.nonzero(payload)
 
 
+# (shape, ints) -> ops of the view; emptied when it is full.
+_of_ints: dict[tuple, tuple[Any, ...]] = {}
+_FULL = 4096
+
+
 def _getitem(self: Tensor, index: Any) -> Tensor:
     """self[index]: a view for ints, slices, None and ...; a copy where tensors or lists index."""
+    key = None
+    if type(index) is int or (type(index) is tuple and all(type(i) is int for i in index)):
+        key = (tuple(self._payload.shape), index)
+        ops = _of_ints.get(key)
+        if ops is not None:
+            return read_through(ops, self)
     parsed = Parsed(self, index)
     if not parsed.indices:
+        if key is not None:
+            if len(_of_ints) >= _FULL:
+                _of_ints.clear()
+            _of_ints[key] = parsed.ops
         return parsed.view
     parsed.resolve()
     parsed.arrange()
