@@ -211,13 +211,21 @@ class _Ops:
             if dtype in FLOATS:
                 return self.convert("fptrunc" if dtype == "f32" else "fpext", x, dtype)
             if BITS[dtype] < 32:  # through i32, so that small results wrap as in NumPy
-                return self.convert("trunc", self.convert("fptosi", x, "i32"), dtype)
-            return self.convert("fptosi" if is_signed(dtype) else "fptoui", x, dtype)
+                return self.convert("trunc", self.float_to_int(x, "i32"), dtype)
+            return self.float_to_int(x, dtype)
         if dtype in FLOATS:
             return self.convert("sitofp" if is_signed(source) else "uitofp", x, dtype)
         if source == "bool" or BITS[dtype] > BITS[source]:
             return self.convert("sext" if is_signed(source) else "zext", x, dtype)
         return self.convert("trunc", x, dtype)
+
+    def float_to_int(self, x: Value, dtype: str) -> Value:
+        """Truncation; frozen, so that a value out of range gives any number but no undefined code.
+
+        (And LLVM 22 fails on min(unsigned(x), 0), which it takes for a saturating conversion.)
+        """
+        whole = self.convert("fptosi" if is_signed(dtype) else "fptoui", x, dtype)
+        return self.emit(f"freeze {self.type(dtype)} {whole.text}", dtype, whole)
 
     def half(self, x: Value, instruction: str, dtype: str) -> Value:
         """Between half and float by hardware; f16 values travel as i16."""

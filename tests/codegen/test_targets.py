@@ -84,6 +84,27 @@ def test_the_text_of_a_kernel_depends_on_nothing_but_the_kernel():
     assert kernel_text(kernel, target) == kernel_text(register_tile(4, 16), target)
 
 
+MIN_WITH_ZERO = """
+from monograph.codegen.target import host
+from monograph.kernel.ir import *
+from monograph.runtime.machine_code import kernel_assembly
+i, x = Var("i"), Load("x", Var("i"), "f32")
+whole = Call("cast", (x,), "u64")
+value = Call("min", (whole, whole % (whole - whole)), "u64")
+body = (Loop("i", Const(0, "i64"), Var("n"), (Store("y", i, value),), "vector"),)
+buffers = (Buffer("x", "f32"), Buffer("y", "u64", True))
+assert kernel_assembly(Kernel("k", buffers, body, ("n",)), host())
+"""
+
+
+def test_min_of_a_converted_float_and_zero_does_not_end_the_compiler():
+    """LLVM 22 would build a conversion to an integer of no bits, and abort."""
+    done = subprocess.run(
+        [sys.executable, "-c", MIN_WITH_ZERO], capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     "triple", ["x86_64-pc-windows-msvc", "arm64-apple-macosx13.0.0", "aarch64-unknown-linux-gnu"]
 )
