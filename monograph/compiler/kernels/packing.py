@@ -49,8 +49,10 @@ class Sizes:
 
     def __call__(self, stem: str, value: int) -> Expr:
         """0 and 1 stay constants: code for them is simpler."""
-        if value in (0, 1):
-            return const(value)
+        return const(value) if value in (0, 1) else self.at_run_time(stem, value)
+
+    def at_run_time(self, stem: str, value: int) -> Expr:
+        """Never a constant: code is the same for all values."""
         name = self.names.get((stem, value))
         if name is None:
             name = self.names[stem, value] = f"{stem}{len(self.values)}"
@@ -98,47 +100,37 @@ def pack(
         parts = max(1, min(part // 64, group * width * matrix.depth // CHUNK_ELEMENTS))
         part = -(-part // parts // 16) * 16
         parts = -(-matrix.k[0][0] // part)
-    n_groups, n_parts = size("groups", groups), size("parts", parts)
+    given = size.at_run_time
+    n_groups, n_parts = given("groups", groups), given("parts", parts)
     chunk: Expr = Var("chunk")
     body: list[Stmt] = [
         Let("part", chunk % n_parts),
         Let("group", (chunk / n_parts) % n_groups),
         Let("o", chunk / (n_parts * n_groups)),
     ]
-    source: Expr = size("offset", matrix.offset)
+    source: Expr = given("offset", matrix.offset)
     rest: Expr = Var("o")
     for extent, stride in reversed([d for d in matrix.outer if d[1]]):
         n = size("extent", extent)
         source = source + rest % n * size("so", stride)
         rest = rest / n
     body.append(Let("source", source))
-    depth, n_lines, n_panels = (
-        size("depth", matrix.depth),
-        size("lines", lines),
-        size("panels", panels),
-    )
+    n_panels, w = given("panels", panels), given("width", width)
     panel: Expr = Var("panel")
-    first = panel * width
-    if lines % width:
-        first = s.minimum(first, n_lines - width)
-    start = Var("part") * size("part", part) if parts > 1 else ZERO
-    stop = size("k", matrix.k[0][0])
-    if parts > 1:
-        stop = s.minimum(start + size("part", part), stop)
-    group_start = Var("group") * group
-    group_stop = group_start + group
-    if groups * group > panels:
-        group_stop = s.minimum(group_stop, n_panels)
+    start = Var("part") * given("part", part)
+    stop = s.minimum(start + given("part", part), given("k", matrix.k[0][0]))
+    group_start = Var("group") * given("group", group)
+    group_stop = s.minimum(group_start + given("group", group), n_panels)
     lets = (
-        Let("first", first),
-        Let("panel_start", (Var("o") * n_panels + panel) * depth * width),
+        Let("first", s.minimum(panel * w, given("lines", lines) - w)),
+        Let("panel_start", (Var("o") * n_panels + panel) * given("depth", matrix.depth) * w),
     )
 
     def panels_loop(inside: list[Stmt]) -> Stmt:
         return Loop("panel", group_start, group_stop, (*lets, *inside))
 
     body += _panels(matrix, width, compute, target, size, start, stop, panels_loop)
-    grid = n_parts * n_groups * size("matrices", matrix.count)
+    grid = n_parts * n_groups * given("matrices", matrix.count)
     kernel = Kernel(
         title,
         (Buffer("from", matrix.value.dtype.code), Buffer("to", compute, True)),
@@ -161,10 +153,11 @@ def _panels(
     panels_loop: Callable[[list[Stmt]], Stmt],
 ) -> list[Stmt]:
     """The loops that fill panels with k[0] from start to stop."""
+    given = size.at_run_time
     stride = matrix.lines[1]
     names = [f"k{i}" for i in range(len(matrix.k))]
     ranges: list[tuple[Expr, Expr]] = [
-        (start, stop) if i == 0 else (ZERO, size("k", n)) for i, (n, _) in enumerate(matrix.k)
+        (start, stop) if i == 0 else (ZERO, given("k", n)) for i, (n, _) in enumerate(matrix.k)
     ]
     # Row of the panel, and place in the source, of a k index.
     row: Expr = ZERO
@@ -177,31 +170,36 @@ def _panels(
     last, last_stride = matrix.k[-1]
     lane, j = Var("lane"), Var("j")
     lanes = target.lanes({"f32": 4, "f64": 8}.get(compute, 8))
+    w = given("width", width)
     if stride != 1 and last_stride == 1 and width > 1 and last > 1:
-        # lanes run along k, unrolled turns along the panel
+        # Lanes run along K, unrolled turns along the panel.
         lanes = min(lanes, 1 << (last.bit_length() - 1))
-        lane_loops = []
-        for piece in range(0, width, lanes):
-            value = Load("from", at + lane + j * size("line", stride), matrix.value.dtype.code)
-            place = Var("panel_start") + (row + lane) * width + j
+
+        def block_of(piece: Expr, count: int) -> Stmt:
+            line = piece + j
+            value = Load("from", at + lane + line * size("line", stride), matrix.value.dtype.code)
+            place = Var("panel_start") + (row + lane) * w + line
             turn = Store("to", place, s.cast(value, compute))
-            end = const(min(width, piece + lanes))
-            lane_loops.append(Loop("j", const(piece), end, (turn,), "unroll"))
-        body: tuple[Stmt, ...] = tuple(
-            Loop("lane", ZERO, const(lanes), (loop,), "vector") for loop in lane_loops
-        )
+            across = Loop("j", ZERO, const(count), (turn,), "unroll")
+            return Loop("lane", ZERO, const(lanes), (across,), "vector")
+
+        whole = width // lanes * lanes
+        blocks: list[Stmt] = []
+        if whole:
+            stop_piece = given("whole", whole)
+            inside = (block_of(Var("piece"), lanes),)
+            blocks.append(Loop("piece", ZERO, stop_piece, inside, step=lanes))
+        if whole < width:
+            blocks.append(block_of(const(whole), width - whole))
         low, high = ranges[-1]
-        name = names[-1]
         # The last block overlaps the one before it, so that every block is whole.
-        block: Expr = Var("block")
-        if last % lanes:
-            block = s.minimum(block, size("k", last) - lanes)
-        loop: Stmt = Loop("block", low, high, (Let(name, block), *body), step=lanes)
+        k = s.minimum(Var("block"), given("k", last) - lanes)
+        loop: Stmt = Loop("block", low, high, (Let(names[-1], k), *blocks), step=lanes)
         for name, (low, high) in reversed(list(zip(names[:-1], ranges))):
             loop = Loop(name, low, high, (loop,))
         return [panels_loop([loop])]
     value = Load("from", at + j * size("line", stride), matrix.value.dtype.code)
-    place = Var("panel_start") + row * width + j
+    place = Var("panel_start") + row * w + j
     turn = Store("to", place, s.cast(value, compute))
     # Panels innermost: a row of the source is read in one run.
     loop = panels_loop([Loop("j", ZERO, const(width), (turn,), "vector")])
