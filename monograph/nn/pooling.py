@@ -1,6 +1,7 @@
 """Pooling layers: maximum and average over windows, fixed (MaxPool, AvgPool) and adaptive."""
 
 from monograph.nn import functional as F
+from monograph.nn.conv import per_axis
 from monograph.nn.module import Module
 
 
@@ -195,3 +196,80 @@ class AdaptiveMaxPool3d(_AdaptiveMaxPool):
 
     def forward(self, input):
         return F.adaptive_max_pool3d(input, self.output_size, self.return_indices)
+
+
+class _LPPool(Module):
+    def __init__(self, norm_type, kernel_size, stride=None, ceil_mode=False):
+        super().__init__()
+        self.norm_type = norm_type
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.ceil_mode = ceil_mode
+
+    def _pool(self, pool, input):
+        return pool(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
+
+    def extra_repr(self):
+        return (
+            f"norm_type={self.norm_type}, kernel_size={self.kernel_size}, stride={self.stride}, "
+            f"ceil_mode={self.ceil_mode}"
+        )
+
+
+class LPPool1d(_LPPool):
+    """(sum of x ** norm_type) ** (1 / norm_type) over windows: (N, C, L) -> (N, C, L_out)."""
+
+    def forward(self, input):
+        return self._pool(F.lp_pool1d, input)
+
+
+class LPPool2d(_LPPool):
+    """(sum of x ** norm_type) ** (1 / norm_type) over windows: (N, C, H, W) -> (N, C, OH, OW)."""
+
+    def forward(self, input):
+        return self._pool(F.lp_pool2d, input)
+
+
+class _MaxUnpool(Module):
+    n = 0
+
+    def __init__(self, kernel_size, stride=None, padding=0):
+        super().__init__()
+        owner = type(self).__name__
+        stride = kernel_size if stride is None else stride
+        self.kernel_size = per_axis(kernel_size, self.n, owner, "kernel_size")
+        self.stride = per_axis(stride, self.n, owner, "stride")
+        self.padding = per_axis(padding, self.n, owner, "padding")
+
+    def _unpool(self, unpool, input, indices, output_size):
+        return unpool(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+    def extra_repr(self):
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxUnpool1d(_MaxUnpool):
+    """Put values back where MaxPool1d(return_indices=True) found them, zeros elsewhere."""
+
+    n = 1
+
+    def forward(self, input, indices, output_size=None):
+        return self._unpool(F.max_unpool1d, input, indices, output_size)
+
+
+class MaxUnpool2d(_MaxUnpool):
+    """Put values back where MaxPool2d(return_indices=True) found them, zeros elsewhere."""
+
+    n = 2
+
+    def forward(self, input, indices, output_size=None):
+        return self._unpool(F.max_unpool2d, input, indices, output_size)
+
+
+class MaxUnpool3d(_MaxUnpool):
+    """Put values back where MaxPool3d(return_indices=True) found them, zeros elsewhere."""
+
+    n = 3
+
+    def forward(self, input, indices, output_size=None):
+        return self._unpool(F.max_unpool3d, input, indices, output_size)

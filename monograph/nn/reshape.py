@@ -72,6 +72,77 @@ class Upsample(Module):
         return f"size={self.size!r}, mode={self.mode!r}"
 
 
+class UpsamplingNearest2d(Upsample):
+    """Resize images by repeating pixels."""
+
+    def __init__(self, size=None, scale_factor=None):
+        super().__init__(size, scale_factor, mode="nearest")
+
+
+class UpsamplingBilinear2d(Upsample):
+    """Resize images by linear interpolation, corner pixels kept in place."""
+
+    def __init__(self, size=None, scale_factor=None):
+        super().__init__(size, scale_factor, mode="bilinear", align_corners=True)
+
+
+class ChannelShuffle(Module):
+    """Deal the channels of `groups` groups out in turn: (N, C, ...) -> (N, C, ...)."""
+
+    def __init__(self, groups):
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, input):
+        return F.channel_shuffle(input, self.groups)
+
+    def extra_repr(self):
+        return f"groups={self.groups}"
+
+
+class Unfold(Module):
+    """All windows of an image as columns: (N, C, H, W) -> (N, C * KH * KW, windows)."""
+
+    def __init__(self, kernel_size, dilation=1, padding=0, stride=1):
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.dilation = dilation
+        self.padding = padding
+        self.stride = stride
+
+    def forward(self, input):
+        return F.unfold(input, self.kernel_size, self.dilation, self.padding, self.stride)
+
+    def extra_repr(self):
+        return (
+            f"kernel_size={self.kernel_size}, dilation={self.dilation}, padding={self.padding}, "
+            f"stride={self.stride}"
+        )
+
+
+class Fold(Module):
+    """Columns added up into an image, adjoint of Unfold: (N, C * KH * KW, L) -> (N, C, H, W)."""
+
+    def __init__(self, output_size, kernel_size, dilation=1, padding=0, stride=1):
+        super().__init__()
+        self.output_size = output_size
+        self.kernel_size = kernel_size
+        self.dilation = dilation
+        self.padding = padding
+        self.stride = stride
+
+    def forward(self, input):
+        return F.fold(
+            input, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride
+        )
+
+    def extra_repr(self):
+        return (
+            f"output_size={self.output_size}, kernel_size={self.kernel_size}, "
+            f"dilation={self.dilation}, padding={self.padding}, stride={self.stride}"
+        )
+
+
 class PixelShuffle(Module):
     """(N, C*r*r, H, W) -> (N, C, H*r, W*r), r = upscale_factor."""
 
@@ -190,4 +261,39 @@ class ReplicationPad2d(_Pad):
     """Pad the last two axes with their edge values."""
 
     n = 2
+    mode = "replicate"
+
+
+class CircularPad1d(_Pad):
+    """Pad the last axis with the values of the other end."""
+
+    n = 1
+    mode = "circular"
+
+
+class CircularPad2d(_Pad):
+    """Pad the last two axes with the values of the other end."""
+
+    n = 2
+    mode = "circular"
+
+
+class CircularPad3d(_Pad):
+    """Pad the last three axes with the values of the other end."""
+
+    n = 3
+    mode = "circular"
+
+
+class ReflectionPad3d(_Pad):
+    """Pad the last three axes by their mirror image without the edge."""
+
+    n = 3
+    mode = "reflect"
+
+
+class ReplicationPad3d(_Pad):
+    """Pad the last three axes with their edge values."""
+
+    n = 3
     mode = "replicate"

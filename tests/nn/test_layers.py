@@ -123,6 +123,7 @@ NORM = [
     ("GroupNorm", (4, 4), {"affine": False}, X4),
     ("GroupNorm", (2, 4), {"bias": False}, X4),
     ("BatchNorm2d", (4,), {"bias": False}, X4),
+    ("LocalResponseNorm", (3,), {"alpha": 0.5, "k": 2.0}, X4),
     ("InstanceNorm1d", (4,), {}, (draw(2, 4, 6),)),
     ("InstanceNorm1d", (4,), {}, (draw(4, 6),)),
     ("InstanceNorm2d", (4,), {"affine": True, "track_running_stats": True}, X4),
@@ -162,6 +163,8 @@ POOL = [
     ("AvgPool2d", (3,), {"stride": 2, "ceil_mode": True}, X8),
     ("AvgPool2d", (2,), {"divisor_override": 3}, X8),
     ("AvgPool3d", (2,), {}, (draw(1, 2, 4, 4, 5),)),
+    ("LPPool1d", (2, 3), {"stride": 2}, (np.abs(draw(2, 3, 9)),)),
+    ("LPPool2d", (3, 2), {"stride": 1}, (np.abs(draw(2, 3, 5, 5)),)),
     ("AdaptiveAvgPool1d", (3,), {}, (draw(2, 3, 8),)),
     ("AdaptiveAvgPool2d", (1,), {}, X8),
     ("AdaptiveAvgPool2d", ((3, 5),), {}, X8),
@@ -237,6 +240,11 @@ LOSSES = [
     ("MarginRankingLoss", {"margin": 0.5}, (draw(4), draw(4, seed=1), np.array([1, -1, 1, -1]))),
     ("HingeEmbeddingLoss", {}, (draw(4), np.array([1, -1, 1, -1]))),
     ("SoftMarginLoss", {}, (draw(4), np.array([1, -1, 1, -1]))),
+    ("MultiMarginLoss", {"p": 2, "margin": 0.5}, (draw(3, 4), np.array([0, 3, 1]))),
+    ("MultiMarginLoss", {"weight": np.array([1.0, 2, 3, 4])}, (draw(3, 4), np.array([0, 3, 1]))),
+    ("MultiLabelSoftMarginLoss", {}, (draw(3, 4), np.eye(3, 4))),
+    ("TripletMarginWithDistanceLoss", {"margin": 2.0, "swap": True},
+     (draw(3, 4), draw(3, 4, seed=1), draw(3, 4, seed=2))),
     ("TripletMarginLoss", {}, (draw(3, 4), draw(3, 4, seed=1), draw(3, 4, seed=2))),
 ]  # fmt: skip
 
@@ -255,6 +263,22 @@ def test_losses_equal_torch(name, kwargs, inputs, reduction):
     np.testing.assert_allclose(array(out), array(expected), **TIGHT)
     out.sum().backward(), expected.sum().backward()
     np.testing.assert_allclose(array(first.grad), array(reference.grad), **TIGHT)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_ctc_loss_equals_torch(reduction):
+    scores, targets = draw(6, 2, 5), np.array([[1, 2, 2], [3, 1, 0]])
+    lengths = (np.array([6, 5]), np.array([3, 2]))
+
+    def run(lib, tensor):
+        x = tensor.tensor(scores, requires_grad=True)
+        loss = lib.CTCLoss(reduction=reduction)
+        out = loss(lib.functional.log_softmax(x, -1), *map(tensor.tensor, (targets, *lengths)))
+        out.sum().backward()
+        return array(out), array(x.grad)
+
+    for a, b in zip(run(nn, mg), run(torch.nn, torch)):
+        np.testing.assert_allclose(a, b, **TIGHT)
 
 
 def test_similarity_and_distance_equal_torch():
