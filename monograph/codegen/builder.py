@@ -10,6 +10,9 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field, replace
 
+import ml_dtypes
+import numpy as np
+
 from ..kernel.checker import BITS
 
 # dtype -> LLVM type in registers, and in memory. f16 and bf16 travel as bits; bool is stored as a
@@ -179,8 +182,5 @@ class Builder:
 
 
 def half_bits(value: float, dtype: str) -> int:
-    import ml_dtypes
-    import numpy as np
-
     kind = np.float16 if dtype == "f16" else ml_dtypes.bfloat16
     return int(np.asarray(np.float32(value)).astype(kind).view(np.int16))

@@ -23,6 +23,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, ClassVar, dataclass_transform
 
+import numpy as np
+
 from ..core import dtype as dt
 from ..core.dtype import DType
 from ..core.errors import DTypeError, ShapeError
@@ -272,8 +274,6 @@ class Full(Source):
     value: Any = 0
 
     def reference(self) -> Any:
-        import numpy as np
-
         return np.full(self.shape, self.value, self.dtype.numpy)
 
     def scalar(self, s: Any, index: tuple) -> Any:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..core import dtype as dt
+from ..core import pytree
 from ..core.errors import TraceError, user_place
 from ..core.modes import modes
 from ..ir.graph import Graph, Value
@@ -149,8 +151,6 @@ class Trace:
 
     def live_scalar(self, getter: Callable[[], float]) -> Any:
         """A 0-d float32 input whose value is getter() at each call."""
-        from ..core import dtype as dt
-
         value = self.graph.input(Aval((), dt.float32), f"scalar{len(self.scalars)}")
         self.scalars.append((getter, value))
         return _wrap[0](Symbol(self, value))
@@ -207,8 +207,6 @@ def needs_value(symbol: Symbol, operation: str) -> TraceError:
 
 def trace_graph(f: Callable, *tensors: Any) -> tuple[Graph, Any]:
     """(graph, result structure) of f on tensors like `tensors`; captured tensors come last."""
-    from ..core import pytree
-
     trace = Trace()
     with trace:
         symbols = [trace.input(Aval(tuple(t.shape), t.dtype)) for t in tensors]
