@@ -4,7 +4,7 @@ import copy
 
 import numpy as np
 import pytest
-import test_layers as layers
+import test_each_layer as layers
 from torch_oracle import array, draw, flat
 
 import monograph as mg
