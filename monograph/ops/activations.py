@@ -16,8 +16,19 @@ from ..core.shape import normalize_dim
 from ..ir.op import Elementwise, op
 from .align import as_operand, broadcast_to, cast, functional, literal, public
 from .arith import (
-    abs, add_, bitwise_and, div_, ge, gt, le, minimum, mul, neg, sub_, where,
-)  # fmt: skip
+    abs,
+    add_,
+    bitwise_and,
+    div_,
+    ge,
+    gt,
+    le,
+    minimum,
+    mul,
+    neg,
+    sub_,
+    where,
+)
 from .basic import Where
 from .batching import shape_of
 from .exponential import exp, exp_formula, expm1, log, log1p, sigmoid, widened

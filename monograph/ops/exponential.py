@@ -6,8 +6,8 @@ fits (Remez exchange in 45 digits) of the function on the reduced range; tests/o
 measures the result in units in the last place (ulp).
 
 Sources: W. J. Cody and W. Waite, "Software Manual for the Elementary Functions", 1980 (range
-reduction with a constant in two parts); P. T. P. Tang, "Table-driven implementation of the logarithm
-function", 1990, and Sun's fdlibm, e_log.c, 1993 (the series in f / (2 + f) and its coefficients).
+reduction with a constant in two parts); Sun's fdlibm, e_log.c, 1993 (the logarithm's series in
+f / (2 + f) and its coefficients).
 """
 
 from __future__ import annotations

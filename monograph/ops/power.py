@@ -14,7 +14,7 @@ import numpy as np
 from ..core import dtype as dt
 from ..core.errors import ArgumentError
 from ..core.shape import is_number
-from ..ir.op import Elementwise, Full, is_value, op
+from ..ir.op import Elementwise, Full, is_value, op, zeros_of
 from .align import align, cast, function, public
 from .arith import bitwise_and, div_, eq, ge, mul, neg, sub_, where
 from .exponential import exp_formula, log, log_formula, split_log, top_half, widened
@@ -101,6 +101,8 @@ class Pow(Elementwise):
     def vjp(self, g: Any, out: Any, x: Any, y: Any) -> tuple[Any, ...]:
         def of_base() -> Any:
             if not is_value(y):
+                if y == 0:
+                    return zeros_of(x)
                 return mul(g, mul(pow(x, y - 1), y))
             # y * x**(y-1) is 0 where y is 0, also at x = 0.
             return where(eq(y, 0), 0.0, mul(g, mul(y, pow(x, sub_(where(eq(y, 0), 1.0, y), 1)))))

@@ -14,10 +14,10 @@ import numpy as np
 
 from ..core import dtype as dt
 from ..core.dtype import DType, as_dtype
-from ..core.errors import ArgumentError, ArgumentTypeError, DTypeError, IndexRangeError
+from ..core.errors import ArgumentError, DTypeError, IndexRangeError
 from ..core.shape import Shape, is_number, normalize_dim, normalize_dims, numel
 from ..ir.op import Aval, Full, Opaque, Reduction, is_value, op
-from .align import align, as_operand, broadcast_to, cast, public
+from .align import as_operand, broadcast_to, cast, public
 from .arith import abs as absolute
 from .arith import add_, bitwise_and, div_, eq, gt, lt, maximum, minimum, mul, ne, sub_, where
 from .basic import Where
@@ -199,7 +199,7 @@ class Kth(Opaque):
     def infer(self, x: Any) -> Any:
         shape = shape_of(x)
         kept = (*shape[: self.axis], *shape[self.axis + 1 :])
-        if not 0 <= self.k < max(shape[self.axis], 1):
+        if not 0 <= self.k < (shape[self.axis] or 1):
             raise ArgumentError(f"kth: position {self.k} in a dimension of {shape[self.axis]}")
         return Aval(kept, x.dtype), Aval(kept, dt.int64)
 
@@ -365,7 +365,7 @@ aminmax_result = namedtuple("aminmax", ["min", "max"])
 
 @public
 def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
-    """Largest element of all; along `dim` (values, indices); or of two tensors, element by element.
+    """Largest element of all; along `dim` (values, indices); or of two tensors, elementwise.
 
     Over all elements ties share the gradient; along a dimension it goes to the first of equals.
 
@@ -383,7 +383,7 @@ def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None
 
 @public
 def min(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
-    """Smallest element of all; along `dim` (values, indices); or of two tensors, element by element.
+    """Smallest element of all; along `dim` (values, indices); or of two tensors, elementwise.
 
     Over all elements ties share the gradient; along a dimension it goes to the first of equals.
     """

@@ -14,9 +14,24 @@ from ..core.shape import is_number
 from ..ir.op import Elementwise, Full, is_value, op
 from .align import align, as_operand, cast, function, literal, public
 from .arith import (
-    Comparison, abs, add_, bitwise_and, bitwise_or, div_, eq, ge, gt, le, lt, maximum, minimum, mul,
-    ne, neg, sign, sub_, where,
-)  # fmt: skip
+    Comparison,
+    abs,
+    add_,
+    bitwise_and,
+    bitwise_or,
+    div_,
+    eq,
+    ge,
+    gt,
+    le,
+    lt,
+    mul,
+    ne,
+    neg,
+    sign,
+    sub_,
+    where,
+)
 from .exponential import copy_sign, widened
 
 _FLOATING = ("f32", "f64")
@@ -90,6 +105,10 @@ def _floor_mod(s: Any, x: Any, y: Any) -> Any:
     return s.select(s.eq(rest, zero), copy_sign(s, zero, y), rest) if _is_float(x) else rest
 
 
+def _wide(*args: Any) -> list[Any]:
+    return [widened(a) if isinstance(a, np.ndarray) else a for a in args]
+
+
 @op
 class Remainder(Elementwise):
     """x - floor(x / y) * y: the remainder with the sign of y (Python's %)."""
@@ -98,7 +117,7 @@ class Remainder(Elementwise):
     saves = "inputs"
 
     def reference(self, x: Any, y: Any) -> Any:
-        return np.remainder(x, y)
+        return np.remainder(*_wide(x, y))
 
     def vjp(self, g: Any, out: Any, x: Any, y: Any) -> tuple[Any, ...]:
         return g, lambda: neg(mul(g, FloorDivide()(x, y)))
@@ -116,7 +135,7 @@ class Fmod(Elementwise):
     onnx = "Mod"
 
     def reference(self, x: Any, y: Any) -> Any:
-        return np.fmod(x, y)
+        return np.fmod(*_wide(x, y))
 
     def vjp(self, g: Any, out: Any, x: Any, y: Any) -> tuple[Any, ...]:
         return g, lambda: neg(mul(g, trunc(div_(x, y))))
@@ -133,7 +152,7 @@ class FloorDivide(Elementwise):
     saves = "none"
 
     def reference(self, x: Any, y: Any) -> Any:
-        return np.floor_divide(x, y)
+        return np.floor_divide(*_wide(x, y))
 
     def vjp(self, g: Any, out: Any, x: Any, y: Any) -> tuple[Any, ...]:
         return _zero(g), _zero(g)
@@ -146,8 +165,9 @@ class FloorDivide(Elementwise):
             inexact = s.ne(x % y, 0) & s.ne(x < 0, y < 0)
             return s.select(inexact, quotient - 1, quotient)
         # From the exact remainder, so that rounding of x / y cannot cross a whole number.
-        rest = _floor_mod(s, x, y)
+        rest = x % y
         quotient = (x - rest) / y
+        quotient = s.select(s.ne(rest, 0.0) & s.ne(rest < 0.0, y < 0.0), quotient - 1.0, quotient)
         whole = s.floor(quotient)
         whole = s.select(quotient - whole > 0.5, whole + 1.0, whole)
         whole = s.select(s.eq(quotient, 0.0), copy_sign(s, s.const(0.0, x), x / y), whole)
@@ -223,10 +243,8 @@ class Copysign(Elementwise):
 class Signbit(Comparison):
     """Whether the sign bit is set: true for -0.0 too."""
 
-    accepts = dt.NUMERIC
-
     def reference(self, x: Any) -> Any:
-        return np.signbit(x) if x.dtype.kind not in "iu" else x < 0
+        return np.signbit(x) if x.dtype.kind not in "iub" else x < 0
 
     def scalar(self, s: Any, x: Any) -> Any:
         if _is_float(x):
@@ -427,7 +445,7 @@ def nan_to_num(
 
 @op
 class Clamp(Elementwise):
-    """The element limited to [low, high] (None: no limit); nan stays. Gradient 1 inside and at ends."""
+    """The element limited to [low, high] (None: no limit); nan stays. Gradient 1 up to the ends."""
 
     low: Any = None
     high: Any = None
@@ -512,15 +530,13 @@ def clamp_max(input: Any, max: Any) -> Any:
 @public
 def fmax(input: Any, other: Any) -> Any:
     """The larger of two, element by element; a number wins over nan."""
-    x, y = (as_operand("fmax", v) for v in (input, other))
-    return where(ne(x, x), y, where(ne(y, y), x, maximum(x, y)))
+    return where(bitwise_or(ge(input, other), ne(other, other)), input, other)
 
 
 @public
 def fmin(input: Any, other: Any) -> Any:
     """The smaller of two, element by element; a number wins over nan."""
-    x, y = (as_operand("fmin", v) for v in (input, other))
-    return where(ne(x, x), y, where(ne(y, y), x, minimum(x, y)))
+    return where(bitwise_or(le(input, other), ne(other, other)), input, other)
 
 
 # -- blends ----------------------------------------------------------------------------------------
@@ -564,7 +580,7 @@ def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Any:
 def isclose(
     input: Any, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
 ) -> Any:
-    """Whether |input - other| <= atol + rtol * |other|, element by element; equal infinities are."""
+    """Whether |input - other| <= atol + rtol * |other|; equal infinities are close."""
     x, y = (as_operand("isclose", v) for v in (input, other))
     same = eq(x, y)
     if not x.dtype.is_floating_point and not y.dtype.is_floating_point:

@@ -52,7 +52,8 @@ def _erfc_far(s: Any, a: Any) -> Any:
     high = top_half(s, a)
     correction = (high - a) * (high + a)
     power = exp_formula(s, -(high * high))
-    power = s.fma(power, correction + 0.5 * correction * correction, power)
+    cubic = s.fma(correction, 1 / 6, s.const(0.5, a))
+    power = s.fma(power, s.fma(correction * correction, cubic, correction), power)
     t = (a - 3.75) / (a + 3.75)
     return power * s.polynomial(t, _ERFC_F64) / (2.0 * a + 1.0)
 

@@ -369,7 +369,8 @@ class Acosh(Elementwise):
         large = x > 1e9
         t = s.select(large, s.const(1.0, x), x) - 1.0
         near = log1p_formula(s, t + s.sqrt(t * (t + 2.0)))
-        return s.select(large, log_formula(s, x) + math.log(2), near)
+        result = s.select(large, log_formula(s, x) + math.log(2), near)
+        return s.select(x < 1.0, s.const(math.nan, x), result)
 
 
 @op

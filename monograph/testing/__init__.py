@@ -6,14 +6,17 @@ of it for each op of the registry.
 
 from .comparison import TOLERANCES, as_numpy, assert_close, raises_message
 from .gradients import gradcheck, gradgradcheck
+from .random_graphs import Program, random_program
 from .scalars import scalar_meaning
 
 __all__ = [
+    "Program",
     "TOLERANCES",
     "as_numpy",
     "assert_close",
     "gradcheck",
     "gradgradcheck",
     "raises_message",
+    "random_program",
     "scalar_meaning",
 ]
