@@ -393,7 +393,7 @@ class _JitNode(tape.Node):
     def title(self) -> str:
         return f"jit_{self.capture.owner.__name__}"
 
-    def pull(self, gs: list[Any], needed: Callable[[Any], bool], linked: bool) -> list[Any]:
+    def pull(self, gs: list[Any], wanted: list[bool], linked: bool) -> list[Any]:
         if self.inputs is None:
             raise tape._used_twice(self)
         if modes.grad or modes.trace is not None or modes.vmap is not None:

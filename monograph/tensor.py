@@ -63,7 +63,9 @@ class Tensor:
         """Note that this is `op` read of `source`, in the same memory (if it is)."""
         payload, base = self._payload, source._payload
         if type(payload) is np.ndarray:
-            if payload.size and not np.may_share_memory(payload, base):
+            owner = base if base.base is None else base.base
+            shared = payload.base is owner or not payload.size
+            if not shared and not np.may_share_memory(payload, base):
                 return
         elif type(payload) is Symbol:
             if source._strides_of_view(op) is None:

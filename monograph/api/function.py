@@ -263,13 +263,13 @@ class _FunctionNode(tape.Node):
             made.append(s.restore(self, linked) if type(s) is tape.Saved else s)
         return made
 
-    def pull(self, gs: list[Any], needed: Callable[[Any], bool], linked: bool) -> list[Any]:
+    def pull(self, gs: list[Any], wanted: list[bool], linked: bool) -> list[Any]:
         if self.inputs is None:
             raise tape._used_twice(self)
         if self.recompute is not None:
             self.recompute.fill()
         ctx = self.ctx
-        wanted = [e is not None and needed(e[0]) for e in self.edges]
+        linked = linked or not modes.grad  # the user's backward may record on its own
         if ctx._materialize:
             gs = [
                 Full(tuple(o.shape), o.dtype, 0)() if g is None and o is not None else g

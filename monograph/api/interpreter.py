@@ -33,18 +33,52 @@ def run(op: Op, args: list[Any]) -> Any:
         result = Eager.fast(op, args)
         if result is not None:
             return result
-    aval = op.infer(*(_Shaped(a) if isinstance(a, np.ndarray) else a for a in args))
+    expected = _expected(op, args)
     with np.errstate(all="ignore"):
         result = op.reference(*args)
-    if op.n_outputs == 1:
-        return _exact(result, aval)
-    return [_exact(r, a) for r, a in zip(result, aval)]
-
-
-def _exact(result: Any, aval: Any) -> np.ndarray:
-    if type(result) is np.ndarray and result.dtype == aval.dtype.numpy:
+    if type(expected) is tuple:
+        return [_exact(r, d) for r, d in zip(result, expected)]
+    if type(result) is np.ndarray and result.dtype is expected:
         return result
-    return np.asarray(result, dtype=aval.dtype.numpy)
+    return np.asarray(result, dtype=expected)
+
+
+def _exact(result: Any, dtype: np.dtype) -> np.ndarray:
+    if type(result) is np.ndarray and result.dtype == dtype:
+        return result
+    return np.asarray(result, dtype=dtype)
+
+
+# What `infer` said: op (or its class, for Elementwise ops without fields) and what it looks at
+# -> NumPy dtypes of the results. Emptied when it is full.
+_inferred: dict[tuple, Any] = {}
+_FULL = 4096
+
+
+def _expected(op: Op, args: list[Any]) -> Any:
+    """NumPy dtype of the result, or a tuple of several; raises what `infer` raises."""
+    alike = op.kind == "elementwise" and not op.__dataclass_fields__  # type: ignore[attr-defined]
+    key: list[Any] = [op.__class__ if alike else op]
+    shape = None
+    for a in args:
+        if type(a) is not np.ndarray:
+            key.append(type(a))
+            continue
+        key.append(a.dtype)
+        if not alike:
+            key.append(a.shape)
+        elif shape is None:
+            shape = a.shape
+        elif a.shape != shape:
+            key.append(a.shape)  # never known: infer raises
+    found = _inferred.get(tuple(key))
+    if found is None:
+        aval = op.infer(*(_Shaped(a) if isinstance(a, np.ndarray) else a for a in args))
+        found = tuple(a.dtype.numpy for a in aval) if op.n_outputs > 1 else aval.dtype.numpy
+        if len(_inferred) >= _FULL:
+            _inferred.clear()
+        _inferred[tuple(key)] = found
+    return found
 
 
 class _Shaped:

@@ -59,8 +59,9 @@ def align(name: str, *args: Any, floating: bool = False, dtype: DType | None = N
 
     floating: integer and bool operands become the default floating dtype (true division, exp).
     """
-    for i, a in enumerate(args):
-        if not is_number(a) and not is_value(a):
+    numbers = [is_number(a) for a in args]
+    for i, (a, number) in enumerate(zip(args, numbers)):
+        if not number and not is_value(a):
             raise ArgumentTypeError(
                 f"{name}: argument {i + 1} must be a tensor or a number, got {type(a).__name__}"
             )
@@ -68,16 +69,40 @@ def align(name: str, *args: Any, floating: bool = False, dtype: DType | None = N
         dtype = dt.result_type(*args)
         if floating and dtype.category != dt.FLOAT:
             dtype = dt.get_default_dtype()
-    if all(is_number(a) for a in args):
+    if all(numbers):
         args = (Full((), dtype, literal(args[0], dtype))(), *args[1:])
-    values = [a for a in args if not is_number(a)]
-    shape = values[0].shape
-    if len(values) > 1:
-        shape = broadcast_shapes(name, *(v.shape for v in values))
+        numbers[0] = False
+    shapes = [a.shape for a, number in zip(args, numbers) if not number]
+    shape = shapes[0] if len(shapes) == 1 else broadcast_shapes(name, *shapes)
     return [
-        literal(a, dtype) if is_number(a) else broadcast_to(cast(a, dtype), shape) for a in args
+        literal(a, dtype) if number else broadcast_to(cast(a, dtype), shape)
+        for a, number in zip(args, numbers)
     ]
 
+
+# The floating dtypes as NumPy and as this package writes them.
+_FLOATING = frozenset([*dt.FLOATS, *(d.numpy for d in dt.FLOATS)])
+
+
+def _aligned(x: Any, y: Any, floating: bool) -> tuple[Any, Any] | None:
+    """(x, y) where `align` would change nothing but a Python number's type, else None.
+
+    The common cases, decided from the payloads: two tensors of one shape and dtype, or a floating
+    tensor and a number.
+    """
+    p, q = getattr(x, "_payload", None), getattr(y, "_payload", None)
+    if p is None:
+        if q is not None and type(x) in _PLAIN and q.dtype in _FLOATING:
+            return float(x), y
+    elif q is None:
+        if type(y) in _PLAIN and p.dtype in _FLOATING:
+            return x, float(y)
+    elif p.dtype is q.dtype and p.shape == q.shape and (not floating or p.dtype in _FLOATING):
+        return x, y
+    return None
+
+
+_PLAIN = (float, int)
 
 FUNCTIONS: dict[str, Callable] = {}
 
@@ -102,7 +127,10 @@ def function(cls: type[Op], *, floating: bool = False, name: str | None = None) 
     elif arity == 2:
 
         def f(input: Any, other: Any) -> Any:  # type: ignore[misc]
-            return primitive(*align(title, input, other, floating=floating))
+            ready = _aligned(input, other, floating)
+            if ready is None:
+                ready = align(title, input, other, floating=floating)
+            return primitive(*ready)
 
     else:
 

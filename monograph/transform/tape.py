@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable, Collection, Iterable, Sequence
+from types import FunctionType
 from typing import Any
 
 from ..core.dtype import BY_NUMPY, DType
@@ -122,27 +123,35 @@ class Node:
         self.place: Place | None = user_place() if modes.anomaly else None
         self.hooks: Hooks | None = None
         self.recompute: Any = None  # transform/checkpoint.py
-        edges: list[Any] = []
-        for a in args:
-            if hasattr(a, "_requires") and a._requires:
-                edges.append((a, 0) if a._node is None else (a._node, a._index))
-            else:
-                edges.append(None)
-        self.edges = tuple(edges)
         saves, reads = op.saves, op.reads
-        if reads is not None:
-            wanted: Collection[int] = {p for e, r in zip(edges, reads) if e is not None for p in r}
-        else:
-            wanted = range(len(args)) if saves == "all" or saves == "inputs" else ()
+        kept = saves == "all" or saves == "inputs"
+        edges: list[Any] = []
         inputs: list[Any] = []
-        for k, a in enumerate(args):
-            if not hasattr(a, "_payload"):
+        for a in args:
+            payload = getattr(a, "_payload", None)
+            edge = None
+            if payload is None:
                 inputs.append(a)
-            elif k in wanted:
-                e = edges[k]
-                inputs.append(Saved(a) if e is None else Saved(a, e[0], e[1], True))
             else:
-                inputs.append(Like(a._payload))
+                if a._requires:
+                    edge = (a, 0) if a._node is None else (a._node, a._index)
+                if not kept or reads is not None:
+                    inputs.append(Like(payload))
+                elif edge is None:
+                    inputs.append(Saved(a))
+                else:
+                    inputs.append(Saved(a, edge[0], edge[1], True))
+            edges.append(edge)
+        if reads is not None:
+            for edge, wanted in zip(edges, reads):
+                if edge is not None:
+                    for k in wanted:
+                        if type(inputs[k]) is Like:
+                            e = edges[k]
+                            inputs[k] = (
+                                Saved(args[k]) if e is None else Saved(args[k], e[0], e[1], True)
+                            )
+        self.edges = tuple(edges)
         self.inputs: Any = inputs
         self.n_outputs = len(outputs)
         if saves == "all" or saves == "outputs":
@@ -176,14 +185,13 @@ class Node:
             self.hooks = Hooks()
         return self.hooks
 
-    def pull(self, gs: list[Any], needed: Callable[[Any], bool], linked: bool) -> list[Any]:
-        """Cotangents of the inputs from those of the outputs."""
+    def pull(self, gs: list[Any], wanted: list[bool], linked: bool) -> list[Any]:
+        """Cotangents of the inputs (None where not wanted) from those of the outputs."""
         if self.inputs is None:
             raise _used_twice(self)
         if self.recompute is not None:
             self.recompute.fill()
         op = self.op
-        wanted = [e is not None and needed(e[0]) for e in self.edges]
         inputs = [x.restore(self, linked) if type(x) is Saved else x for x in self.inputs]
         outs = [o.restore(self, linked) if type(o) is Saved else o for o in self.outs]
         if self.n_outputs == 1 and op.n_outputs == 1:
@@ -194,7 +202,7 @@ class Node:
             ]
             results = op.vjp(tuple(filled), tuple(outs), *inputs)
         return [
-            None if not want else r() if callable(r) and not is_value(r) else r
+            None if not want else r() if type(r) is FunctionType else r
             for r, want in zip(results, wanted)
         ]
 
@@ -216,8 +224,16 @@ class Node:
 
     def release(self) -> None:
         """Let go of saved values; a node that saved none can be walked again."""
-        if self.saved():
-            self.inputs = self.outs = self.recompute = None
+        for s in self.inputs:
+            if type(s) is Saved:
+                break
+        else:
+            for s in self.outs:
+                if type(s) is Saved:
+                    break
+            else:
+                return
+        self.inputs = self.outs = self.recompute = None
 
 
 def keep_saved(result: Any, target: Any, since: int) -> None:
@@ -326,6 +342,7 @@ def run_backward(
         else:
             leaves[id(target)] = [target, g, fresh]
 
+    linked = linked and create_graph  # else nothing is recorded that a link would matter to
     before = modes.grad
     modes.grad = create_graph
     try:
@@ -340,20 +357,23 @@ def run_backward(
             for index, g in enumerate(gs):
                 if g is not None and (key, index) in wanted:
                     collected.update(dict.fromkeys(wanted[key, index], g))
-            if not any(e is not None and needed(e[0]) for e in node.edges):
+            edges = node.edges
+            targets = [e is not None and needed(e[0]) for e in edges]
+            if True not in targets:
                 continue
-            results = _pull(node, gs, needed, linked)
+            results = _pull(node, gs, targets, linked)
             if hooks is not None and hooks.post:
                 results = _after(hooks, results, gs)
-            fresh = [
-                e is not None and not isinstance(e[0], Node) and _is_fresh(r, node, gs, results)
-                for e, r in zip(node.edges, results)
-            ]
+            fresh = None
+            for e in edges:
+                if e is not None and not isinstance(e[0], Node):
+                    fresh = [_is_fresh(r, node, gs, results) for r in results]
+                    break
             if not retain_graph:
                 node.release()
-            for edge, r, own in zip(node.edges, results, fresh):
+            for k, (edge, r) in enumerate(zip(edges, results)):
                 if edge is not None and r is not None:
-                    deliver(*edge, r, own)
+                    deliver(edge[0], edge[1], r, fresh is not None and fresh[k])
         for leaf, g, fresh in leaves.values():
             for hook in tuple((leaf._hooks or {}).values()):
                 changed = hook(g)
@@ -388,9 +408,9 @@ def _is_fresh(r: Any, node: Node, gs: list[Any], results: list[Any]) -> bool:
     return sum(o is r for o in results) == 1 and all(mine is not p for p in others)
 
 
-def _pull(node: Node, gs: list[Any], needed: Callable[[Any], bool], linked: bool) -> list[Any]:
+def _pull(node: Node, gs: list[Any], wanted: list[bool], linked: bool) -> list[Any]:
     try:
-        results = node.pull(gs, needed, linked)
+        results = node.pull(gs, wanted, linked)
     except Exception as error:
         if node.place and not getattr(error, "place", None):
             error.add_note(f"  while differentiating {node.title}, called at {node.place}")
