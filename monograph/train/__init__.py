@@ -11,7 +11,6 @@ from .module import TrainModule
 from .progress import ProgressBar
 from .seeding import seed_everything
 from .trainer import Trainer
-from .weights import load_file, save_file
 
 Module = TrainModule
 
@@ -28,8 +27,6 @@ __all__ = [
     "TrainModule",
     "Trainer",
     "load_checkpoint",
-    "load_file",
     "save_checkpoint",
-    "save_file",
     "seed_everything",
 ]

@@ -29,14 +29,6 @@ import numpy as np
 import monograph as mg
 
 from ..core.errors import ArgumentTypeError, DataError, FileFormatError
-from .weights import (
-    deserialize,
-    read,
-    serialize,
-    sync_directory,
-    write_atomically,
-    write_through,
-)
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -53,17 +45,24 @@ def save_checkpoint(path, weights: dict, state: dict) -> None:
     tensors: dict[str, Any] = {}
     tree = encode(state, tensors)
     number = f"{time.time_ns():x}-{os.getpid()}"
-    contents = {
-        f"weights-{number}.safetensors": serialize(weights),
-        f"state-{number}.safetensors": serialize(tensors),
+    parts = {
+        f"weights-{number}.safetensors": weights,
+        f"state-{number}.safetensors": tensors,
     }
-    names = dict(zip(("weights", "state"), contents))
-    sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    manifest = _manifest({"format": FORMAT, "files": names, "sha256": sums, "state": tree})
     if (path / MANIFEST).is_file():
-        _replace(path, contents, manifest)
+        _replace(path, parts, tree)
     else:
-        _create(path, contents, manifest)
+        _create(path, parts, tree)
+
+
+def _write_parts(folder: Path, parts: dict[str, dict], tree: Any) -> bytes:
+    """Write the tensors' files; returns the manifest that vouches for them."""
+    sums = {}
+    for name, tensors in parts.items():
+        mg.save_file(tensors, folder / name)
+        sums[name] = hashlib.sha256(_read(folder / name)).hexdigest()
+    names = dict(zip(("weights", "state"), parts))
+    return _manifest({"format": FORMAT, "files": names, "sha256": sums, "state": tree})
 
 
 def any_entry(path: Path) -> bool:
@@ -71,38 +70,63 @@ def any_entry(path: Path) -> bool:
     return not path.is_dir() or next(path.iterdir(), None) is not None
 
 
-def _create(path: Path, contents: dict[str, bytes], manifest: bytes) -> None:
+def _create(path: Path, parts: dict[str, dict], tree: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for left_over in path.parent.glob(f".{glob.escape(path.name)}.part*"):
         shutil.rmtree(left_over, ignore_errors=True)  # of a writer that was killed
     partial = path.with_name(f".{path.name}.part{os.getpid()}")
     partial.mkdir()
     try:
-        for name, content in contents.items():
-            write_through(partial / name, content)
-        write_through(partial / MANIFEST, manifest)
-        sync_directory(partial)
+        _write_through(partial / MANIFEST, _write_parts(partial, parts, tree))
+        _sync_directory(partial)
         os.rename(partial, path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    sync_directory(path.parent)
+    _sync_directory(path.parent)
 
 
-def _replace(path: Path, contents: dict[str, bytes], manifest: bytes) -> None:
+def _replace(path: Path, parts: dict[str, dict], tree: Any) -> None:
     before = {entry.name for entry in path.iterdir()} - {MANIFEST}
+    partial = path / f".{MANIFEST}.part"
     try:
-        for name, content in contents.items():
-            write_through(path / name, content)
-        write_atomically(path / MANIFEST, manifest)
+        _write_through(partial, _write_parts(path, parts, tree))
+        os.replace(partial, path / MANIFEST)
     except BaseException:
-        if set(_read_manifest(path)["sha256"]) != set(contents):  # the old manifest still stands
-            for name in contents:
+        partial.unlink(missing_ok=True)
+        if set(_read_manifest(path)["sha256"]) != set(parts):  # the old manifest still stands
+            for name in parts:
                 (path / name).unlink(missing_ok=True)
         raise
+    _sync_directory(path)
     for name in before:
-        if name.endswith(".safetensors") or ".part" in name:
+        if name.endswith((".safetensors", ".part")):
             (path / name).unlink(missing_ok=True)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    """Write a file and wait until the disk has it."""
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    """Wait until the disk has the names in a directory (where the system can say so)."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def remove_checkpoint(path) -> None:
@@ -136,20 +160,19 @@ def load_checkpoint(path) -> tuple[dict, dict]:
     content = _read_manifest(path)
     parts = {}
     for part, name in content["files"].items():
-        data = read(path / name)
-        found = hashlib.sha256(data).hexdigest()
+        found = hashlib.sha256(_read(path / name)).hexdigest()
         if found != content["sha256"][name]:
             raise FileFormatError(
                 f"{path.name}/{name}: the checksum is not the one in the manifest",
                 hint="the file is cut short or altered; nothing was loaded",
             )
-        parts[part] = {k: mg.from_numpy(a) for k, a in deserialize(data, path / name).items()}
+        parts[part] = mg.load_file(path / name)
     return parts["weights"], decode(content["state"], parts["state"])
 
 
 def _read_manifest(path: Path) -> dict:
     try:
-        outer = json.loads(read(path / MANIFEST))
+        outer = json.loads(_read(path / MANIFEST))
         body = outer["content"]
         whole = hashlib.sha256(body.encode()).hexdigest() == outer["manifest_sha256"]
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -1,0 +1,1 @@
+"""The command line: `monograph demo`, `monograph demo gpt`, `monograph doctor`.."""
