@@ -385,3 +385,21 @@ def test_default_weights_fill_the_interval_that_torch_fills(make, bound):
     assert np.abs(values).max() > 0.95 * bound
     # Uniform on [-bound, bound]: standard deviation bound / sqrt(3); 1000 or more draws.
     assert abs(values.std() / (bound / 3**0.5) - 1) < 0.1
+
+
+def test_recurrent_dropout_acts_between_layers_in_training_only():
+    layer, other = twins("LSTM", 3, 5, num_layers=2, dropout=0.5)
+    assert repr(layer) == repr(other)
+    x = mg.tensor(draw(4, 2, 3))
+    first, second = layer(x)[0], layer(x)[0]
+    assert first.tolist() != second.tolist()
+    layer.eval(), other.eval()
+    check_same_result(layer, other, (draw(4, 2, 3),))
+    with pytest.warns(UserWarning, match="dropout=0.5 acts between layers"):
+        nn.GRU(3, 5, dropout=0.5)
+
+
+@pytest.mark.parametrize("name", ["Conv2d", "BatchNorm2d", "LSTM"])
+def test_options_that_do_not_exist_are_refused(name):
+    with pytest.raises(TypeError, match="unexpected keyword argument"):
+        getattr(nn, name)(3, 5, kernels=3)
