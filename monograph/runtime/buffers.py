@@ -20,7 +20,7 @@ HUGE_PAGE = 2 << 20
 _SMALLEST = 256
 
 _lock = threading.Lock()
-_free: dict[int, list[tuple[int, Any]]] = {}  # block bytes -> (address, owner)
+_free: dict[int, list[tuple[Any, int]]] = {}  # block bytes -> (memory, offset)
 _held = 0  # bytes taken from the system
 
 
@@ -44,58 +44,56 @@ def block_bytes(size_bytes: int) -> int:
     return -(-size // step) * step
 
 
-def _from_system(size: int) -> tuple[int, Any]:
-    """(aligned address, owner) of fresh memory."""
+def _from_system(size: int) -> tuple[Any, int]:
+    """(fresh memory, offset in it that is aligned)."""
+    memory: Any
+    alignment = HUGE_PAGE if size >= HUGE_PAGE else ALIGNMENT
     if size >= HUGE_PAGE:
-        region = mmap.mmap(-1, size + HUGE_PAGE)
+        memory = mmap.mmap(-1, size + alignment)
         if hasattr(mmap, "MADV_HUGEPAGE"):
             try:
-                region.madvise(mmap.MADV_HUGEPAGE)
+                memory.madvise(mmap.MADV_HUGEPAGE)
             except OSError:
                 pass  # a kernel without huge pages: small ones do
-        start = np.frombuffer(region, np.uint8).ctypes.data
-        return -(-start // HUGE_PAGE) * HUGE_PAGE, region
-    owner = np.empty(size + ALIGNMENT, np.uint8)
-    start = owner.ctypes.data
-    return -(-start // ALIGNMENT) * ALIGNMENT, owner
+    else:
+        memory = bytearray(size + alignment)
+    return memory, -np.frombuffer(memory, np.uint8).ctypes.data % alignment
 
 
-class Block:
-    """A piece of memory; NumPy arrays made of it keep it, and its end gives it back to the pool."""
+class Block(np.ndarray):
+    """Memory of the pool: arrays made of it keep it, and its end gives it back.
 
-    __slots__ = ("address", "size", "_owner", "__array_interface__")
+    A subclass of ndarray on something that is no array: so NumPy lets views refer to the block, and
+    not to what it stands on.
+    """
 
-    def __init__(self, size_bytes: int):
-        global _held
-        size = block_bytes(size_bytes)
-        with _lock:
-            free = _free.get(size)
-            found = free.pop() if free else None
-            if found is None:
-                _held += size
-        self.size = size
-        self.address, self._owner = found or _from_system(size)
-        self.__array_interface__ = {
-            "shape": (size_bytes,),
-            "typestr": "|u1",
-            "data": (self.address, False),
-            "version": 3,
-        }
+    home: tuple[list[tuple[Any, int]], Any, int] | None = None  # views of a block have none
 
     def __del__(self) -> None:
-        owner = getattr(self, "_owner", None)
-        if owner is None or _free is None:  # failed half-way, or the interpreter is ending
-            return
-        # No lock: append is atomic, and a collection may run this inside of Block().
-        _free.setdefault(self.size, []).append((self.address, owner))
+        home = self.home
+        if home is not None:
+            # No lock: append is atomic, and a collection may run this inside of empty().
+            home[0].append((home[1], home[2]))
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """An array of undefined content, aligned to 64 bytes."""
+    global _held
     dtype = np.dtype(dtype)
-    size = math.prod(shape) * dtype.itemsize
-    flat = np.asarray(Block(size))
-    return np.ndarray(shape, dtype, buffer=flat)
+    size = block_bytes(math.prod(shape) * dtype.itemsize)
+    free = _free.get(size)
+    if free is None:
+        with _lock:
+            free = _free.setdefault(size, [])
+    try:
+        memory, offset = free.pop()
+    except IndexError:
+        memory, offset = _from_system(size)
+        with _lock:
+            _held += size
+    block = Block((size,), np.uint8, memory, offset)
+    block.home = (free, memory, offset)
+    return np.ndarray(shape, dtype, block)
 
 
 def memory_stats() -> dict[str, int]:
