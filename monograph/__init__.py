@@ -16,6 +16,10 @@ from .api.creation import (
     ones, ones_like, tensor, zeros, zeros_like,
 )  # fmt: skip
 from .api.dlpack import from_dlpack
+from .api.facts import (
+    broadcast_shapes, can_cast, is_complex, is_floating_point, is_same_size, is_tensor, numel,
+    promote_types, result_type, tril_indices, triu_indices,
+)  # fmt: skip
 from .api.files import load, load_file, save, save_file
 from .api.methods import attach as _attach
 from .api.printing import set_printoptions
@@ -42,7 +46,7 @@ from .ops import conv as _conv, normalize as _normalize, pooling as _pooling
 from .ops import attention as _attention, cross_entropy as _cross_entropy, losses as _losses
 from .ops import ctc as _ctc, images as _images
 from .ops import gathering as _gathering, joining as _joining, shaping as _shaping
-from .ops import sorting as _sorting, triangular as _triangular
+from .ops import arranging as _arranging, sorting as _sorting, triangular as _triangular
 from .ops import activations as _activations, cumulative as _cumulative, reduce as _reduce
 from .ops import rounding as _rounding, special as _special, trigonometric as _trigonometric
 from .ops.align import FUNCTIONS as _FUNCTIONS

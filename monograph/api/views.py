@@ -188,6 +188,12 @@ def vsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
     return tensor_split(input, indices_or_sections, 0)
 
 
+@public
+def dsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
+    """tensor_split along dimension 2."""
+    return tensor_split(input, indices_or_sections, 2)
+
+
 def _transposed(self: Tensor) -> Tensor:
     """All dimensions in reverse order. A view."""
     return shaping.permute(self, *reversed(range(self.ndim)))
@@ -202,6 +208,7 @@ def _matrix_transposed(self: Tensor) -> Tensor:
 
 Tensor.view = _view  # type: ignore[attr-defined]
 Tensor.view_as = lambda self, other: _view(self, *other.shape)  # type: ignore[attr-defined]
+Tensor.split_with_sizes = lambda self, sizes, dim=0: split(self, list(sizes), dim)  # type: ignore[attr-defined]
 Tensor.reshape_as = lambda self, other: shaping.reshape(self, *other.shape)  # type: ignore[attr-defined]
 Tensor.expand_as = lambda self, other: shaping.expand(self, *other.shape)  # type: ignore[attr-defined]
 Tensor.repeat = shaping.repeat  # type: ignore[attr-defined]

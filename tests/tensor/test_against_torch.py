@@ -214,6 +214,39 @@ CASES = {
                       m.bucketize(x, m.tensor([-1.0, 0.0, 1.0], dtype=m.float64), right=True)),
         floats(2, 5),
     ),
+    "unfold": (
+        lambda m, x: (x.unfold(1, 3, 1), x.unfold(-1, 2, 2), x.unfold(0, 1, 1)), floats(2, 7),
+    ),
+    "column_stack": (
+        lambda m, x, y: (m.column_stack((x, y)), m.row_stack((y, y))), floats(3), floats(3, 2),
+    ),
+    "kron": (lambda m, x, y: (m.kron(x, y), m.kron(y, x)), floats(2, 3), floats(2)),
+    "block_diag": (lambda m, x, y: m.block_diag(x, y, x), floats(2, 3), floats(2)),
+    "cartesian_prod": (lambda m, x, y: m.cartesian_prod(x, y, x), floats(2), floats(3)),
+    "diagflat": (lambda m, x: (m.diagflat(x), m.diagflat(x, -1)), floats(2, 2)),
+    "diff": (
+        lambda m, x, y: (m.diff(x), m.diff(x, 2, 0), m.diff(x, prepend=y, append=y)),
+        floats(3, 4), floats(3, 1),
+    ),
+    "put": (
+        lambda m, x, i, y: (x.put(i - 6, y), x.put(i, y, accumulate=True)),
+        floats(2, 3), distinct(6, 2, 2), floats(2, 2),
+    ),
+    "select_scatter": (
+        lambda m, x, y: m.select_scatter(x, y, 1, -1), floats(2, 3), floats(2),
+    ),
+    "slice_scatter": (
+        lambda m, x, y: m.slice_scatter(x, y, 1, 1, None, 2), floats(2, 5), floats(2, 2),
+    ),
+    "narrow_copy": (lambda m, x: m.narrow_copy(x, 1, 1, 2), floats(2, 4)),
+    "isin": (
+        lambda m, x, y: (m.isin(x, y), m.isin(x, y, invert=True)), ints(5, 3, 3), ints(5, 2),
+    ),
+    "unravel_index": (lambda m, i: m.unravel_index(i, (2, 3, 4)), ints(24, 5)),
+    "sum_to_size": (lambda m, x: (x.sum_to_size(3, 1), x.sum_to_size(2, 3, 4)), floats(2, 3, 4)),
+    "combinations": (
+        lambda m, x: (m.combinations(x), m.combinations(x, 3, with_replacement=True)), floats(4),
+    ),
 }  # fmt: skip
 
 

@@ -58,6 +58,11 @@ FLOATS = np.random.default_rng(0).normal(size=(3, 4))
         lambda m, x: m.bincount(x.flatten(), weights=m.arange(6) * 0.5),
         lambda m, x: (F if m is mg else m.nn.functional).one_hot(x),
         lambda m, x: m.repeat_interleave(m.tensor([2, 0, 3])),
+        lambda m, x: (m.tril_indices(3, 4, 1), m.triu_indices(4, 3, -1)),
+        lambda m, x: m.zeros(5, 3).fill_diagonal_(2),
+        lambda m, x: m.zeros(7, 2).fill_diagonal_(2, wrap=True),
+        lambda m, x: m.histc(x * 1.0, bins=4),
+        lambda m, x: m.histc(x * 1.0, bins=3, min=1, max=3),
         lambda m, x: m.repeat_interleave(x, m.tensor([1, 2]), dim=0),
     ],
 )
@@ -206,3 +211,13 @@ def test_functions_that_need_values_say_so_under_capture():
 
     with pytest.raises(TraceError, match="nonzero: the value of a f32"):
         trace_graph(lambda x: mg.nonzero(x), mg.ones(2))
+
+
+def test_facts_are_those_of_torch():
+    assert mg.broadcast_shapes((2, 1), (3,), 1) == (2, 3)
+    assert mg.result_type(mg.tensor([1]), 2.0) is mg.float32
+    assert mg.is_tensor(mg.ones(1)) and not mg.is_tensor(1)
+    x = mg.ones(2, 3, dtype=mg.float16)
+    assert (x.nbytes, x.itemsize, mg.numel(x), x.is_floating_point(), x.is_complex()) == (
+        12, 2, 6, True, False,
+    )  # fmt: skip

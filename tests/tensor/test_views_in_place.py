@@ -31,6 +31,7 @@ def view_ops(r, shape):
             found.append(lambda m, x: x.select(d, i))
             found.append(lambda m, x: x[(slice(None),) * d + (slice(lo, None, step),)])
             found.append(lambda m, x: x.narrow(d, lo, size - lo))
+            found.append(lambda m, x: x.unfold(d, lo + 1, lo + 1))
             found.append(lambda m, x: x[(Ellipsis, i) + (slice(None),) * (n - d - 1)])
         if size % 2 == 0:
             found.append(lambda m, x: x.unflatten(d, (2, -1)))
@@ -278,11 +279,11 @@ def test_view_accepts_the_shapes_that_torch_accepts(seed):
         r.setstate(state)
         m = r.choice(view_ops(r, tuple(m.shape)))(mg, m)
     n = t.numel()
-    divisors = [d for d in range(1, n + 1) if n % d == 0] or [0]
-    first = r.choice(divisors)
-    target = (first, r.choice([d for d in divisors if n // max(first, 1) % d == 0]), -1)
     if not n:
         return
+    divisors = [d for d in range(1, n + 1) if n % d == 0]
+    first = r.choice(divisors)
+    target = (first, r.choice([d for d in divisors if n // max(first, 1) % d == 0]), -1)
     try:
         expected = t.view(target)
     except RuntimeError:
