@@ -21,6 +21,7 @@ from ..core.dtype import DType
 from ..core.errors import ArgumentError, ShapeError
 from ..core.modes import modes
 from ..core.shape import Shape, contiguous_strides, normalize_dim, numel
+from ..core.tracing import is_tracing
 from ..ir.op import Elementwise, Full, Source, op
 from ..kernel.ir import Const
 from .activations import softmax
@@ -58,19 +59,22 @@ def philox(counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> tuple[An
 
 @op
 class RandomBits(Source):
-    """Random 32-bit words: element i is word i % 4 of block (next block + i // 4).
+    """Random 32-bit words: element i is number i * words + word of the words of the coming blocks.
 
-    The one input is the state: int64 (key, next block).
+    words is 1, 2 or 4. The words of one element are in one block, so that a kernel that reads
+    several computes it once. The one input is the state: int64 (key, next block).
     """
 
     shape: Shape
+    words: int = 1
+    word: int = 0
     dtype: DType = dt.uint32
 
     def reference(self, state: Any) -> Any:
-        n = numel(self.shape)
-        blocks = -(-n // WORDS)
+        n, per_block = numel(self.shape), WORDS // self.words
+        blocks = -(-n // per_block)
         key, start = (int(v) & 0xFFFFFFFFFFFFFFFF for v in state)
-        out = np.empty((blocks, WORDS), np.uint32)
+        out = np.empty((blocks, per_block), np.uint32)
         for first in range(0, blocks, _BLOCKS_AT_ONCE):
             last = min(first + _BLOCKS_AT_ONCE, blocks)
             number = np.arange(first, last, dtype=np.uint64) + np.uint64(start)
@@ -78,8 +82,9 @@ class RandomBits(Source):
             counter = (
                 number.astype(np.uint32), (number >> np.uint64(32)).astype(np.uint32), zero, zero,
             )  # fmt: skip
-            for lane, words in enumerate(philox(counter, (key & 0xFFFFFFFF, key >> 32))):
-                out[first:last, lane] = words
+            made = philox(counter, (key & 0xFFFFFFFF, key >> 32))
+            for i, words in enumerate(made[self.word :: self.words]):
+                out[first:last, i] = words
         return out.reshape(-1)[:n].reshape(self.shape)
 
     def scalar(self, s: Any, index: tuple, *inputs: Any) -> Any:
@@ -87,16 +92,19 @@ class RandomBits(Source):
         flat: Any = Const(0, "i64")
         for i, stride in zip(index, contiguous_strides(self.shape)):
             flat = flat + i * stride
-        key, start = state(0), state(1)
-        block = start + (flat >> 2)
+        per_block = WORDS // self.words
+        block = state(1) + (flat >> {1: 0, 2: 1, 4: 2}[per_block] if per_block > 1 else flat)
 
         def halves(x: Any) -> tuple[Any, Any]:
             return s.cast(x & 0xFFFFFFFF, "u32"), s.cast((x >> 32) & 0xFFFFFFFF, "u32")
 
-        words = _philox_scalar(s, *halves(block), *halves(key))
-        lane = flat & 3
-        pair = s.select(s.eq(lane, 0), words[0], words[1])
-        return s.select(lane < 2, pair, s.select(s.eq(lane, 2), words[2], words[3]))
+        made = _philox_scalar(s, *halves(block), *halves(state(0)))[self.word :: self.words]
+        lane = s.cast(flat & (per_block - 1), "u32")
+        while len(made) > 1:  # choose by the bits of the lane, the lowest first
+            odd = s.ne(lane & 1, 0)
+            made = tuple(s.select(odd, made[i + 1], made[i]) for i in range(0, len(made), 2))
+            lane = lane >> 1
+        return made[0]
 
 
 def _philox_scalar(s: Any, c0: Any, c1: Any, k0: Any, k1: Any) -> tuple[Any, ...]:
@@ -199,43 +207,58 @@ def install(generator: Any) -> None:
     _default[:] = [generator]
 
 
-def random_bits(shape: Shape, generator: Any = None) -> Any:
-    """Words of `shape` from a generator (None: the default one), which is advanced in place."""
+def random_words(shape: Shape, words: int, generator: Any = None) -> list[Any]:
+    """`words` values of `shape`, random words of a generator (None: the default one).
+
+    The generator is advanced in place. Captured code asks for each word on its own, which fuses;
+    eagerly all come from one array.
+    """
+    shape = tuple(shape)
     if modes.vmap is not None:
-        return modes.vmap.draw(tuple(shape), lambda whole: random_bits(whole, generator))
+
+        def outside(whole: Shape) -> Any:
+            return random_bits(whole, generator)
+
+        return _columns(modes.vmap.draw((*shape, words), outside), shape)
     state = (_default[0] if generator is None else generator).state
-    words = RandomBits(tuple(shape))(state)
-    blocks = -(-numel(shape) // WORDS)
-    step = Pad((1,), (0,), (0,), 0)(Full((1,), dt.int64, blocks)())
+    n = numel(shape)
+    if is_tracing():
+        made = [Reshape(shape)(RandomBits((n,), words, k)(state)) for k in range(words)]
+    else:
+        made = _columns(Reshape((n, words))(RandomBits((n * words,))(state)), shape)
+    step = Pad((1,), (0,), (0,), 0)(Full((1,), dt.int64, -(-n * words // WORDS))())
     state._write(Add()(state, step), "random")
-    return words
+    return made
 
 
-def _split(words: Any) -> list[Any]:
-    """The values along the last axis."""
-    lead = tuple(words.shape[:-1])
+def _columns(table: Any, shape: Shape) -> list[Any]:
+    """The values along the last axis, each of `shape`."""
+    lead, count = tuple(table.shape[:-1]), table.shape[-1]
     zeros, ones = (0,) * len(lead), (1,) * len(lead)
-    return [
-        Reshape(lead)(Slice((*zeros, i), (*lead, i + 1), (*ones, 1))(words))
-        for i in range(words.shape[-1])
-    ]
+    parts = (Slice((*zeros, k), (*lead, k + 1), (*ones, 1))(table) for k in range(count))
+    return [Reshape(shape)(p) for p in parts]
+
+
+def random_bits(shape: Shape, generator: Any = None) -> Any:
+    """Random words of `shape`."""
+    return random_words(shape, 1, generator)[0]
 
 
 def random_unit(shape: Shape, dtype: DType, generator: Any = None) -> Any:
     """Uniform numbers in [0, 1)."""
     if dtype is dt.float64:
-        return BitsToUnitDouble()(*_split(random_bits((*shape, 2), generator)))
+        return BitsToUnitDouble()(*random_words(shape, 2, generator))
     return BitsToUnit(dtype)(random_bits(shape, generator))
 
 
 def random_normal(shape: Shape, dtype: DType, generator: Any = None) -> Any:
     """Numbers of the standard normal distribution, by the Box-Muller transform."""
     if dtype is dt.float64:
-        w = _split(random_bits((*shape, 4), generator))
+        w = random_words(shape, 4, generator)
         first = add(BitsToUnitDouble()(w[0], w[1]), 2.0**-54)
         second = BitsToUnitDouble()(w[2], w[3])
     else:
-        w = _split(random_bits((*shape, 2), generator))
+        w = random_words(shape, 2, generator)
         # 32 bits, not 24: the tail reaches 6.7 standard deviations. Never 0: log is finite.
         first = add(mul(cast(w[0], dt.float32), 2.0**-32), 2.0**-33)
         second = BitsToUnit(dt.float32)(w[1])
@@ -259,8 +282,7 @@ def random_integers(shape: Shape, low: int, high: int, dtype: DType, generator: 
     if bound < 1 << 32:
         below = cast(BitsBelow(bound)(random_bits(shape, generator)), dt.int64)
     else:
-        words = _split(random_bits((*shape, 2), generator))
-        below = cast(BitsBelowWide(bound)(*words), dt.int64)
+        below = cast(BitsBelowWide(bound)(*random_words(shape, 2, generator)), dt.int64)
     return cast(add(below, low) if low else below, dtype)
 
 
