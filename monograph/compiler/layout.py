@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..ir.graph import Graph, Value
+from .locate import affine_view
 
 if TYPE_CHECKING:
     from .fuse import Fusion, Group
@@ -81,6 +82,7 @@ def choose_layouts(graph: Graph, fusion: Fusion) -> Layouts:
     """An order for each stored value; inputs and outputs of the graph are row-major."""
     orders: dict[Value, Order] = {}
     fixed = set(graph.inputs) | set(graph.constants) | set(graph.outputs)
+    fixed |= _read_as_rows(graph, fusion)
     for node in graph.nodes:
         demand = DEMANDS.get(node.op.name)
         if demand is not None:
@@ -101,6 +103,33 @@ def choose_layouts(graph: Graph, fusion: Fusion) -> Layouts:
                 if tuple(v.shape) == group.full and v not in fixed:
                     orders.setdefault(v, order)
     return Layouts(orders)
+
+
+def _read_as_rows(graph: Graph, fusion: Fusion) -> set[Value]:
+    """Stored values that a kernel reads through a view which exists only where they are row-major,
+    such as images that a linear layer reads flat."""
+    demanded = {
+        v
+        for node in graph.nodes
+        if node.op.name in DEMANDS
+        for v in (*node.inputs, *node.outputs)
+        if isinstance(v, Value)
+    }
+    found: set[Value] = set()
+    for group in fusion.groups:
+        for v in group.node.values if group.node is not None else ():
+            base = v
+            while base.node is not None and base not in fusion.stored:
+                base = base.node.values[0]
+            ndim = len(base.shape)
+            if base is v or ndim < 3 or base in demanded:
+                continue
+            orders = [channels_last, filter_order, *([heads_inside] if ndim == 4 else [])]
+            for order in orders:
+                strides = Layouts({base: order(ndim)}).strides
+                if affine_view(v, fusion.stored.__contains__, strides) is None:
+                    found.add(base)
+    return found
 
 
 def _group_order(group: Group, orders: Mapping[Value, Order]) -> Order | None:
