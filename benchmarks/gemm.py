@@ -1,6 +1,6 @@
 """Matrix products of the compiler beside NumPy (OpenBLAS) and PyTorch, in interleaved rounds.
 
-    python benchmarks/gemm.py [--threads 1 2] [--only 2048x384] [--seconds 0.05] [--kinds forward,dx,dw]
+    python benchmarks/gemm.py [--threads 1 2] [--only 2048x384] [--kinds forward,dx,dw]
 
 A row is one product: `forward` x @ W.T, `dx` g @ W, `dw` g.T @ x for x (M, K), W (N, K), g (M, N).
 GFLOP/s are from the best round; `share` is ours over the measured FMA peak of one core times the
@@ -110,9 +110,8 @@ def timed(call, count):
 
 def numpy_threads(count):
     """Tell NumPy's OpenBLAS how many threads to use."""
-    for path in glob.glob(
-        os.path.join(os.path.dirname(np.__file__), "..", "numpy.libs", "*openblas*")
-    ):
+    folder = os.path.join(os.path.dirname(np.__file__), "..", "numpy.libs")
+    for path in glob.glob(os.path.join(folder, "*openblas*")):
         library = ctypes.CDLL(path)
         for name in ("scipy_openblas_set_num_threads64_", "openblas_set_num_threads64_"):
             if hasattr(library, name):
@@ -158,10 +157,12 @@ def compare(title, signature, size, count, seconds, peak, torch):
     best["ours"] = (best["ours"][0] / repeat, 1)
     rate = {name: flops / t / 1e9 for name, (t, _) in best.items()}
     ratio = rate["ours"] / max(rate["numpy"], rate["torch"])
+    microseconds, share = best["ours"][0] * 1e6, rate["ours"] * 1e9 / peak / count
+    rates = " ".join(f"{rate[name]:8.1f}" for name in ("ours", "numpy", "torch"))
+    wrong = "" if error < 1e-4 else f"WRONG by {error}"
     print(
-        f"{title:28s} {count} {best['ours'][0] * 1e6:10.1f} us {rate['ours']:8.1f} {rate['numpy']:8.1f} "
-        f"{rate['torch']:8.1f}  {rate['ours'] * 1e9 / peak / count:5.2f}  {ratio:5.2f}  "
-        f"{compile_ms:5.0f} ms {'' if error < 1e-4 else f'WRONG by {error}'}",
+        f"{title:28s} {count} {microseconds:10.1f} us {rates}  {share:5.2f}  {ratio:5.2f}  "
+        f"{compile_ms:5.0f} ms {wrong}",
         flush=True,
     )
     return ratio
@@ -178,37 +179,26 @@ def main() -> None:
 
     peak = fma_peak()
     print(f"FMA peak of one core: {peak / 1e9:.1f} GFLOP/s (float32)")
-    print(
-        f"{'product':28s} T {'ours':>13s} {'GFLOP/s':>8s} {'numpy':>8s} {'torch':>8s}  share  ratio  compile"
-    )
-    kinds = options.kinds.split(",")
-    for m, k, n in SHAPES:
-        for kind, signature in KINDS.items():
-            title = f"{m}x{k}x{n} {kind}"
-            if kind not in kinds or not any(o in title for o in options.only.split("|")):
-                continue
-            for count in options.threads:
-                threads.set_num_threads(count)
-                torch.set_num_threads(count)
-                numpy_threads(count)
-                compare(
-                    title,
-                    signature,
-                    dict(zip("mkn", (m, k, n))),
-                    count,
-                    options.seconds,
-                    peak,
-                    torch,
-                )
+    names = " ".join(f"{name:>8s}" for name in ("GFLOP/s", "numpy", "torch"))
+    print(f"{'product':28s} T {'ours':>13s} {names}  share  ratio  compile")
+    products = [
+        (f"{m}x{k}x{n} {kind}", kind, signature, {"m": m, "k": k, "n": n})
+        for m, k, n in SHAPES
+        for kind, signature in KINDS.items()
+    ]
     for kind, signature, size in ATTENTION:
         title = f"{'x'.join(map(str, size))} {kind}"
-        if kind not in kinds or not any(o in title for o in options.only.split("|")):
+        products.append((title, kind, signature, dict(zip("bmkn", size))))
+    for title, kind, signature, sizes in products:
+        if kind not in options.kinds.split(","):
+            continue
+        if not any(part in title for part in options.only.split("|")):
             continue
         for count in options.threads:
             threads.set_num_threads(count)
             torch.set_num_threads(count)
             numpy_threads(count)
-            compare(title, signature, dict(zip("bmkn", size)), count, options.seconds, peak, torch)
+            compare(title, signature, sizes, count, options.seconds, peak, torch)
 
 
 if __name__ == "__main__":
