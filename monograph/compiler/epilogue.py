@@ -9,7 +9,7 @@ from ..ir.graph import Value
 from ..ir.op import Reduction
 from ..kernel.ir import Buffer, Call, Const, Expr, Stmt, Store
 from .fuse import Fusion, Group
-from .index import Index, loop_index
+from .index import Index, loop_index, whole
 from .layout import Layouts
 from .reader import Reader, Storage
 from .steps import Epilogue
@@ -111,7 +111,7 @@ class GroupEpilogue(Epilogue):
         if is_stored(self.out):
             self.stores.insert(0, self.out)
         # Learn the buffers by emitting once with any index.
-        index = tuple(loop_index(f"probe{a}", n) for a, n in enumerate(self.out.shape))
+        index = tuple(whole(loop_index(f"probe{a}", n)) for a, n in enumerate(self.out.shape))
         self.emit(index, Const(0.0, self.out.dtype.code))
 
     def _storage(self, v: Value) -> Storage | None:

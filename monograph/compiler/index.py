@@ -203,6 +203,11 @@ def loop_index(name: str, size: int) -> Index:
 ZERO = Index((), 0)
 
 
+def whole(i: Index) -> Index:
+    """The same index, of which divisions stay divisions and never ask for a split of the loop."""
+    return Index(((Atom("", i.high + 1, i, 1), 1),)) if i.terms else i
+
+
 def flat(index: tuple[Index, ...], strides: tuple[int, ...]) -> Index:
     """The position in a buffer of the element at `index`."""
     total = ZERO
@@ -211,4 +216,4 @@ def flat(index: tuple[Index, ...], strides: tuple[int, ...]) -> Index:
     return total
 
 
-__all__ = ["Index", "NeedSplit", "both", "flat", "loop_index", "s", "ZERO", "TRUE"]
+__all__ = ["Index", "NeedSplit", "both", "flat", "loop_index", "s", "whole", "ZERO", "TRUE"]

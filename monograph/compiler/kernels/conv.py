@@ -29,7 +29,7 @@ from ...kernel.ir import (
     Store,
     Var,
 )
-from ..index import Atom, Index
+from ..index import Atom, Index, NeedSplit, whole
 from ..steps import Context, Step, lowers
 
 CHUNK_FLOPS = 4_000_000
@@ -174,7 +174,11 @@ def lower_conv(node: Node, context: Context) -> list[Step] | None:
         stores: list[Stmt] = [Store("out", at, value)]
     else:
         buffers, values = list(context.epilogue.buffers), list(context.epilogue.values)
-        stores = [Let("sum", value), *context.epilogue.emit(tuple(index), Var("sum", code))]
+        try:
+            written = context.epilogue.emit(tuple(index), Var("sum", code))
+        except NeedSplit:  # an epilogue that reshapes: by divisions
+            written = context.epilogue.emit(tuple(map(whole, index)), Var("sum", code))
+        stores = [Let("sum", value), *written]
     inside: tuple[Stmt, ...] = (
         first_let,
         Local("acc", code, tile.rows * tile.columns),
