@@ -369,8 +369,7 @@ class Module:
         return self
 
     def to(self, *args, **kwargs):
-        """Convert parameters and buffers: `to(dtype)`, `to(device)`, `to(device, dtype)`,
-        `to(tensor)`.
+        """Convert parameters and buffers: `to(dtype)`, `to(device, dtype)` or `to(tensor)`.
 
         A dtype must be floating and changes floating tensors only. Tensors keep their identity.
         """
@@ -420,8 +419,7 @@ class Module:
         return RemovableHandle(self._forward_pre_hooks, (hook, with_kwargs), prepend)
 
     def register_forward_hook(self, hook, *, prepend=False, with_kwargs=False):
-        """Call `hook(module, args, output)` after forward; what it returns, if not None, is the
-        output.
+        """Call `hook(module, args, output)` after forward; a result not None replaces the output.
 
         With `with_kwargs` the hook is `hook(module, args, kwargs, output)`.
         """

@@ -102,8 +102,7 @@ class Optimizer:
         """Update all parameters that have a gradient.
 
         closure  a function that clears gradients, computes the loss, calls backward and returns the
-        loss;
-                 it runs first and its result is returned
+                 loss; it runs first and its result is returned
         """
         loss = None
         if closure is not None:
