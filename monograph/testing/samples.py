@@ -340,6 +340,7 @@ TABLE: dict[str, Callable[[Any], list[Sample]]] = {
         ("pad", ((1, 0), (2, 1), (0, 2), 0), [(2, 3)]), ("pad", ((2,), (0,), (1,), 1.5), [(3,)]),
     ),
     "flip": _of(("flip", ((0,),), [(3, 2)]), ("flip", ((0, 1),), [(3, 2)])),
+    "windows": _of(("windows", (2, 2), [(2, 5)]), ("windows", (3, 1), [(2, 5)])),
     "detach": _of(("detach", (), [(2, 3)]), gradient=False),
     "alias": _of(("alias", (), [(2, 3)])),
     "copy": _of(("copy", (), [(2, 3)])),
