@@ -3,6 +3,7 @@
 The names and meanings of torch.func; all compose in any order.
 """
 
+from .api.checkpointing import checkpointed as checkpoint
 from .api.func import (
     functional_call,
     grad,
@@ -18,6 +19,6 @@ from .api.func import (
 )
 
 __all__ = [
-    "functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "linearize",
-    "stack_module_state", "vjp", "vmap",
+    "checkpoint", "functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp",
+    "linearize", "stack_module_state", "vjp", "vmap",
 ]  # fmt: skip

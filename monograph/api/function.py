@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core.dtype import BY_NUMPY, DType
 from ..core.errors import ArgumentTypeError, GradError, ShapeError
@@ -127,6 +127,11 @@ class Function:
 
     vjp = backward
 
+    # vmap(info, in_dims, *args) -> (outputs, out_dims): a static rule of the user's own; args have
+    # the batch axes in_dims; info has batch_size and randomness. Needs setup_context.
+    vmap: Any = None
+    generate_vmap_rule = True
+
     @classmethod
     def apply(cls, *args: Any) -> Any:
         """Run the operation."""
@@ -170,8 +175,11 @@ def _apply(fn: Any, args: tuple) -> tuple[list[Any], bool]:
         raw = list(outs)
     else:
         batched = _Batched(fn, level, args)
-        inner, single = _apply(batched, tuple(batched.inner))
-        ctx = batched.ctx
+        if getattr(fn, "vmap", None) is not None:
+            inner, single, ctx = batched.by_rule()
+        else:
+            inner, single = _apply(batched, tuple(batched.inner))
+            ctx = batched.ctx
         outs = [
             wrap(Batched(o, d, level)) if isinstance(o, Tensor) else o
             for o, d in zip(inner, batched.out_dims)
@@ -242,7 +250,11 @@ class _FunctionNode(tape.Node):
         for kind, k in ctx._entries:
             if kind == "input":
                 edge = self.edges[k]
-                saved = tape.Saved(args[k]) if edge is None else tape.Saved(args[k], *edge, True)
+                saved = (
+                    tape.Saved(args[k])
+                    if edge is None
+                    else tape.Saved(args[k], edge[0], edge[1], True)
+                )
                 if edge is None and level_of(args[k]) is not level:
                     saved = args[k]  # a tensor of the outside, with its place on the tape there
                 self.inputs[k] = saved
@@ -410,6 +422,33 @@ class _Batched:
                 ctx.mark_non_differentiable(o)
         return outs[0] if self.single else tuple(outs)
 
+    def by_rule(self) -> tuple[list[Any], bool, Context]:
+        """The outputs by the user's own vmap rule (its operations are on the tape outside)."""
+        if self.fn.setup_context is Function.setup_context:
+            raise ArgumentTypeError(
+                f"{self.__name__}: a Function with a vmap rule needs setup_context as well"
+            )
+        info = VmapInfo(self.level.size, self.level.randomness)
+        with entered(self.level.outer):
+            result, dims = self.fn.vmap(info, tuple(self.dims), *self.inner)
+        single = not isinstance(result, tuple)
+        inner = [result] if single else list(result)
+        self.out_dims = list(dims) if isinstance(dims, tuple) else [dims] * len(inner)
+        args = [
+            self._inside(x, d, self.level, own)
+            for x, d, own in zip(self.inner, self.dims, self.owned)
+        ]
+        self.raw = [
+            wrap(Batched(o, d, self.level)) if isinstance(o, Tensor) else o
+            for o, d in zip(inner, self.out_dims)
+        ]
+        ctx = Context()
+        ctx.needs_input_grad = self.needs
+        with no_grad():
+            self.fn.setup_context(ctx, tuple(args), self.raw[0] if single else tuple(self.raw))
+        ctx._note_saved(args, self.raw)
+        return inner, single, ctx
+
     def backward(self, ctx: Context, *gs: Any) -> tuple:
         level = Level(self.level.size, self.level.randomness)
         with entered(level):
@@ -435,6 +474,13 @@ class _Batched:
                 made.append(move_axis(value, d, dim))
         level.active = False
         return tuple(made)
+
+
+class VmapInfo(NamedTuple):
+    """What a Function's own vmap rule is told."""
+
+    batch_size: int
+    randomness: str
 
 
 class _OnceOp(Op):

@@ -16,6 +16,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from types import FunctionType
 from typing import Any
 
+import numpy as np
+
 from ..core.dtype import BY_NUMPY, DType
 from ..core.errors import ArgumentTypeError, GradError, Place, ShapeError, user_place
 from ..core.modes import modes
@@ -64,6 +66,11 @@ class Saved:
     __slots__ = ("payload", "versions", "version", "node", "index", "requires_grad")
 
     def __init__(self, tensor: Any, node: Any = None, index: int = 0, requires_grad: bool = False):
+        if tensor._inference:
+            raise GradError(
+                "a tensor made in inference_mode cannot be kept for a gradient",
+                hint="clone() it outside of inference_mode, or make it under no_grad instead",
+            )
         self.payload = tensor._payload
         self.versions = versions = tensor._version
         self.version = versions[0]
@@ -206,18 +213,18 @@ class Node:
             for r, want in zip(results, wanted)
         ]
 
-    def saved(self) -> list[Saved]:
+    def kept(self) -> list[Saved]:
         """The values kept for `pull`."""
         return [s for s in (*(self.inputs or ()), *(self.outs or ())) if type(s) is Saved]
 
     def forget(self) -> None:
         """Drop the saved values, which `adopt` will bring back (transform/checkpoint.py)."""
-        for s in self.saved():
+        for s in self.kept():
             s.payload = None
 
     def adopt(self, other: Node) -> None:
         """Take over the values saved by `other`, the same operation done again."""
-        for mine, new in zip(self.saved(), other.saved()):
+        for mine, new in zip(self.kept(), other.kept()):
             mine.payload = new.payload
             if mine.versions is not new.versions:  # made inside; others must not have been written
                 mine.versions, mine.version = new.versions, new.version
@@ -364,16 +371,16 @@ def run_backward(
             results = _pull(node, gs, targets, linked)
             if hooks is not None and hooks.post:
                 results = _after(hooks, results, gs)
-            fresh = None
+            own: list[bool] | None = None
             for e in edges:
                 if e is not None and not isinstance(e[0], Node):
-                    fresh = [_is_fresh(r, node, gs, results) for r in results]
+                    own = [_is_fresh(r, node, gs, results) for r in results]
                     break
             if not retain_graph:
                 node.release()
             for k, (edge, r) in enumerate(zip(edges, results)):
                 if edge is not None and r is not None:
-                    deliver(edge[0], edge[1], r, fresh is not None and fresh[k])
+                    deliver(edge[0], edge[1], r, own is not None and own[k])
         for leaf, g, fresh in leaves.values():
             for hook in tuple((leaf._hooks or {}).values()):
                 changed = hook(g)
@@ -491,8 +498,8 @@ def reaches_outside(roots: Iterable[Any], inputs: Collection[int], since: int) -
 def _check_anomaly(node: Node, results: Sequence[Any]) -> None:
     for k, r in enumerate(results):
         array = getattr(r, "_payload", None)
-        if r is not None and hasattr(array, "__array_interface__") and r.dtype.is_floating_point:
-            if (array != array).any():
+        if isinstance(array, np.ndarray) and r.dtype.is_floating_point:
+            if np.isnan(array.astype(np.float32)).any():
                 raise GradError(
                     f"backward: the gradient of {node.title} for its input {k} has nan",
                     place=node.place,

@@ -194,6 +194,15 @@ def test_a_function_that_does_something_else_the_second_time_is_found_out():
     )
 
 
+def test_the_decorator_is_in_func_and_wraps_captured_functions():
+    x = mg.tensor(X.astype(np.float32), requires_grad=True)
+    a = mg.tensor(X.astype(np.float32), requires_grad=True)
+    f = lambda x: (x.exp() * x).sum()  # noqa: E731
+    mg.func.checkpoint(mg.jit(f))(x).backward()
+    f(a).backward()
+    np.testing.assert_allclose(x.grad.numpy(), a.grad.numpy(), rtol=1e-5)
+
+
 def test_works_inside_captured_functions():
     x = mg.tensor(X.astype(np.float32), requires_grad=True)
     w = mg.tensor(W.astype(np.float32))

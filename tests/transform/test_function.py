@@ -194,6 +194,39 @@ def test_jacobians_of_a_function(transform):
     close(mg.vmap(jacobian(Exp.apply))(mg.tensor(X)), mg.vmap(jacobian(mg.exp))(mg.tensor(X)))
 
 
+def test_a_vmap_rule_of_ones_own():
+    calls = []
+
+    class Scale(mg.autograd.Function):
+        @staticmethod
+        def forward(x, k):
+            return x * k
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            ctx.save_for_backward(*inputs)
+
+        @staticmethod
+        def backward(ctx, g):
+            x, k = ctx.saved_tensors
+            return g * k, (g * x).sum()
+
+        @staticmethod
+        def vmap(info, in_dims, x, k):
+            calls.append((info.batch_size, info.randomness, in_dims))
+            return Scale.apply(x, k), in_dims[0]
+
+    x, k = mg.tensor(X), mg.tensor(2.0, dtype=mg.float64)
+    close(mg.vmap(lambda a: Scale.apply(a, k))(x), x * 2)
+    assert calls == [(4, "error", (0, None))]
+    inside = mg.vmap(mg.func.grad(lambda a, k: Scale.apply(a, k).sum(), (0, 1)), (0, None))(x, k)
+    close(inside[0], mg.tensor(np.full_like(X, 2)))
+    close(inside[1], x.sum(1))
+    outside = leaf(X)
+    mg.vmap(lambda a: Scale.apply(a, k))(outside).sum().backward()
+    assert (outside.grad == 2).all()
+
+
 def test_non_differentiable_outputs_have_no_gradient():
     class TopAndMask(mg.autograd.Function):
         @staticmethod

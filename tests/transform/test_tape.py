@@ -625,6 +625,18 @@ def test_backward_in_several_threads_at_once():
         close(results[k], (k + 1) * X * (1 - np.tanh(X * X) ** 2))
 
 
+def test_a_tensor_of_inference_mode_cannot_enter_a_recorded_computation():
+    with mg.inference_mode():
+        made = mg.tensor(X) * 2
+    x = leaf()
+    assert (x + made).requires_grad  # nothing is kept for a sum
+    with pytest.raises(GradError) as error:
+        x * made
+    assert str(error.value) == "a tensor made in inference_mode cannot be kept for a gradient"
+    (x * made.clone()).sum().backward()
+    close(x.grad, 2 * X)
+
+
 # Anomaly mode
 
 
