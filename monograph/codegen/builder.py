@@ -13,9 +13,6 @@ from dataclasses import dataclass, field, replace
 import ml_dtypes
 import numpy as np
 
-import ml_dtypes
-import numpy as np
-
 from ..kernel.checker import BITS
 
 # dtype -> LLVM type in registers, and in memory. f16 and bf16 travel as bits; bool is stored as a
