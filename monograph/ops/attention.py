@@ -45,7 +45,7 @@ class _Attention(Opaque):
         if mask is not None:
             s = np.where(mask, s, s.dtype.type(-np.inf)) if mask.dtype == bool else s + mask
         if self.causal:
-            s[..., np.triu(np.ones(s.shape[-2:], bool), 1)] = -np.inf
+            np.copyto(s, -np.inf, where=np.triu(np.ones(s.shape[-2:], bool), 1))
         return s
 
     def pieces(self, q: np.ndarray, k: np.ndarray) -> list[tuple[slice, slice]]:

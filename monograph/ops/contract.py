@@ -32,6 +32,7 @@ class Contract(Contraction):
 
     signature: str
     accepts = dt.NUMERIC
+    reads = ((1,), (0,))
 
     def infer(self, x: Any, y: Any) -> Aval:
         self.check_dtypes(x, y)

@@ -284,3 +284,12 @@ def test_strided_operands_give_the_same_product():
     x, y = arrays((6, 8), (10, 6))
     made = mg.einsum("ij->ji", to_mg(x)) @ mg.einsum("ij->ji", to_mg(y))
     close(made, to_torch(x).T @ to_torch(y).T)
+
+
+def test_a_factor_that_no_gradient_needs_may_change_before_backward():
+    w, x = mg.ones(3, 2, requires_grad=True), mg.ones(4, 3)
+    out = x @ w
+    with mg.no_grad():
+        w += 1.0
+    out.backward(mg.ones(4, 2))
+    assert w.grad.tolist() == [[4.0, 4.0]] * 3
