@@ -149,7 +149,7 @@ def _constants(w: _Rewriter, op: Op, inputs: tuple, source: Any) -> Any:
     fulls = [isinstance(_op_of(i), Full) for i in inputs]
     if not any(fulls):
         return None
-    if op.kind == "movement" and not (isinstance(op, Pad)):
+    if op.kind == "movement" and not op.pads:  # type: ignore[attr-defined]
         aval = op.infer(inputs[0])
         return w.make(Full(aval.shape, aval.dtype, inputs[0].node.op.value), (), source)
     if not isinstance(op, Elementwise):

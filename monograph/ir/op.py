@@ -197,6 +197,7 @@ class Movement(Op):
 
     kind = "movement"
     saves = "none"
+    pads: ClassVar[bool] = False  # some elements of the output are none of the input's
 
     def source(self, index: tuple, shape: Shape) -> tuple[tuple, Any]:
         raise NotImplementedError(f"abstract: {self.name}.source")

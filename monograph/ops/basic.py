@@ -13,7 +13,7 @@ from ..ir.op import Aval, Elementwise, is_value, op
 
 @op
 class Cast(Elementwise):
-    """Convert to another dtype. Floats to integers truncate; nan and what does not fit is undefined."""
+    """Convert to another dtype. Floats to ints truncate; nan and what does not fit is undefined."""
 
     dtype: DType
     saves = "none"

@@ -206,12 +206,13 @@ class Slice(Movement):
 
 @op
 class Pad(Movement):
-    """Surround with `low` and `high` elements and `interior` ones between neighbours, all `value`."""
+    """Surround with `low` and `high` elements, `interior` ones between neighbours, all `value`."""
 
     low: tuple[int, ...]
     high: tuple[int, ...]
     interior: tuple[int, ...]
     value: Any = 0
+    pads = True
     onnx = "Pad"
 
     def infer(self, x: Any) -> Aval:

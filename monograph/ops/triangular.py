@@ -127,6 +127,7 @@ class EmbedDiagonal(Movement):
     offset: int
     rows: int
     columns: int
+    pads = True
 
     def infer(self, x: Any) -> Aval:
         return Aval((*x.shape[:-1], self.rows, self.columns), x.dtype)

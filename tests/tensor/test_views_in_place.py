@@ -221,6 +221,22 @@ def test_gradients_of_captured_programs_match_torch(block):
     assert compared > 6
 
 
+@pytest.mark.parametrize("seed", [5002, 5005, 5007, 5014, 5022, 5031, 5040])
+def test_compiled_programs_match_torch(seed):
+    data = start_of(seed)
+    for _, expected in program(seed, torch, torch.tensor(data)):  # noqa: B007
+        pass
+
+    @mg.jit
+    def compiled(x):
+        for _, made in program(seed, mg, x):  # noqa: B007
+            pass
+        return [m.clone() for m in made]
+
+    for i, (a, b) in enumerate(zip(compiled(mg.tensor(data)), expected)):
+        equal(a, b, f"program {seed}, tensor {i}")
+
+
 def test_overwriting_a_value_that_backward_needs_is_found():
     w = mg.tensor([1.0, 2.0], requires_grad=True)
     h = w * 1
