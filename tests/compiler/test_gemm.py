@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from monograph.compiler.index import flat
-from monograph.compiler.kernels import gemm  # noqa: F401  (registers the lowering)
+from monograph.compiler.kernels import blocking, gemm  # noqa: F401  (gemm registers itself)
 from monograph.compiler.steps import LOWERINGS, Context, Epilogue, Scratch
 from monograph.core import dtype as dt
 from monograph.core.shape import contiguous_strides
@@ -88,6 +88,34 @@ def test_matrix_products(shape, signature):
     x = random_array(rng, [size[c] for c in a], np.float32)
     y = random_array(rng, [size[c] for c in b], np.float32)
     assert_close(run(signature, x, y), signature, x, y)
+
+
+@pytest.mark.parametrize("packed", [(False, True), (True, False), (True, True)])
+@pytest.mark.parametrize("signature", ["mk,nk->mn", "km,kn->mn", "bmjk,kbjn->bmn", "ikm,ikn->mn"])
+def test_packed_operands(packed, signature, monkeypatch):
+    monkeypatch.setattr(blocking, "packs", lambda problem: packed)
+    monkeypatch.setattr(blocking, "is_dots", lambda problem: False)
+    rng = np.random.default_rng(7)
+    for m, n, k in [(1, 1, 1), (13, 70, 5), (100, 33, 130)]:
+        size = {"m": m, "n": n, "k": k, "b": 3, "j": 4, "i": 5}
+        arrays = [
+            random_array(rng, [size[c] for c in side], np.float32)
+            for side in signature.split("->")[0].split(",")
+        ]
+        assert_close(run(signature, *arrays), signature, *arrays)
+
+
+@pytest.mark.parametrize("depth", [1, 8])
+def test_sums_in_blocks_and_parts(depth, monkeypatch):
+    monkeypatch.setattr(blocking, "BLOCK_DEPTH", depth)
+    monkeypatch.setattr(blocking, "LEAST_DEPTH", 3 * depth)
+    monkeypatch.setattr(blocking, "CHUNK_FLOPS", 1000)
+    rng = np.random.default_rng(8)
+    for m, n, k in [(5, 20, 7), (30, 70, 100), (20, 10, 61)]:
+        x, y = random_array(rng, (k, m), np.float32), random_array(rng, (k, n), np.float32)
+        assert_close(run("km,kn->mn", x, y), "km,kn->mn", x, y)
+        x, y = x.astype(np.float16), y.astype(np.float16)
+        assert_close(run("km,kn->mn", x, y), "km,kn->mn", x, y)
 
 
 @pytest.mark.parametrize(

@@ -122,8 +122,6 @@ def dot_tile(p: Problem, target: Target) -> tuple[int, int]:
 
 def packs(p: Problem) -> tuple[bool, bool]:
     """Whether to copy a and b into panels first."""
-    if FORCE:
-        return FORCE
     last = p.k[-1]
     converts = p.a.dtype.itemsize < 4 and p.a.dtype.is_floating_point
     # a is read element by element: rows that are far apart along K cost a cache line each.
@@ -136,9 +134,6 @@ def packs(p: Problem) -> tuple[bool, bool]:
         p.n.b != 1 or (large and p.m.size >= 192) or (converts and p.m.size >= 32)
     )
     return pack_a, pack_b
-
-
-FORCE: tuple[bool, bool] | None = None
 
 
 def tile(p: Problem, target: Target, lanes: int, multiple: int) -> tuple[int, int]:
