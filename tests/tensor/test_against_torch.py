@@ -309,6 +309,30 @@ def test_captured_function_means_the_same(name):
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_compiled_function_means_the_same_with_gradients(name):
+    f, *specs = CASES[name]
+    if name in NEEDS_VALUES:
+        return
+    arrays = [make(s, i) for i, s in enumerate(specs)]
+
+    def outputs_and_gradients(*xs):
+        xs = [x.detach().requires_grad_() if x.is_floating_point() else x for x in xs]
+        out = leaves(mg, f(mg, *xs))
+        used = [o for o in out if o.requires_grad]
+        seeds = [np.random.default_rng(i).normal(size=tuple(o.shape)) for i, o in enumerate(used)]
+        wanted = [x for x in xs if x.requires_grad]
+        grads = ()
+        if used:
+            seeds = [mg.tensor(s, dtype=o.dtype) for s, o in zip(seeds, used)]
+            grads = mg.autograd.grad(used, wanted, seeds, materialize_grads=True)
+        return [*(o.detach() for o in out), *grads]
+
+    expected = outputs_and_gradients(*tensors(mg, arrays, False))
+    got = mg.jit(outputs_and_gradients)(*tensors(mg, arrays, False))
+    assert_same(got, expected)
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_vmap_equals_a_loop_with_gradients(name):
     f, *specs = CASES[name]
     if name in NEEDS_VALUES:
