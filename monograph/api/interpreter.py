@@ -34,8 +34,11 @@ def run(op: Op, args: list[Any]) -> Any:
         if result is not None:
             return result
     expected = _expected(op, args)
-    with np.errstate(all="ignore"):
+    if op.kind == "movement":
         result = op.reference(*args)
+    else:
+        with np.errstate(all="ignore"):
+            result = op.reference(*args)
     if type(expected) is tuple:
         return [_exact(r, d) for r, d in zip(result, expected)]
     if type(result) is np.ndarray and result.dtype is expected:
