@@ -237,20 +237,28 @@ _of_ints: dict[tuple, tuple[Any, ...]] = {}
 _FULL = 4096
 
 
+def _view_of_ints(x: Tensor, index: Any) -> Tensor | None:
+    """x[index] if the index is made of ints only, else None."""
+    if type(index) is not int and (
+        type(index) is not tuple or not all(type(i) is int for i in index)
+    ):
+        return None
+    key = (tuple(x._payload.shape), index)
+    ops = _of_ints.get(key)
+    if ops is None:
+        if len(_of_ints) >= _FULL:
+            _of_ints.clear()
+        ops = _of_ints[key] = Parsed(x, index).ops
+    return read_through(ops, x)
+
+
 def _getitem(self: Tensor, index: Any) -> Tensor:
     """self[index]: a view for ints, slices, None and ...; a copy where tensors or lists index."""
-    key = None
-    if type(index) is int or (type(index) is tuple and all(type(i) is int for i in index)):
-        key = (tuple(self._payload.shape), index)
-        ops = _of_ints.get(key)
-        if ops is not None:
-            return read_through(ops, self)
+    view = _view_of_ints(self, index)
+    if view is not None:
+        return view
     parsed = Parsed(self, index)
     if not parsed.indices:
-        if key is not None:
-            if len(_of_ints) >= _FULL:
-                _of_ints.clear()
-            _of_ints[key] = parsed.ops
         return parsed.view
     parsed.resolve()
     parsed.arrange()
@@ -260,6 +268,8 @@ def _getitem(self: Tensor, index: Any) -> Tensor:
 def _fit(name: str, value: Tensor, shape: tuple[int, ...]) -> Tensor:
     """`value` broadcast to `shape`; extra leading dimensions of size 1 are dropped."""
     own = tuple(value.shape)
+    if own == shape:
+        return value
     extra = len(own) - len(shape)
     if extra > 0 and all(n == 1 for n in own[:extra]):
         value = Reshape(own[extra:])(value)
@@ -289,7 +299,12 @@ def _as_value(value: Any, dtype: Any, name: str) -> Tensor:
 def _setitem(self: Tensor, index: Any, value: Any) -> None:
     """self[index] = value: in place, with broadcasting and conversion to this dtype."""
     name = "index assignment"
-    _assign(self, Parsed(self, index, name), _as_value(value, self.dtype, name), name)
+    value = _as_value(value, self.dtype, name)
+    view = _view_of_ints(self, index)
+    if view is not None:
+        view._write(_fit(name, value, tuple(view.shape)), name)
+    else:
+        _assign(self, Parsed(self, index, name), value, name)
 
 
 def _assign(
