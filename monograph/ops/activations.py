@@ -35,12 +35,18 @@ from .exponential import exp, exp_formula, expm1, log, log1p, sigmoid, widened
 from .movement import Reshape, Sum
 from .reduce import keep_dims, shift_by_max
 from .shaping import slice_axis
-from .special import elementwise_of, erf, erf_formula
+from .special import elementwise_of, erf, erfc_formula
 from .trigonometric import tanh, tanh_formula
 
 _ROOT_HALF = math.sqrt(0.5)
 _TANH_SCALE = math.sqrt(2 / math.pi)
 _TANH_CUBE = 0.044715
+# Fit of log(erfc(a / sqrt(2)) / 2), the logarithm of the normal distribution function at -a, on
+# [0, 6] in powers of a; beyond, it falls off as fast as needed.
+_LOG_NORMAL = (-1.2968941674977978e-08, 4.125280294827188e-07, -5.607710956543879e-06,
+               4.115463069858218e-05, -0.00015222888471097702, -8.831320903260043e-05,
+               0.004926018799457787, -0.03642681413132584, -0.31828114797335033,
+               -0.7978880255238747, -0.6931471120140306)  # fmt: skip
 
 
 @op
@@ -78,7 +84,9 @@ class Gelu(Elementwise):
         if self.tanh:
             inner = x.dtype.type(_TANH_SCALE) * (x + x.dtype.type(_TANH_CUBE) * x * x * x)
             return half * x * (one + np.tanh(inner))
-        return half * x * (one + elementwise_of(math.erf, x * x.dtype.type(_ROOT_HALF)))
+        # From the tail that is small, so that no digits cancel; 0 at -inf, the limit.
+        a = np.minimum(np.abs(x), x.dtype.type(40))
+        return np.maximum(x, 0) - half * a * elementwise_of(math.erfc, a * _ROOT_HALF)
 
     def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
         if self.tanh:
@@ -95,7 +103,13 @@ class Gelu(Elementwise):
         if self.tanh:
             inner = x * _TANH_SCALE * s.fma(x * x, _TANH_CUBE, s.const(1.0, x))
             return x * 0.5 * (tanh_formula(s, inner) + 1.0)
-        return x * 0.5 * (erf_formula(s, x * _ROOT_HALF) + 1.0)
+        a = s.absolute(x)
+        a = s.select(a > 40.0, s.const(40.0, x), a)
+        if x.dtype == "f32":
+            below = exp_formula(s, s.polynomial(a, _LOG_NORMAL))
+        else:
+            below = 0.5 * erfc_formula(s, a * _ROOT_HALF)
+        return s.maximum(x, s.const(0.0, x)) - a * below
 
 
 @op

@@ -19,7 +19,7 @@ from ..ir import op as ir_op
 from ..ir.evaluate import evaluate
 from ..ir.op import Aval, Elementwise, Movement, Op, Reduction, Source
 from ..ir.verify import verify
-from ..jit import jit
+from ..capture import jit
 from ..kernel import evaluate as kernel_evaluate
 from ..kernel import scalar
 from ..kernel.ir import Buffer, Const, Kernel, Load, Loop, Store, Var
