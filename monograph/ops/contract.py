@@ -284,16 +284,17 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
         raise ArgumentError(
             f"tensordot: dims must name equally many different dimensions, got {dims}"
         )
+    letters = iter("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    x_letters = [next(letters) for _ in a.shape]
+    y_letters = [next(letters) for _ in b.shape]
     for i, j in zip(first, second):
-        if a.shape[i] != b.shape[j]:
+        if a.shape[i] == b.shape[j]:
+            y_letters[j] = x_letters[i]
+        elif 1 not in (a.shape[i], b.shape[j]):  # a size of 1 broadcasts: the other is summed
             raise ShapeError(
                 f"tensordot: dimension {i} of a {tuple(a.shape)} and {j} of b {tuple(b.shape)} "
                 f"differ: {a.shape[i]} and {b.shape[j]}"
             )
-    letters = iter("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-    x_letters = [next(letters) for _ in a.shape]
-    y_letters = [x_letters[first[second.index(j)]] if j in second else next(letters)
-                 for j in range(len(b.shape))]  # fmt: skip
     out = [c for i, c in enumerate(x_letters) if i not in first]
     out += [c for j, c in enumerate(y_letters) if j not in second]
     return pair_product(a, "".join(x_letters), b, "".join(y_letters), "".join(out))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -125,23 +126,25 @@ def _blended(
     return cast(out, x.dtype)
 
 
-def _cubic_weights(place: Any, column: Any, size: int) -> Any:
-    """Weights of the four neighbours; those beyond an edge count for the edge.
+def _cubic(d: Any, near: bool) -> Any:
+    """The weight of a neighbour at distance d: at most 1 (near), or 1 to 2.
 
     Source: Keys, "Cubic convolution interpolation for digital image processing", 1981, a = -0.75.
     """
     a = -0.75
+    if near:
+        return add(mul(mul(sub(mul(d, a + 2), a + 3), d), d), 1.0)
+    return sub(mul(add(mul(sub(mul(d, a), 5 * a), d), 8 * a), d), 4 * a)
+
+
+def _cubic_weights(place: Any, column: Any, size: int) -> Any:
+    """Weights of the four neighbours; those beyond an edge count for the edge."""
     first = floor(place)
     t = sub(place, first)
     total: Any = None
     for k in range(-1, 3):
-        d = absolute(sub(t, float(k)))
-        if k in (0, 1):
-            w = add(mul(mul(sub(mul(d, a + 2), a + 3), d), d), 1.0)
-        else:
-            w = sub(mul(add(mul(sub(mul(d, a), 5 * a), d), 8 * a), d), 4 * a)
         here = eq(clamp(add(first, float(k)), 0.0, size - 1.0), column)
-        part = where(here, w, 0.0)
+        part = where(here, _cubic(absolute(sub(t, float(k))), k in (0, 1)), 0.0)
         total = part if total is None else add(total, part)
     return total
 
@@ -153,6 +156,18 @@ def upsample(
 ) -> Any:  # fmt: skip
     """Alias of interpolate."""
     return interpolate(input, size, scale_factor, mode, align_corners)
+
+
+@functional
+def upsample_nearest(input: Any, size: Any = None, scale_factor: Any = None) -> Any:
+    """interpolate with mode "nearest"."""
+    return interpolate(input, size, scale_factor)
+
+
+@functional
+def upsample_bilinear(input: Any, size: Any = None, scale_factor: Any = None) -> Any:
+    """interpolate with mode "bilinear" and align_corners=True."""
+    return interpolate(input, size, scale_factor, "bilinear", True)
 
 
 # Pixels and patches
@@ -301,71 +316,90 @@ def grid_sample(
     input: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros",
     align_corners: bool | None = None,
 ) -> Any:  # fmt: skip
-    """Read (N, C, H, W) at the places of grid (N, OH, OW, 2), x and y in [-1, 1] across the image.
+    """Read images at the places of a grid: x, y (and z) in [-1, 1] across the image.
 
-    mode           "bilinear" or "nearest"
+    input          (N, C, H, W) with grid (N, OH, OW, 2), or (N, C, D, H, W) with (N, ..., 3)
+    mode           "bilinear", "nearest", or "bicubic" (4 dimensions)
     padding_mode   what lies outside: "zeros", "border" or "reflection"
     align_corners  whether -1 and 1 are the centres of the outer pixels or their outer edges
     """
-    if mode not in ("bilinear", "nearest"):
-        raise ArgumentError(f"grid_sample: mode must be 'bilinear' or 'nearest', got {mode!r}")
+    if mode not in ("bilinear", "nearest", "bicubic"):
+        raise ArgumentError(
+            f"grid_sample: mode must be 'bilinear', 'nearest' or 'bicubic', got {mode!r}"
+        )
     if padding_mode not in ("zeros", "border", "reflection"):
         raise ArgumentError(
             "grid_sample: padding_mode must be 'zeros', 'border' or 'reflection', got "
             f"{padding_mode!r}"
         )
-    if len(input.shape) != 4 or len(grid.shape) != 4 or grid.shape[3] != 2:
+    dims = len(input.shape) - 2
+    fits = dims in ((2,) if mode == "bicubic" else (2, 3)) and len(grid.shape) == dims + 2
+    if not fits or grid.shape[-1] != dims:
         raise ShapeError(
-            "grid_sample: needs input (N, C, H, W) and grid (N, OH, OW, 2), got "
-            f"{tuple(input.shape)} and {tuple(grid.shape)}"
+            f"grid_sample: input {tuple(input.shape)} and grid {tuple(grid.shape)} do not fit "
+            f"mode {mode!r}: they must be (N, C, H, W) and (N, OH, OW, 2)"
+            + ("" if mode == "bicubic" else ", or have three spatial dimensions")
         )
     if input.shape[0] != grid.shape[0] or input.dtype is not grid.dtype:
         raise ShapeError(
             f"grid_sample: input {input.dtype.name}{tuple(input.shape)} and grid "
             f"{grid.dtype.name}{tuple(grid.shape)} differ in batch size or dtype"
         )
-    n, c, h, w = input.shape
-    shape = tuple(grid.shape[:3])
-    flat = Reshape((n, c, h * w))(input)
-    sides = []
-    for axis, count in ((0, w), (1, h)):
-        place = Reshape(shape)(Slice((0, 0, 0, axis), (*shape, axis + 1), (1,) * 4)(grid))
-        sides.append(_unnormalized(place, count, bool(align_corners), padding_mode))
-    x, y = sides
-
-    def read(column: Any, row: Any) -> Any:
-        """The pixels at whole places; 0 outside."""
-        inside = logical_and(
-            logical_and(ge(column, 0.0), le(column, w - 1.0)),
-            logical_and(ge(row, 0.0), le(row, h - 1.0)),
-        )
-        place = add(
-            mul(cast(clamp(row, 0.0, h - 1.0), dt.int64), w),
-            cast(clamp(column, 0.0, w - 1.0), dt.int64),
-        )
-        index = broadcast_to(Reshape((n, 1, numel(shape[1:])))(place), (n, c, numel(shape[1:])))
-        found = Reshape((n, c, *shape[1:]))(Gather(2)(flat, index))
-        return where(Reshape((n, 1, *shape[1:]))(inside), found, 0.0)
-
+    corners, size = bool(align_corners), tuple(input.shape[2:])
+    shape, none = tuple(grid.shape[:-1]), (0,) * (dims + 1)
+    places = []  # along D, H, W; the grid has x first
+    for axis, count in enumerate(size):
+        i = dims - 1 - axis
+        one = Slice((*none, i), (*shape, i + 1), (1,) * (dims + 2))(grid)
+        places.append(_pixel_place(Reshape(shape)(one), count, corners))
+    if mode != "bicubic":
+        places = [_moved_inside(p, n, corners, padding_mode) for p, n in zip(places, size)]
     if mode == "nearest":
-        return read(rounded(x), rounded(y))
-    left, top = floor(x), floor(y)
-    along, down = sub(x, left), sub(y, top)
+        return _read_pixels(input, [rounded(p) for p in places])
+    firsts = [floor(p) for p in places]
+    offsets = [sub(p, f) for p, f in zip(places, firsts)]
     total: Any = None
-    for i, column_weight in ((0.0, sub(1.0, along)), (1.0, along)):
-        for j, row_weight in ((0.0, sub(1.0, down)), (1.0, down)):
-            weight = Reshape((n, 1, *shape[1:]))(mul(column_weight, row_weight))
-            part = mul(read(add(left, i), add(top, j)), weight)
-            total = part if total is None else add(total, part)
+    for taps in itertools.product(range(-1, 3) if mode == "bicubic" else range(2), repeat=dims):
+        weight: Any = 1.0
+        for tap, t in zip(taps, offsets):
+            if mode == "bicubic":
+                w = _cubic(absolute(sub(t, float(tap))), tap in (0, 1))
+            else:
+                w = t if tap else sub(1.0, t)
+            weight = mul(w, weight)
+        there = [add(f, float(tap)) for f, tap in zip(firsts, taps)]
+        if mode == "bicubic":
+            there = [_moved_inside(p, n, corners, padding_mode) for p, n in zip(there, size)]
+        part = mul(_read_pixels(input, there), Reshape((shape[0], 1, *shape[1:]))(weight))
+        total = part if total is None else add(total, part)
     return total
 
 
-def _unnormalized(place: Any, count: int, align_corners: bool, padding_mode: str) -> Any:
-    """Pixel coordinates of places in [-1, 1], moved into the image by the padding mode."""
+def _read_pixels(input: Any, places: list[Any]) -> Any:
+    """The pixels at whole places, given along each spatial axis; 0 outside."""
+    n, c, *size = input.shape
+    shape = tuple(places[0].shape[1:])
+    flat: Any = None
+    inside: Any = None
+    for place, count in zip(places, size):
+        here = logical_and(ge(place, 0.0), le(place, count - 1.0))
+        inside = here if inside is None else logical_and(inside, here)
+        line = cast(clamp(place, 0.0, count - 1.0), dt.int64)
+        flat = line if flat is None else add(mul(flat, count), line)
+    index = broadcast_to(Reshape((n, 1, numel(shape)))(flat), (n, c, numel(shape)))
+    found = Gather(2)(Reshape((n, c, numel(size)))(input), index)
+    return where(Reshape((n, 1, *shape))(inside), Reshape((n, c, *shape))(found), 0.0)
+
+
+def _pixel_place(place: Any, count: int, align_corners: bool) -> Any:
+    """Pixel coordinates of places in [-1, 1]."""
     if align_corners:
-        place = mul(add(place, 1.0), (count - 1) / 2)
-    else:
-        place = sub(mul(add(place, 1.0), count / 2), 0.5)
+        return mul(add(place, 1.0), (count - 1) / 2)
+    return sub(mul(add(place, 1.0), count / 2), 0.5)
+
+
+def _moved_inside(place: Any, count: int, align_corners: bool, padding_mode: str) -> Any:
+    """Pixel coordinates moved into the image by the padding mode."""
     if padding_mode == "reflection":
         low, span = (0.0, count - 1.0) if align_corners else (-0.5, float(count))
         if span == 0:

@@ -17,9 +17,26 @@ from ..core.shape import is_number, normalize_dim, numel
 from ..ir.op import Elementwise, Full, is_value, op
 from .align import align, as_operand, broadcast_to, cast, functional
 from .arith import abs as absolute
-from .arith import add, div, eq, gt, le, lt, maximum, minimum, mul, neg, sub, where
+from .arith import (
+    add,
+    div,
+    eq,
+    ge,
+    gt,
+    le,
+    logical_and,
+    logical_not,
+    lt,
+    maximum,
+    minimum,
+    mul,
+    neg,
+    sub,
+    where,
+)
+from .cumulative import cumprod
 from .exponential import exp, log, log1p, log1p_formula, log_formula
-from .movement import Detach, Reshape, Sum
+from .movement import Detach, Expand, Reshape, Sum
 from .normalize import pairwise_distance
 from .power import pow as power
 from .power import sqrt
@@ -359,6 +376,41 @@ def multilabel_soft_margin_loss(
     loss = _weighted(loss, weight)
     axis = normalize_dim("multilabel_soft_margin_loss", -1, len(x.shape))
     return reduce_loss(mul(Sum((axis,))(loss), 1.0 / x.shape[axis]), reduction)
+
+
+@functional
+def multilabel_margin_loss(input: Any, target: Any, *, reduction: str = "mean") -> Any:
+    """Sum over a row's classes y and the others c of max(0, 1 - (x[y] - x[c])), divided by C.
+
+    input   (N, C) or (C,)
+    target  class numbers of input's shape: those of a row come first, up to the first -1
+    """
+    name = "multilabel_margin_loss"
+    check_reduction(name, reduction)
+    _same_shape(name, input=input, target=target)
+    if len(input.shape) not in (1, 2):
+        raise ShapeError(f"{name}: input must be (N, C) or (C,), got {tuple(input.shape)}")
+    if target.dtype not in dt.INTS:
+        raise DTypeError(f"{name}: target must be class numbers, got {target.dtype.name}")
+    alone, classes = len(input.shape) == 1, input.shape[-1]
+    rows = 1 if alone else input.shape[0]
+    x, y = Reshape((rows, classes))(input), Reshape((rows, classes))(cast(target, dt.int64))
+    valid = gt(cumprod(cast(ge(y, 0), dt.int32), 1), 0)
+    cube = (rows, classes, classes)  # row, place in the target, class
+
+    def at_place(v: Any) -> Any:
+        return Expand(cube, (2,))(v)
+
+    def at_class(v: Any) -> Any:
+        return Expand(cube, (1,))(v)
+
+    chosen = logical_and(eq(at_place(y), Iota(cube, dt.int64, 2)()), at_place(valid))
+    is_target = gt(Sum((1,))(cast(chosen, dt.int32)), 0)
+    own = Sum((2,))(where(chosen, at_class(x), 0.0))
+    gap = clamp_min(sub(1.0, sub(at_place(own), at_class(x))), 0.0)
+    counts = logical_and(at_place(valid), logical_not(at_class(is_target)))
+    loss = mul(Sum((1, 2))(where(counts, gap, 0.0)), 1.0 / max(classes, 1))
+    return reduce_loss(Reshape(())(loss) if alone else loss, reduction)
 
 
 @functional

@@ -301,8 +301,13 @@ def pairwise_distance(
 
 
 @public
-def cdist(x1: Any, x2: Any, p: float = 2.0) -> Any:
-    """p-norms of all differences of rows: (..., P, M), (..., R, M) -> (..., P, R)."""
+def cdist(
+    x1: Any, x2: Any, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary"
+) -> Any:
+    """p-norms of all differences of rows: (..., P, M), (..., R, M) -> (..., P, R).
+
+    compute_mode  accepted for PyTorch's sake; differences are always formed, which is exact
+    """
     if len(x1.shape) < 2 or len(x2.shape) < 2 or x1.shape[-1] != x2.shape[-1]:
         raise ShapeError(
             f"cdist: x1 {tuple(x1.shape)} and x2 {tuple(x2.shape)} must be (..., P, M) and "

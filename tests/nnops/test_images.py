@@ -116,15 +116,34 @@ def test_fold_explains_bad_shapes():
 
 @pytest.mark.parametrize("corners", [False, True])
 @pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
-@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
 def test_grid_sample_agrees_with_torch(mode, padding, corners):
     x, grid = rng().standard_normal((2, 3, 4, 5)), rng(1).uniform(-1.7, 1.7, (2, 3, 6, 2))
     options = dict(mode=mode, padding_mode=padding, align_corners=corners)
     check(
         lambda a, b: images.grid_sample(a, b, **options),
         lambda a, b: F.grid_sample(a, b, **options),
-        x, grid, double=mode == "bilinear" and padding != "reflection",
+        x, grid,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+def test_grid_sample_of_volumes_agrees_with_torch(mode):
+    x, grid = rng().standard_normal((2, 2, 3, 4, 5)), rng(1).uniform(-1.2, 1.2, (2, 2, 3, 2, 3))
+    check(
+        lambda a, b: images.grid_sample(a, b, mode, align_corners=False),
+        lambda a, b: F.grid_sample(a, b, mode, align_corners=False),
+        x, grid,
+    )  # fmt: skip
+
+
+def test_grid_sample_explains_shapes():
+    with raises_message(
+        ShapeError,
+        """grid_sample: input (1, 1, 4, 4) and grid (1, 3, 3, 3) do not fit mode 'bilinear': they
+        must be (N, C, H, W) and (N, OH, OW, 2), or have three spatial dimensions""",
+    ):
+        images.grid_sample(mg.zeros(1, 1, 4, 4), mg.zeros(1, 3, 3, 3))
 
 
 @pytest.mark.parametrize("corners", [False, True])

@@ -209,6 +209,18 @@ def test_multi_margin_loss_agrees_with_torch(options, reduction):
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize(
+    "t", [[[0, 3, -1, 1], [2, 1, 0, 3], [-1, 0, 1, 2], [1, -1, -1, -1]], [2, 0, -1, 0]]
+)
+def test_multilabel_margin_loss_agrees_with_torch(t, reduction):
+    t = np.array(t)
+    fixed(
+        losses.multilabel_margin_loss, F.multilabel_margin_loss, *arrays(t.shape), targets=[t],
+        reduction=reduction, double=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_multilabel_soft_margin_loss_agrees_with_torch(reduction):
     (x,) = arrays((5, 4))
     t = rng(1).integers(0, 2, (5, 4)).astype(float)
