@@ -229,7 +229,7 @@ class _FunctionOp(Op):
     fresh_cotangents = False
 
     def __init__(self, name: str):
-        self.name = name  # type: ignore[misc]
+        object.__setattr__(self, "name", name)  # the class of every op is frozen
 
 
 class _FunctionNode(tape.Node):

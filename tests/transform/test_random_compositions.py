@@ -1,0 +1,151 @@
+"""Random functions under random stacks of transforms: the same numbers as torch.func.
+
+Every transform below makes a scalar function of a vector from another, so that any stack of them is
+legal: derivatives inside batches inside derivatives, with values closed over at every depth.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+import monograph as mg
+import monograph.func
+
+SIZE = 3
+
+
+def unary(m, k, x):
+    return [
+        lambda: m.sin(x), lambda: m.tanh(x), lambda: x * x, lambda: m.exp(-x * x),
+        lambda: x.flip(0), lambda: m.cumsum(x, 0), lambda: x - x.mean(), lambda: m.softmax(x, 0),
+        lambda: m.where(x > 0.1, x, 0.5 * x), lambda: m.cat([x[1:], x[:1] * 2]),
+        lambda: x[[2, 0, 1]], lambda: written(m, x),
+        lambda: x.reshape(SIZE, 1).expand(SIZE, 2).sum(1),
+        lambda: m.sigmoid(x) / (1 + x * x),
+    ][k]()  # fmt: skip
+
+
+def written(m, x):
+    y = x * 2
+    y[0] = x[1] * x[2]
+    y[1:].mul_(0.5)
+    return y + x
+
+
+def binary(m, k, x, y):
+    return [
+        lambda: x * y, lambda: x + m.sin(y), lambda: x * m.dot(x, y), lambda: m.maximum(x, y),
+        lambda: m.outer(x, y) @ x, lambda: x / (2 + y * y), lambda: m.stack([x, y]).sum(0),
+    ][k]()  # fmt: skip
+
+
+def random_function(m, t, rng):
+    """A scalar function of a vector; the same for m = mg and m = torch given equal rng states."""
+    constant = t(rng.standard_normal(SIZE))
+    steps = [(rng.random() < 0.5, int(rng.integers(14)), int(rng.integers(7))) for _ in range(4)]
+
+    def f(x):
+        values = [x, constant]
+        for plain, u, b in steps:
+            last = values[-1]
+            values.append(unary(m, u, last) if plain else binary(m, b, last, values[-2]))
+        return (values[-1] * values[0]).sum()
+
+    return f
+
+
+TRANSFORMS = {
+    "grad": lambda m, f: lambda x: (m.func.grad(f)(x) ** 2).sum(),
+    "vmap": lambda m, f: lambda x: m.vmap(f)(m.stack([x, 2 * x, x - 1])).sum(),
+    "vmap of columns": lambda m, f: lambda x: (m.vmap(f, in_dims=1)(m.outer(x, x) + 0.1) * x).sum(),
+    "closed over": lambda m, f: lambda x: m.vmap(lambda y: f(x * y))(m.outer(x, x).sin()).sum(),
+    "jvp": lambda m, f: lambda x: m.func.jvp(f, (x,), (m.cos(x),))[1],
+    "vjp": lambda m, f: lambda x: (m.func.vjp(lambda y: y * f(y), x)[1](x)[0] * x).sum(),
+    "jacrev": lambda m, f: lambda x: m.tanh(m.func.jacrev(lambda y: m.sin(y) * f(y))(x)).sum(),
+    "jacfwd": lambda m, f: lambda x: m.tanh(m.func.jacfwd(lambda y: m.sin(y) * f(y))(x)).sum(),
+    "per-sample": lambda m, f: (
+        lambda x: (
+            m.vmap(m.func.grad(lambda w, s: f(w * s)), (None, 0))(x, m.outer(x, x)) ** 2
+        ).sum()
+    ),
+    "checkpoint": lambda m, f: mg.func.checkpoint(f) if m is mg else f,
+    "custom": lambda m, f: lambda x: f(double(m).apply(x)),
+}
+
+
+def double(m):
+    class Double(m.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(x):
+            return x * 2
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            ctx.save_for_backward(inputs[0])
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            return g * 2 + 0 * x
+
+        @staticmethod
+        def jvp(ctx, tangent):
+            return tangent * 2
+
+    return Double
+
+
+def evaluate(m, t, seed, stack):
+    rng = np.random.default_rng(seed)
+    f = random_function(m, t, rng)
+    for name in stack:
+        f = TRANSFORMS[name](m, f)
+    x = t(rng.standard_normal(SIZE))
+    value = f(x)
+    x.requires_grad_()
+    out = f(m.tanh(x))
+    if out.requires_grad:  # not where f is linear and the stack differentiates it
+        out.backward()
+    return value, x.grad
+
+
+def random_stack(seed):
+    rng = np.random.default_rng(1000 + seed)
+    names = [str(n) for n in rng.choice(list(TRANSFORMS), int(rng.integers(1, 4)))]
+    if "custom" in names:  # torch has no forward mode over a generated rule
+        names = [n for n in names if n not in ("jvp", "jacfwd")]
+    return names
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_equals_torch(seed):
+    stack = random_stack(seed)
+    value, grad = evaluate(mg, lambda a: mg.tensor(a), seed, stack)
+    expected, expected_grad = evaluate(torch, lambda a: torch.tensor(a), seed, stack)
+    scale = max(1.0, abs(expected.item()))
+    assert value.item() == pytest.approx(expected.item(), rel=1e-8, abs=1e-9 * scale), stack
+    assert (grad is None) == (expected_grad is None)
+    if grad is None:
+        return
+    np.testing.assert_allclose(
+        grad.numpy(), expected_grad.numpy(), rtol=1e-7,
+        atol=1e-9 * max(1.0, np.abs(expected_grad.numpy()).max()), err_msg=str(stack),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(60, 80))
+def test_captured_equals_eager(seed):
+    rng = np.random.default_rng(seed)
+    t = lambda a: mg.tensor(a.astype(np.float32))  # noqa: E731
+    f = random_function(mg, t, rng)
+    for name in random_stack(seed)[:2]:
+        f = TRANSFORMS[name](mg, f)
+    x = t(rng.standard_normal(SIZE))
+    step = lambda x: mg.func.grad(f)(x)  # noqa: E731
+    expected = step(x).numpy()
+    made = mg.jit(step)(x).numpy()
+    np.testing.assert_allclose(
+        made, expected, rtol=2e-3, atol=1e-4 * max(1, np.abs(expected).max())
+    )
