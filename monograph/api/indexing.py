@@ -27,7 +27,7 @@ from ..ops.align import broadcast_to, cast, public
 from ..ops.basic import Where
 from ..ops.gathering import named
 from ..ops.indexing import IndexAdd, IndexSelect, IndexSet, WrapIndex
-from ..ops.movement import Alias, Copy, Permute, Reshape, Slice, read_through
+from ..ops.movement import Alias, Permute, Reshape, Slice, read_through
 from ..tensor import Tensor
 from .creation import as_tensor
 
@@ -304,31 +304,30 @@ def _setitem(self: Tensor, index: Any, value: Any) -> None:
     if view is not None:
         view._write(_fit(name, value, tuple(view.shape)), name)
     else:
-        _assign(self, Parsed(self, index, name), value, name)
+        _assign(Parsed(self, index, name), value, name)
 
 
-def _assign(
-    self: Tensor, parsed: Parsed, value: Tensor, name: str, accumulate: bool = False
-) -> None:
+def _assign(parsed: Parsed, value: Tensor, name: str) -> None:
     view = parsed.view
     if not parsed.indices:
         view._write(_fit(name, value, tuple(view.shape)), name)
         return
-    mask = parsed.single_mask()
-    if mask is not None and not accumulate:
-        spread = _over_mask(parsed, *mask, value)
-        if spread is not None:
-            view._write(spread, name)
+    made = _over_mask(parsed, value)
+    if made is None:
+        parsed.resolve()
+        parsed.arrange()
+        value = _fit(name, value, parsed.result_shape)
+        if _is_plain(view, value, parsed.index) and view._may_write(name):
+            _write_rows(parsed, view, value)
             return
-    parsed.resolve()
-    parsed.arrange()
-    value = _fit(name, value, parsed.result_shape)
+        made = _with_rows(parsed, value)
+    view._write(made, name)
+
+
+def _with_rows(parsed: Parsed, value: Tensor, accumulate: bool = False) -> Tensor:
+    """The view with `value` written at (or added to) the elements that the indices name."""
     op = IndexAdd(parsed.axis) if accumulate else IndexSet(parsed.axis)
-    if not accumulate and _is_plain(view, value, parsed.index) and view._may_write(name):
-        _write_rows(parsed, view, value)
-        return
-    rows = op(parsed.to_rows(view), parsed.index, value)
-    view._write(parsed.from_rows(rows), name)
+    return parsed.from_rows(op(parsed.to_rows(parsed.view), parsed.index, value))
 
 
 def _is_plain(view: Tensor, value: Tensor, index: Tensor) -> bool:
@@ -347,8 +346,12 @@ def _write_rows(parsed: Parsed, view: Tensor, value: Tensor) -> None:
     view._version[0] += 1
 
 
-def _over_mask(parsed: Parsed, dim: int, mask: Tensor, value: Tensor) -> Tensor | None:
-    """where(mask, value, view) if the value is the same for all true elements, else None."""
+def _over_mask(parsed: Parsed, value: Tensor) -> Tensor | None:
+    """where(mask, value, view) if one mask is the index and all its elements get the same."""
+    found = parsed.single_mask()
+    if found is None:
+        return None
+    dim, mask = found
     shape = tuple(parsed.view.shape)
     before, after = shape[:dim], shape[dim + mask.ndim :]
     own = tuple(value.shape)
@@ -359,7 +362,7 @@ def _over_mask(parsed: Parsed, dim: int, mask: Tensor, value: Tensor) -> Tensor 
     if place >= 0:
         one = (1,) * mask.ndim
         value = Reshape((*own[:place], *one, *own[place + 1 :]))(value)
-    value = _fit("index assignment", value, shape)
+    value = _fit(parsed.name, value, shape)
     spread = Reshape((*(1,) * len(before), *mask.shape, *(1,) * len(after)))(mask)
     return Where()(broadcast_to(spread, shape), value, parsed.view)
 
@@ -375,10 +378,16 @@ def index_put(input: Tensor, indices: Any, values: Any, accumulate: bool = False
         raise ArgumentTypeError(
             f"index_put: indices must be a tuple of tensors, got {type(indices).__name__}"
         )
-    out = Copy()(input)
-    parsed = Parsed(out, tuple(slice(None) if i is None else i for i in indices), "index_put")
-    _assign(out, parsed, _as_value(values, out.dtype, "index_put"), "index_put", accumulate)
-    return out
+    parsed = Parsed(input, tuple(slice(None) if i is None else i for i in indices), "index_put")
+    value = _as_value(values, input.dtype, "index_put")
+    made = None if accumulate else _over_mask(parsed, value)
+    if made is None:
+        if not parsed.indices:
+            raise ArgumentError("index_put: indices must name at least one dimension")
+        parsed.resolve()
+        parsed.arrange()
+        made = _with_rows(parsed, _fit("index_put", value, parsed.result_shape), accumulate)
+    return made
 
 
 Tensor.__getitem__ = _getitem  # type: ignore
