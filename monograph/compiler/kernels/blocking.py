@@ -12,12 +12,14 @@ from ...codegen.target import Target
 from .contract import Problem
 
 # Fewer floating-point operations than this run on one thread: waking another costs as much.
-PARALLEL_FLOPS = 100_000
+PARALLEL_FLOPS = 800_000
 # Least work of a chunk.
 CHUNK_FLOPS = 400_000
 MOST_CHUNKS = 64
 # K of one block: a panel of b of this depth and a few of a stay in the second-level cache.
-BLOCK_DEPTH = 1024
+BLOCK_DEPTH = 512
+# The same where results of blocks must wait in memory of their own for an epilogue.
+WAITING_DEPTH = 2048
 STREAM_DEPTH = 8
 # Blocks get no smaller than this for more chunks; rather K is cut into parts of this depth or more.
 LEAST_ROWS, LEAST_COLUMNS, LEAST_DEPTH = 64, 96, 256
@@ -53,8 +55,11 @@ class Plan:
     dots: bool
 
 
-def plan(p: Problem, compute: str, target: Target) -> Plan:
-    """How to compute a contraction, from its shapes, strides and the target."""
+def plan(p: Problem, compute: str, target: Target, waits: bool = False) -> Plan:
+    """How to compute a contraction, from its shapes, strides and the target.
+
+    waits: results of blocks of K cannot be added up in the output's own memory.
+    """
     lanes = target.lanes({"f32": 4, "f64": 8}.get(compute, 8))
     dots = is_dots(p)
     pack_a, pack_b = (False, False) if dots else packs(p)
@@ -94,7 +99,7 @@ def plan(p: Problem, compute: str, target: Target) -> Plan:
     part = -(-first // parts)
     parts = -(-first // part) if part else 1
     kc, blocks = part, 1
-    depth = STREAM_DEPTH if streams else BLOCK_DEPTH
+    depth = STREAM_DEPTH if streams else WAITING_DEPTH if waits else BLOCK_DEPTH
     if part * inner >= 2 * depth and not dots:
         blocks = -(-part * inner // depth)
         kc = -(-part // blocks)
@@ -124,9 +129,8 @@ def packs(p: Problem) -> tuple[bool, bool]:
     """Whether to copy a and b into panels first."""
     last = p.k[-1]
     converts = p.a.dtype.itemsize < 4 and p.a.dtype.is_floating_point
-    # a is read element by element: rows that are far apart along K cost a cache line each.
-    scattered = last.a != 1 and last.size > 1 and p.m.size * p.depth >= 1 << 19
-    pack_a = p.n.size >= 128 and (scattered or converts)
+    # Single elements of a are read at any stride without loss; converting each would cost.
+    pack_a = converts and p.n.size >= 128
     # b is read in vectors, by all rows: panels keep it in the first caches.
     far = last.b * p.b.dtype.itemsize
     large = p.depth * p.n.size >= 1 << 19 or (far % 4096 == 0 and p.depth > 64)

@@ -79,9 +79,13 @@ def lower_contract(node: Node, context: Context) -> list[Step] | None:
             return None
         if 0 in problem.out.shape:
             return []
-        sizes = plan(problem, compute_type(problem.out.dtype), host())
+        compute = compute_type(problem.out.dtype)
+        # Where K goes in blocks, results wait in memory: in the output itself if nothing else is
+        # to be computed from them.
+        waits = context.epilogue is not None or problem.out.dtype.code != compute
+        sizes = plan(problem, compute, host(), waits)
         try:
-            return Writer(node, problem, sizes, context, opaque).steps()
+            return Writer(node, problem, sizes, context, compute, waits, opaque).steps()
         except NeedSplit:
             continue
     raise AssertionError("an opaque index asks for no split")
@@ -95,11 +99,10 @@ class Writer:
     problem: Problem
     plan: Plan
     context: Context
+    compute: str  # dtype of the sums
+    waits: bool
     opaque: bool
     sizes: Sizes = field(default_factory=Sizes)
-
-    def __post_init__(self) -> None:
-        self.compute = compute_type(self.problem.out.dtype)
 
     def steps(self) -> list[Step]:
         p, plan, title = self.problem, self.plan, self.context.title
@@ -129,10 +132,7 @@ class Writer:
         column_blocks = -(-p.n.size // plan.nc)
         steps: list[Step] = []
         target: Any = p.out
-        # Where K goes in blocks, results wait in memory: in the output itself if nothing else is
-        # to be computed from them.
-        waits = self.context.epilogue is not None or p.out.dtype.code != self.compute
-        partial = plan.parts > 1 or (plan.blocks > 1 and waits)
+        partial = plan.parts > 1 or (plan.blocks > 1 and self.waits)
         if partial:
             target = Scratch(self.compute, plan.parts * p.batch * p.m.size * p.n.size)
         rb, cb = size("rb", row_blocks), size("cb", column_blocks)

@@ -32,6 +32,8 @@ from ..steps import Scratch, Step
 ZERO = Const(0, "i64")
 # Elements copied by one chunk.
 CHUNK_ELEMENTS = 16384
+# Fewer elements are copied before another thread is awake.
+PARALLEL_ELEMENTS = 1 << 16
 # Neighbouring elements read before the next row of the source: whole cache lines, few streams out.
 RUN = 128
 
@@ -138,6 +140,7 @@ def pack(
         tuple(size.names.values()),
         grid,
     )
+    parallel = parallel and scratch.size >= PARALLEL_ELEMENTS
     step = Step(kernel, [matrix.value, scratch], size.values, parallel, 0, title)
     return step, scratch
 
