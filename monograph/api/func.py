@@ -8,12 +8,13 @@ that lead outside. Transforms compose in any order because all are ordinary ops 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ..core import pytree
 from ..core.errors import ArgumentError, ArgumentTypeError, DTypeError, GradError
-from ..core.modes import enable_grad, modes, no_grad
+from ..core.modes import modes, no_grad
 from ..ir.op import Full
 from ..ops.align import FUNCTIONS
 from ..ops.movement import Alias, Reshape, Slice
@@ -28,6 +29,17 @@ __all__ = [
     "grad", "grad_and_value", "vjp", "jvp", "linearize", "jacrev", "jacfwd", "hessian", "vmap",
     "functional_call", "stack_module_state",
 ]  # fmt: skip
+
+
+@contextmanager
+def _recording() -> Iterator[None]:
+    """Record gradients in the body, whatever no_grad or inference_mode say outside."""
+    before = modes.grad, modes.inference
+    modes.grad, modes.inference = True, False
+    try:
+        yield
+    finally:
+        modes.grad, modes.inference = before
 
 
 class _Scope:
@@ -54,7 +66,7 @@ class _Scope:
         if level is not None and level_of(x) is not level:
             x = wrap(Batched(x, None, level))
         if x.requires_grad and self.outer:
-            with enable_grad():
+            with _recording():
                 made = Alias()(x)
             return made
         payload = x._value() if modes.trace is None or level is not None else modes.trace.lift(x)
@@ -177,7 +189,7 @@ def _grad_and_value(name: str, f: Callable, argnums: Any, has_aux: bool) -> Call
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         numbers, single = _argnums(name, argnums, len(args))
         scope = _Scope(name)
-        with enable_grad():
+        with _recording():
             inputs, treedef = scope.inputs(tuple(args[n] for n in numbers))
             changed = list(args)
             for n, x in zip(numbers, treedef.unflatten(inputs)):
@@ -243,7 +255,7 @@ def vjp(f: Callable, *primals: Any, has_aux: bool = False) -> Any:
 def _vjp(name: str, f: Callable, primals: tuple, has_aux: bool) -> tuple[Any, Callable, Any]:
     _callable(name, f)
     scope = _Scope(name)
-    with enable_grad():
+    with _recording():
         inputs, treedef = scope.inputs(primals)
         result, aux = _with_aux(name, f(*treedef.unflatten(inputs)), has_aux)
         leaves, out_def = pytree.flatten(result)
@@ -285,7 +297,7 @@ def linearize(f: Callable, *primals: Any) -> tuple[Any, Callable]:
 def _linearize(name: str, f: Callable, primals: tuple, has_aux: bool) -> tuple[Any, Callable, Any]:
     _callable(name, f)
     scope = _Scope(name)
-    with enable_grad():
+    with _recording():
         inputs, treedef = scope.inputs(primals)
         result, aux = _with_aux(name, f(*treedef.unflatten(inputs)), has_aux)
         leaves, out_def = pytree.flatten(result)

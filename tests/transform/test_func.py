@@ -232,6 +232,15 @@ def test_no_grad_outside_does_not_stop_grad_but_inside_it_does():
     np.testing.assert_allclose(mg.func.grad(partly)(mg.tensor(X)).numpy(), X * X)
 
 
+def test_transforms_work_inside_inference_mode():
+    with mg.inference_mode():
+        x = mg.tensor(X)
+        g = mg.vmap(mg.func.grad(lambda a: (a * a).sum()))(x)
+        h = mg.func.jvp(lambda a: a * a, (x,), (x,))[1]
+    np.testing.assert_allclose(g.numpy(), 2 * X)
+    np.testing.assert_allclose(h.numpy(), 2 * X * X)
+
+
 def test_grad_leaves_no_gradient_behind():
     x, w = leaf(mg, X), leaf(mg, W)
     mg.func.grad(lambda a: loss(mg, a, w))(x)
