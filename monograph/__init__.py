@@ -7,6 +7,8 @@ step. docs/architecture.md is the map.
 """
 
 from . import autograd, func
+from importlib import import_module as _import_module
+
 from .api import indexing as _indexing, interpreter as _interpreter, selection as _selection
 from .api import views as _views
 from .api.autograd import backward as _backward
@@ -40,14 +42,14 @@ from .core.modes import (
 )  # fmt: skip
 from .core.shape import Size
 from .ir.dispatch import install as _install
-from .jit import jit
 from .ops import arith as _arith, contract as _contract, einsum as _einsum, random as _random
 from .ops import conv as _conv, normalize as _normalize, pooling as _pooling
 from .ops import attention as _attention, cross_entropy as _cross_entropy, losses as _losses
 from .ops import ctc as _ctc, images as _images
 from .ops import gathering as _gathering, joining as _joining, shaping as _shaping
 from .ops import arranging as _arranging, sorting as _sorting, triangular as _triangular
-from .ops import activations as _activations, cumulative as _cumulative, reduce as _reduce
+from .ops import activations as _activations, cumulative as _cumulative, gamma as _gamma
+from .ops import numeric as _numeric, reduce as _reduce
 from .ops import rounding as _rounding, special as _special, trigonometric as _trigonometric
 from .ops.align import FUNCTIONS as _FUNCTIONS
 from .tensor import Tensor
@@ -61,13 +63,20 @@ _install(_interpreter.interpret)
 globals().update(_FUNCTIONS)
 _attach()
 
-# Submodules load when they are first used, so that `import monograph` stays quick.
+# Submodules and the compiler load when they are first used, so that `import monograph` stays quick.
 _SUBMODULES = {"autograd", "data", "func", "metrics", "nn", "optim", "testing", "train", "utils"}
+_LAZY = {"jit": "capture", "explain": "compiler.explain"}
 
 
 def __getattr__(name):
     if name in _SUBMODULES:
-        import importlib
-
-        return importlib.import_module(f"{__name__}.{name}")
+        return _import_module(f"{__name__}.{name}")
+    if name in _LAZY:
+        found = getattr(_import_module(f"{__name__}.{_LAZY[name]}"), name)
+        globals()[name] = found
+        return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_SUBMODULES, *_LAZY})

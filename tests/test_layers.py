@@ -14,7 +14,7 @@ LAYERS = [
     {"transform"},
     {"compiler"},
     {"tensor", "api", "func", "autograd"},
-    {"jit"},
+    {"capture"},
     {"nn", "optim", "data", "metrics", "testing", "utils"},
     {"export", "quant"},
     {"distributed"},
@@ -23,7 +23,7 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 WHOLE = "(the whole package)"  # `import monograph`: for what is written as a user would
-LEVEL[WHOLE] = LEVEL["jit"]
+LEVEL[WHOLE] = LEVEL["capture"]
 
 # Neighbours that may be used, with the reason.
 NEIGHBOURS = {

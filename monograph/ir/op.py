@@ -246,13 +246,58 @@ class Opaque(Op):
         raise NotImplementedError(f"abstract: {self.name}.batch")
 
 
+class _Record(Op):
+    """The methods of a registered op, from the list of its fields.
+
+    dataclass would generate and compile them for each class: most of the time of an import.
+    """
+
+    _fields: ClassVar[tuple[str, ...]] = ()
+    _defaults: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        names = self._fields
+        values = dict(zip(names, args))
+        if len(values) != len(names) or kwargs or len(args) > len(names):
+            values = {**self._defaults, **values, **kwargs}
+            unknown = [n for n in values if n not in names]
+            missing = [n for n in names if n not in values]
+            if unknown or missing or len(args) > len(names):
+                raise TypeError(
+                    f"{type(self).__name__}({', '.join(names)}): got {len(args)} positional "
+                    f"arguments and {sorted(kwargs)}"
+                )
+        self.__dict__.update(values)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise dataclasses.FrozenInstanceError(f"{type(self).__name__}: ops cannot be changed")
+
+    def __eq__(self, other: Any) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        return all(getattr(self, n) == getattr(other, n) for n in self._fields)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *(getattr(self, n) for n in self._fields)))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.params()})"
+
+
 REGISTRY: dict[str, type[Op]] = {}
 
 
 @dataclass_transform(frozen_default=True)
 def op(cls: type) -> type:
     """Make a class a registered op: a frozen dataclass with a snake_case name."""
-    cls = dataclass(frozen=True)(cls)
+    cls = dataclass(init=False, repr=False, eq=False)(cls)
+    cls._fields = tuple(f.name for f in dataclasses.fields(cls))
+    cls._defaults = {
+        f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING
+    }
+    for method in ("__init__", "__setattr__", "__eq__", "__hash__", "__repr__"):
+        if method not in cls.__dict__ or cls.__dict__[method] is None:
+            setattr(cls, method, getattr(_Record, method))
     if "name" not in cls.__dict__:
         cls.name = re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", cls.__name__).lower()
     if cls.name in REGISTRY and REGISTRY[cls.name].__module__ != cls.__module__:

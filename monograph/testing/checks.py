@@ -12,6 +12,7 @@ import numpy as np
 
 from ..api import func
 from ..api.creation import as_tensor
+from ..capture import jit
 from ..core import dtype as dt
 from ..core.dtype import BY_NUMPY
 from ..core.errors import MonographError
@@ -19,7 +20,6 @@ from ..ir import op as ir_op
 from ..ir.evaluate import evaluate
 from ..ir.op import Aval, Elementwise, Movement, Op, Reduction, Source
 from ..ir.verify import verify
-from ..capture import jit
 from ..kernel import evaluate as kernel_evaluate
 from ..kernel import scalar
 from ..kernel.ir import Buffer, Const, Kernel, Load, Loop, Store, Var

@@ -1,7 +1,7 @@
 """Capture: run a function on symbols and keep what passed the door as a graph.
 
 Tensors that the function touches but did not receive are captured by reference: each becomes an
-input of the graph. Those that it overwrites in place become outputs. jit.py turns a finished Trace
+input of the graph. Those that it overwrites in place become outputs. capture.py turns a finished Trace
 into a program; `trace_graph` is the plain form for tests and tools.
 """
 
