@@ -170,6 +170,8 @@ class Tensor:
                 owner._requires = made._requires
         else:
             self._fill(value, name)
+        if detached and modes.grad and value.requires_grad:
+            self._record_detached(value, name)
         self._version[0] += 1
         if owner is not self:
             self._refresh()
@@ -192,6 +194,16 @@ class Tensor:
             np.copyto(self._payload, value._payload)
         else:
             overwrite(self._payload, value, name)
+
+    def _record_detached(self, value: Tensor, name: str) -> None:
+        """A detached tensor has a tape of its own, which begins with what is written into it."""
+        if not isinstance(self._view[-1], Detach):
+            raise GradError(
+                f"{name}: a value that requires a gradient was written into a view of a detached "
+                "tensor, which would not know of it",
+                hint="take the view of detach().clone(), or detach the value",
+            )
+        self._node, self._index, self._requires = value._node, value._index, True
 
     def _recorded_write(self, view: tuple, value: Tensor) -> Tensor:
         """This tensor's place on the tape after `value` is written through `view`."""
