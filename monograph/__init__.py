@@ -6,51 +6,129 @@ Tensors, gradients and layers have PyTorch's names and meanings; `mg.jit` compil
 step. docs/architecture.md is the map.
 """
 
-from . import autograd, func
 from importlib import import_module as _import_module
 
-from .api import indexing as _indexing, interpreter as _interpreter, selection as _selection
+from . import autograd, func
+from .api import indexing as _indexing
+from .api import interpreter as _interpreter
+from .api import selection as _selection
 from .api import views as _views
 from .api.autograd import backward as _backward
 from .api.batching import vmap
 from .api.creation import (
-    arange, as_tensor, asarray, empty, empty_like, eye, from_numpy, full, full_like, linspace,
-    ones, ones_like, tensor, zeros, zeros_like,
+    arange,
+    as_tensor,
+    asarray,
+    empty,
+    empty_like,
+    eye,
+    from_numpy,
+    full,
+    full_like,
+    linspace,
+    ones,
+    ones_like,
+    tensor,
+    zeros,
+    zeros_like,
 )  # fmt: skip
 from .api.dlpack import from_dlpack
 from .api.facts import (
-    broadcast_shapes, can_cast, is_complex, is_floating_point, is_same_size, is_tensor, numel,
-    promote_types, result_type, tril_indices, triu_indices,
+    broadcast_shapes,
+    can_cast,
+    is_complex,
+    is_floating_point,
+    is_same_size,
+    is_tensor,
+    numel,
+    promote_types,
+    result_type,
+    tril_indices,
+    triu_indices,
 )  # fmt: skip
 from .api.files import load, load_file, save, save_file
 from .api.methods import attach as _attach
 from .api.printing import set_printoptions
 from .api.random import (
-    Generator, bernoulli, default_generator, fork_rng, get_rng_state, initial_seed, manual_seed,
-    multinomial, normal, poisson, rand, rand_like, randint, randint_like, randn, randn_like,
-    randperm, seed, set_rng_state,
+    Generator,
+    bernoulli,
+    default_generator,
+    fork_rng,
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    multinomial,
+    normal,
+    poisson,
+    rand,
+    rand_like,
+    randint,
+    randint_like,
+    randn,
+    randn_like,
+    randperm,
+    seed,
+    set_rng_state,
 )  # fmt: skip
 from .core.device import device
 from .core.dtype import (
-    DType as dtype, bfloat16, finfo, float16, float32, float64, get_default_dtype, iinfo, int8,
-    int16, int32, int64, set_default_dtype, uint8, uint16, uint32, uint64,
+    DType as dtype,
 )  # fmt: skip
+from .core.dtype import (
+    bfloat16,
+    finfo,
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    iinfo,
+    int8,
+    int16,
+    int32,
+    int64,
+    set_default_dtype,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
 from .core.dtype import bool_ as bool
 from .core.modes import (
-    enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad,
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
     set_grad_enabled,
 )  # fmt: skip
 from .core.shape import Size
 from .ir.dispatch import install as _install
-from .ops import arith as _arith, contract as _contract, einsum as _einsum, random as _random
-from .ops import conv as _conv, normalize as _normalize, pooling as _pooling
-from .ops import attention as _attention, cross_entropy as _cross_entropy, losses as _losses
-from .ops import ctc as _ctc, images as _images
-from .ops import gathering as _gathering, joining as _joining, shaping as _shaping
-from .ops import arranging as _arranging, sorting as _sorting, triangular as _triangular
-from .ops import activations as _activations, cumulative as _cumulative, gamma as _gamma
-from .ops import numeric as _numeric, reduce as _reduce
-from .ops import rounding as _rounding, special as _special, trigonometric as _trigonometric
+from .ops import activations as _activations
+from .ops import arith as _arith
+from .ops import arranging as _arranging
+from .ops import attention as _attention
+from .ops import contract as _contract
+from .ops import conv as _conv
+from .ops import cross_entropy as _cross_entropy
+from .ops import ctc as _ctc
+from .ops import cumulative as _cumulative
+from .ops import einsum as _einsum
+from .ops import gamma as _gamma
+from .ops import gathering as _gathering
+from .ops import images as _images
+from .ops import joining as _joining
+from .ops import losses as _losses
+from .ops import normalize as _normalize
+from .ops import numeric as _numeric
+from .ops import pooling as _pooling
+from .ops import random as _random
+from .ops import reduce as _reduce
+from .ops import rounding as _rounding
+from .ops import shaping as _shaping
+from .ops import sorting as _sorting
+from .ops import special as _special
+from .ops import triangular as _triangular
+from .ops import trigonometric as _trigonometric
 from .ops.align import FUNCTIONS as _FUNCTIONS
 from .tensor import Tensor
 

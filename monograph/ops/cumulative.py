@@ -6,6 +6,8 @@ gradient of cumprod right where elements are 0.
 
 from __future__ import annotations
 
+import math
+from collections import namedtuple
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,12 @@ from ..core import dtype as dt
 from ..core.dtype import as_dtype
 from ..core.errors import ShapeError
 from ..core.shape import Shape, normalize_dim
-from ..ir.op import Aval, Opaque, op
+from ..ir.op import Aval, Full, Opaque, op, zeros_of
 from .align import as_operand, cast, public
-from .arith import mul
+from .arith import add_, gt, mul, neg, sub_, where
 from .batching import batched, shape_of
-from .exponential import widened
+from .exponential import exp, log, widened
+from .indexing import ScatterAdd
 from .movement import Copy, Flip, Pad, Slice
 
 
@@ -101,6 +104,58 @@ class LinearScan(Opaque):
         return LinearScan(self.axis + 1)(batched(a, dims[0], size), batched(b, dims[1], size)), 0
 
 
+@op
+class LogCumsumExp(_Running):
+    """Logarithm of the sum of the exponentials up to and including each, along `axis`."""
+
+    axis: int
+    accepts = dt.FLOATS
+
+    def reference(self, x: Any) -> Any:
+        return np.logaddexp.accumulate(widened(x), self.axis) if x.size else x
+
+    def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
+        # sum of g[k] * exp(x[i] - out[k]) over k >= i, by logarithms of each sign's part.
+        back = Flip((self.axis,))
+
+        def part(positive: Any) -> Any:
+            chosen = gt(positive, 0)
+            weights = where(chosen, sub_(log(where(chosen, positive, 1.0)), out), -math.inf)
+            return exp(add_(back(self(back(weights))), x))
+
+        return (sub_(part(g), part(neg(g))),)
+
+
+@op
+class RunningExtreme(Opaque):
+    """(largest, or smallest, element up to and including each; where it is), along `axis`.
+
+    The last of equals is the place; nan wins. The gradient goes to the place.
+    """
+
+    axis: int
+    largest: bool
+    n_outputs = 2
+    saves = "outputs"
+
+    def infer(self, x: Any) -> Any:
+        return Aval(shape_of(x), x.dtype), Aval(shape_of(x), dt.int64)
+
+    def reference(self, x: Any) -> Any:
+        best = np.maximum if self.largest else np.minimum
+        values = best.accumulate(x, self.axis) if x.size else x
+        n = x.shape[self.axis]
+        line = np.arange(n).reshape([n if a == self.axis else 1 for a in range(x.ndim)])
+        found = (x == values) | ((x != x) & (values != values))
+        return values, np.maximum.accumulate(np.where(found, line, 0), self.axis)
+
+    def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
+        return (ScatterAdd(self.axis)(zeros_of(g[0]), out[1], g[0]),)
+
+    def batch(self, dims: tuple, size: int, x: Any) -> tuple[Any, Any]:
+        return RunningExtreme(self.axis + 1, self.largest)(batched(x, dims[0], size)), (0, 0)
+
+
 def _shifted(x: Any, axis: int, value: Any) -> Any:
     """x moved one place later along `axis`; `value` comes in first."""
     shape = shape_of(x)
@@ -149,3 +204,31 @@ def cumprod(input: Any, dim: int, *, dtype: Any = None) -> Any:
     tensor([1, 2, 6])
     """
     return _running("cumprod", Cumprod, input, dim, dtype)
+
+
+@public
+def logcumsumexp(input: Any, dim: int) -> Any:
+    """log of the running sum of exp(input) along `dim`, without overflow."""
+    x = as_operand("logcumsumexp", input)
+    x = x if x.dtype.is_floating_point else cast(x, dt.get_default_dtype())
+    axis = normalize_dim("logcumsumexp", dim, len(x.shape))
+    return LogCumsumExp(axis)(x) if x.shape else Copy()(x)
+
+
+def _running_extreme(name: str, largest: bool, word: str) -> Any:
+    result = namedtuple(name, ["values", "indices"])  # type: ignore[misc]
+
+    def f(input: Any, dim: int) -> Any:
+        x = as_operand(name, input)
+        axis = normalize_dim(name, dim, len(x.shape))
+        if not x.shape:
+            return result(Copy()(x), Full((), dt.int64, 0)())
+        return result(*RunningExtreme(axis, largest)(x))
+
+    f.__name__ = f.__qualname__ = name
+    f.__doc__ = f"{word} element up to and including each along `dim`: (values, indices)."
+    return public(f)
+
+
+cummax = _running_extreme("cummax", True, "Largest")
+cummin = _running_extreme("cummin", False, "Smallest")

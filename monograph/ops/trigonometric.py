@@ -93,6 +93,19 @@ def _rotated(s: Any, x: Any, turn: int) -> Any:
     return s.select(s.eq(s.absolute(x), math.inf), s.const(math.nan, x), value)
 
 
+def sin_formula(s: Any, x: Any) -> Any:
+    """sin(x)."""
+    return _rotated(s, x, 0)
+
+
+def tan_formula(s: Any, x: Any) -> Any:
+    """sin(x) / cos(x)."""
+    sine, cosine, q = _quarter(s, x)
+    odd = s.ne(q & 1, 0)
+    value = s.select(odd, -cosine, sine) / s.select(odd, sine, cosine)
+    return s.select(s.eq(s.absolute(x), math.inf), s.const(math.nan, x), value)
+
+
 def _atan_unit(s: Any, x: Any) -> Any:
     """atan on [0, 1]."""
     z = x * x
@@ -171,10 +184,7 @@ class Tan(Elementwise):
         return (mul(g, add_(mul(out, out), 1)),)
 
     def scalar(self, s: Any, x: Any) -> Any:
-        sine, cosine, q = _quarter(s, x)
-        odd = s.ne(q & 1, 0)
-        value = s.select(odd, -cosine, sine) / s.select(odd, sine, cosine)
-        return s.select(s.eq(s.absolute(x), math.inf), s.const(math.nan, x), value)
+        return tan_formula(s, x)
 
 
 @op

@@ -45,10 +45,19 @@ DOMAINS: dict[str, tuple[float, float]] = {
     "log": (0.2, 3.0), "log2": (0.2, 3.0), "log10": (0.2, 3.0), "log1p": (-0.6, 3.0),
     "sqrt": (0.3, 3.0), "rsqrt": (0.3, 3.0), "reciprocal": (0.4, 2.5), "abs": (0.3, 2.0),
     "tan": (-1.2, 1.2), "asin": (-0.85, 0.85), "acos": (-0.85, 0.85), "atanh": (-0.85, 0.85),
-    "acosh": (1.3, 4.0), "erfinv": (-0.85, 0.85), "relu": (0.1, 2.0),
+    "acosh": (1.3, 4.0), "lgamma": (0.2, 6.0), "digamma": (0.2, 6.0),
+    "erfinv": (-0.85, 0.85), "relu": (0.1, 2.0),
 }  # fmt: skip
 # Ops whose results the reference itself rounds more than once.
-ULPS = {"gelu": 80.0, "silu": 16.0, "sigmoid": 8.0, "tan": 8.0, "hypot": 8.0}
+ULPS = {
+    "gelu": 80.0,
+    "silu": 16.0,
+    "sigmoid": 8.0,
+    "tan": 8.0,
+    "hypot": 8.0,
+    "digamma": 200.0,
+    "lgamma": 400.0,
+}
 
 _INTEGERS = {
     "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "shift_left", "shift_right",
@@ -383,6 +392,15 @@ TABLE: dict[str, Callable[[Any], list[Sample]]] = {
     "sort": _of(("sort", (0, False), [(4, 3)]), ("sort", (1, True), [(4, 3)])),
     "top_k": _of(("top_k", (2, 1, True), [(3, 5)]), ("top_k", (1, 0, False), [(3, 2)])),
     "search_sorted": _search_sorted,
+    "polygamma": lambda rng: [
+        Sample(_op("polygamma", n), (_reals(rng, (2, 3), 0.3, 5.0),), ulp=32.0) for n in (1, 2, 3)
+    ],
+    "log_cumsum_exp": _of(
+        ("log_cumsum_exp", (0,), [(3, 4)]), ("log_cumsum_exp", (1,), [(3, 4)])
+    ),
+    "running_extreme": _of(
+        ("running_extreme", (0, True), [(4, 3)]), ("running_extreme", (1, False), [(3, 4)])
+    ),
     "index_select": _indexed("index_select", [[2, 0], [0, 3]]),
     "index_add": _indexed("index_add", [2, 0, 2], (3, 3)),
     "index_set": _indexed("index_set", [2, 0, 2], (3, 3)),

@@ -1,0 +1,197 @@
+"""Numeric functions composed of the others: logit, xlogy, distances, covariance, integrals."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..core import dtype as dt
+from ..core.errors import ArgumentError, DTypeError, ShapeError
+from ..core.shape import is_number, normalize_dim, numel
+from ..ir.op import is_value
+from .align import as_operand, broadcast_to, cast, public
+from .arith import add_, div_, eq, gt, le, mul, ne, sign, sub, sub_, where
+from .batching import shape_of
+from .contract import matmul
+from .exponential import exp2, log
+from .joining import cat
+from .movement import Permute, Reshape
+from .power import pow, sqrt
+from .reduce import Kth, median, norm, sum
+from .rounding import clamp
+from .shaping import slice_axis
+
+
+@public
+def logit(input: Any, eps: float | None = None) -> Any:
+    """log(x / (1 - x)): the inverse of sigmoid; with eps, x is first limited to [eps, 1 - eps].
+
+    >>> logit(tensor([0.5]))
+    tensor([0.])
+    """
+    x = input if eps is None else clamp(input, eps, 1 - eps)
+    return log(div_(x, sub_(1, x)))
+
+
+@public
+def xlogy(input: Any, other: Any) -> Any:
+    """input * log(other), element by element; 0 where input is 0 and other is not nan."""
+    other_value = as_operand("xlogy", other)
+    zero = eq(input, 0)
+    product = mul(input, log(where(zero, 1.0, other_value)))
+    return where(ne(other_value, other_value), math.nan, product)
+
+
+@public
+def subtract(input: Any, other: Any, *, alpha: Any = 1) -> Any:
+    """Alias of sub: input - alpha * other."""
+    return sub(input, other, alpha=alpha)
+
+
+@public
+def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Any:
+    """other - alpha * input, element by element."""
+    return sub(other, input, alpha=alpha)
+
+
+@public
+def positive(input: Any) -> Any:
+    """The tensor itself; bool has no such meaning."""
+    if input.dtype is dt.bool_:
+        raise DTypeError("positive: accepts numbers, got bool")
+    return input
+
+
+@public
+def sgn(input: Any) -> Any:
+    """Alias of sign: -1, 0 or 1 by the sign of each element."""
+    return sign(input)
+
+
+@public
+def float_power(input: Any, exponent: Any) -> Any:
+    """input to the power of exponent, in float64."""
+    x, y = (cast(v, dt.float64) if is_value(v) else float(v) for v in (input, exponent))
+    return pow(x, y)
+
+
+@public
+def heaviside(input: Any, values: Any) -> Any:
+    """0 where input is negative, 1 where positive, `values` where it is 0.
+
+    >>> heaviside(tensor([-1.0, 0.0, 2.0]), tensor(0.5))
+    tensor([0.0000, 0.5000, 1.0000])
+    """
+    x = as_operand("heaviside", input)
+    one = cast(gt(x, 0), x.dtype)
+    return where(eq(x, 0), values, where(ne(x, x), x, one))
+
+
+@public
+def ldexp(input: Any, other: Any) -> Any:
+    """input * 2**other, element by element."""
+    return mul(input, exp2(other))
+
+
+@public
+def dist(input: Any, other: Any, p: Any = 2) -> Any:
+    """The p-norm of the difference of two tensors: a 0-d tensor."""
+    return norm(sub_(input, other), p)
+
+
+@public
+def nanmedian(input: Any) -> Any:
+    """The middle element (the lower of two) of those that are not nan."""
+    x = as_operand("nanmedian", input)
+    if not x.dtype.is_floating_point or numel(x.shape) == 0:
+        return median(x)
+    flat = Reshape((numel(x.shape),))(x)
+    count = int(sum(eq(flat, flat)).item())
+    return median(x) if count == 0 else Kth(0, (count - 1) // 2)(flat)[0]
+
+
+@public
+def cross(input: Any, other: Any, dim: int | None = None) -> Any:
+    """Cross product of vectors of three elements along `dim` (default: the first of size 3)."""
+    x, y = as_operand("cross", input), as_operand("cross", other, "other")
+    if dim is None:
+        sizes = [a for a, n in enumerate(x.shape) if n == 3]
+        if not sizes:
+            raise ShapeError(f"cross: no dimension of {shape_of(x)} has size 3")
+        dim = sizes[0]
+    axis = normalize_dim("cross", dim, len(x.shape))
+    if x.shape[axis] != 3 or y.shape[axis] != 3:
+        raise ShapeError(
+            f"cross: dimension {dim} must have size 3, the shapes are {shape_of(x)} and "
+            f"{shape_of(y)}"
+        )
+
+    def rolled(v: Any, by: int) -> Any:
+        return cat([slice_axis(v, axis, by, 3), slice_axis(v, axis, 0, by)], axis)
+
+    return sub_(mul(rolled(x, 1), rolled(y, 2)), mul(rolled(x, 2), rolled(y, 1)))
+
+
+@public
+def cov(input: Any, *, correction: int = 1) -> Any:
+    """Covariance of the rows (variables) of a matrix whose columns are observations."""
+    x = as_operand("cov", input)
+    if len(x.shape) > 2:
+        raise ShapeError(f"cov: needs at most 2 dimensions, the shape is {shape_of(x)}")
+    rows = Reshape((1, numel(x.shape)))(x) if len(x.shape) < 2 else x
+    n = rows.shape[1]
+    center = div_(sum(rows, 1, True), n)
+    gap = sub_(rows, broadcast_to(center, shape_of(rows)))
+    out = div_(matmul(gap, Permute((1, 0))(gap)), float(max(n - correction, 0)))
+    return Reshape(())(out) if len(x.shape) < 2 else out
+
+
+@public
+def corrcoef(input: Any) -> Any:
+    """Correlation of the rows (variables) of a matrix: covariance over deviations, in [-1, 1]."""
+    table = cov(input)
+    if not table.shape:
+        return div_(table, table)
+    n = table.shape[0]
+    diagonal = slice_axis(Reshape((n * n,))(table), 0, 0, n * n, n + 1)
+    root = sqrt(diagonal)
+    scaled = div_(div_(table, Reshape((n, 1))(root)), Reshape((1, n))(root))
+    return clamp(scaled, -1.0, 1.0)
+
+
+@public
+def trapezoid(y: Any, x: Any = None, *, dx: float = 1, dim: int = -1) -> Any:
+    """Integral of y along `dim` by the trapezoidal rule, at points x or `dx` apart.
+
+    >>> trapezoid(tensor([1.0, 2.0, 3.0]))
+    tensor(4.)
+    """
+    axis = normalize_dim("trapezoid", dim, len(y.shape))
+    n = y.shape[axis]
+    pairs = add_(slice_axis(y, axis, 1, n), slice_axis(y, axis, 0, n - 1)) if n else y
+    if x is None:
+        return mul(sum(pairs, axis), dx / 2)
+    if len(x.shape) == 1:
+        x = Reshape(tuple(n if a == axis else 1 for a in range(len(y.shape))))(x)
+    place = len(x.shape) - len(y.shape) + axis
+    steps = sub_(slice_axis(x, place, 1, n), slice_axis(x, place, 0, n - 1))
+    return div_(sum(mul(pairs, steps), axis), 2)
+
+
+@public
+def trapz(y: Any, x: Any = None, *, dx: float = 1, dim: int = -1) -> Any:
+    """Alias of trapezoid."""
+    return trapezoid(y, x, dx=dx, dim=dim)
+
+
+@public
+def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Any:
+    """Scale down the slices along `dim` whose p-norm is above maxnorm."""
+    if maxnorm < 0 or not is_number(maxnorm):
+        raise ArgumentError(f"renorm: maxnorm must not be negative, got {maxnorm!r}")
+    x = as_operand("renorm", input)
+    axis = normalize_dim("renorm", dim, len(x.shape))
+    others = tuple(a for a in range(len(x.shape)) if a != axis)
+    size = norm(x, p, others, True)
+    factor = where(le(size, maxnorm), 1.0, div_(maxnorm, add_(size, 1e-7)))
+    return mul(x, factor)
