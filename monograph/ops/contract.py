@@ -391,6 +391,11 @@ def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
 
 
 def _scaled_sum(name: str, input: Any, product: Any, beta: Any, alpha: Any) -> Any:
+    for argument, factor in (("beta", beta), ("alpha", alpha)):
+        if isinstance(factor, float) and not product.dtype.is_floating_point:
+            raise ArgumentError(
+                f"{name}: {argument} must be an int for {product.dtype.name} tensors, got {factor}"
+            )
     if alpha != 1:
         product = mul(product, alpha)
     if beta == 0:

@@ -261,6 +261,12 @@ def test_addmm_refuses_a_summand_that_would_enlarge_the_product():
         mg.addmm(mg.ones(5, 2, 2), mg.ones(2, 3), mg.ones(3, 2))
 
 
+def test_fractions_of_integer_products_are_refused():
+    x = mg.ones(2, 2, dtype=mg.int64)
+    with raises_message(ArgumentError, "addmm: alpha must be an int for int64 tensors, got 0.5"):
+        mg.addmm(x, x, x, alpha=0.5)
+
+
 def test_chain_matmul_agrees_with_torch():
     operands = arrays((2, 30), (30, 3), (3, 20), (20, 4))
     check(mg.chain_matmul, lambda *m: torch.linalg.multi_dot(m), *operands)
