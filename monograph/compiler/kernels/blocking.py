@@ -24,8 +24,10 @@ STREAM_DEPTH = 8
 # Blocks get no smaller than this for more chunks; rather K is cut into parts of this depth or more.
 LEAST_ROWS, LEAST_COLUMNS, LEAST_DEPTH = 64, 96, 256
 MOST_PARTS = 32
-# More rows than this share the work of transposing b.
-MOST_DOT_ROWS = 16
+# Up to so many rows run as dot products from such depths on: the alternative, transposing b, pays
+# with more rows, adding up lanes at the end costs less the longer they run.
+DOT_ROWS = ((2, 16), (16, 256), (64, 512), (128, 2048))
+DOT_DEPTH = 1024
 # Bytes of a panel that are read from the first-level cache at full speed.
 FAST_BYTES = 24 << 10
 
@@ -89,7 +91,7 @@ def plan(p: Problem, compute: str, target: Target, waits: bool = False) -> Plan:
     halve(LEAST_ROWS, 4096 if streams else LEAST_COLUMNS, wanted)
     first = p.k[0].size
     inner = p.depth // max(1, first)
-    least = 16 * LEAST_DEPTH if dots else LEAST_DEPTH  # lanes are added up once per part
+    least = DOT_DEPTH if dots else LEAST_DEPTH
     most_parts = min(first, p.depth // least, MOST_PARTS)
     parts = 1
     if chunks() < wanted and most_parts > 1:
@@ -115,14 +117,14 @@ def is_dots(p: Problem) -> bool:
     last = p.k[-1]
     if last.a != 1 or last.b != 1 or last.size < 16 or (p.n.b == 1 and p.n.size > 1):
         return False
-    return p.m.size <= (2 if last.size < 256 else MOST_DOT_ROWS)
+    return any(last.size >= depth and p.m.size <= rows for rows, depth in DOT_ROWS)
 
 
 def dot_tile(p: Problem, target: Target) -> tuple[int, int]:
     """Rows and columns whose sums run together, each in a register of its own."""
     rows = -(-p.m.size // -(-p.m.size // 4))
-    most = (12 if target.registers == 16 else 16) // rows
-    return rows, min(p.n.size, most, 8)
+    most = 24 if target.registers == 32 else 12 if target.fma else 8
+    return rows, min(p.n.size, most // rows, 8)
 
 
 def packs(p: Problem) -> tuple[bool, bool]:
