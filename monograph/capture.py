@@ -9,7 +9,8 @@
 Tensors that the function touches but does not receive become inputs by reference; those that it
 overwrites are written in place. A capture holds for one structure, set of shapes and dtypes of the
 arguments, and for the Python values that were guarded; another combination captures again, and the
-reason is logged (logger "monograph.jit", one line). Read next: transform/trace.py, compiler/pipeline.py.
+reason is logged (logger "monograph.jit", one line). Read next: transform/trace.py,
+compiler/pipeline.py.
 """
 
 from __future__ import annotations
@@ -123,7 +124,9 @@ class Capture:
                 outputs.append(leaf._value().value)
         self.new_outputs = len(outputs)
         # Gradients that the function left behind.
-        self.grads: list[tuple[Any, str, Any]] = []  # (tensor or arg number, what, output or tensor)
+        self.grads: list[
+            tuple[Any, str, Any]
+        ] = []  # (tensor or arg number, what, output or tensor)
         for t, g in trace.grads.values():
             who = args.get(id(t), t)
             if type(t._payload) is Symbol and id(t) not in captured_ids and id(t) not in args:
@@ -332,7 +335,9 @@ class _Backward:
         self.from_inputs = [inputs.get(v) for v in self.residuals]
         return [v for v in self.residuals if v not in inputs]
 
-    def attach(self, capture: Capture, leaves: list[Any], outputs: list[Tensor], made: list) -> None:
+    def attach(
+        self, capture: Capture, leaves: list[Any], outputs: list[Tensor], made: list
+    ) -> None:
         """Put the results on the tape."""
         sources = [leaves[s] if isinstance(s, int) else s for s in self.sources]
         extra = iter(made[self.first :])
@@ -436,9 +441,7 @@ class _JitNode(tape.Node):
         tensors = [t for t in pytree.flatten(result)[0] if isinstance(t, Tensor)]
         outs = [t for (what, _), t in zip(capture.returns, tensors) if what == "new"]
         outs = [outs[o] for o in self.program.results]
-        sources = [
-            self.leaves[s] if isinstance(s, int) else s for s in self.program.sources
-        ]
+        sources = [self.leaves[s] if isinstance(s, int) else s for s in self.program.sources]
         pairs = [(o, g) for o, g in zip(outs, gs) if g is not None and o.requires_grad]
         found = tape.run_backward(
             [o for o, _ in pairs], [g for _, g in pairs], sources, True, modes.grad, None
@@ -498,7 +501,11 @@ class Jit:
                 key_parts.append(type(leaf))
             else:
                 if is_number(leaf) and not isinstance(leaf, bool) and k not in self._static:
-                    if k in self._seen and self._seen[k] != leaf and not self._is_static(k, treedef):
+                    if (
+                        k in self._seen
+                        and self._seen[k] != leaf
+                        and not self._is_static(k, treedef)
+                    ):
                         self._live.add(k)
                         key_parts.append(type(leaf))
                         continue

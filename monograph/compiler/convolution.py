@@ -2,7 +2,8 @@
 
     padding           becomes a Pad of its own, which fuses with whatever makes the image
     1x1, stride 1     becomes a contraction over channels
-    ConvInput         becomes Conv of the padded cotangent with the filter turned round; for a stride,
+    ConvInput         becomes Conv of the padded cotangent with the filter turned round; for a
+    stride,
                       one such convolution for each residue of the output, put together with Pads
     other orders      graph inputs in another order than the kernel reads are copied once
 

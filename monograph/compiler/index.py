@@ -2,7 +2,8 @@
 
 Lowering reads every value at an index made of loop variables. Reshapes divide and take remainders;
 here (4*h + d) // 4 becomes h when 0 <= d < 4, so that loads stay affine and vectorize. Where a
-division cannot be resolved because a loop variable spans it, NeedSplit asks the caller to split that
+division cannot be resolved because a loop variable spans it, NeedSplit asks the caller to split
+that
 loop in two and to start again.
 """
 

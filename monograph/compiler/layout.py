@@ -3,7 +3,8 @@
 Convolutions want images with channels innermost and filters as (taps, channels in, channels out).
 `explicit_layouts` (a graph pass, convolution.py) puts copies where inputs have another order;
 `choose_layouts` then decides an order for every stored value: what a kernel demands, then what a
-group reads, so that channels-last spreads through normalisation, activations, residuals and pooling.
+group reads, so that channels-last spreads through normalisation, activations, residuals and
+pooling.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def demanded_strides(v: Value) -> tuple[int, ...]:
         for out, order in zip(v.node.outputs, demand[1]):
             orders[out] = order(len(out.shape))
     return Layouts(orders).strides(v)
+
 
 # Ops with kernels of their own whose results stand as their first operand does.
 FOLLOWS = {"contract", "max_pool", "avg_pool", "max_pool_grad", "avg_pool_grad"}

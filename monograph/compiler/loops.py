@@ -2,7 +2,8 @@
 
     chunk (parallel; the grid depends on shapes only)
       rows of the chunk: the kept axes, but for the lanes of a column reduction
-        stage 0: loops over the reduced axes: reductions that wait for nothing, results of full shape
+        stage 0: loops over the reduced axes: reductions that wait for nothing, results of full
+        shape
         stage 1: reductions that need stage 0's (a variance needs the mean), ...
         results of the row's own shape
 

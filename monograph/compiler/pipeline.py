@@ -153,7 +153,8 @@ def _lower_node(group: Group, epilogue: Any, locator: Locator) -> Sequence[Step 
 
 
 class Executable:
-    """A compiled graph. `run(inputs, outputs)` computes outputs from inputs, all C-contiguous arrays.
+    """A compiled graph. `run(inputs, outputs)` computes outputs from inputs, all C-contiguous
+    arrays.
 
     donated  output positions whose array must be the donated input's own
     """

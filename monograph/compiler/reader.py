@@ -96,7 +96,8 @@ class Reader:
         return level
 
     def _level_of_expr(self, e: Any, seen: dict[int, int] | None = None) -> int:
-        """`seen` holds the levels of shared parts: a formula is a graph, as a tree it may be huge."""
+        """`seen` holds the levels of shared parts: a formula is a graph, as a tree it may be
+        huge."""
         if isinstance(e, Var):
             return self.levels.get(e.name, 0)
         if isinstance(e, Index):

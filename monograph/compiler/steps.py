@@ -7,7 +7,8 @@ Contractions and opaque ops have kernels of their own. A lowering is registered 
         ...
         return [Step(kernel, (x, weight, node.outputs[0]))]     # in the order of kernel.buffers
 
-It may return None for a case that it does not handle: then the op's NumPy reference runs between the
+It may return None for a case that it does not handle: then the op's NumPy reference runs between
+the
 native parts of the program (correct, slow). Values are row-major unless context.strides says other.
 """
 
@@ -70,7 +71,8 @@ class Context:
 
     title: str  # kernel name to use (a prefix where there are several)
     epilogue: Epilogue | None = None
-    # v -> (stored value, strides per axis of v, offset in elements): where v's elements stand when v
+    # v -> (stored value, strides per axis of v, offset in elements): where v's elements stand when
+    # v
     # is a permutation, reshape, expansion or slice of a stored value; strides None: not affine.
     locate: Callable[[Value], tuple[Value, tuple[int, ...], int]] | None = None
     stored_strides: Callable[[Value], tuple[int, ...]] | None = None

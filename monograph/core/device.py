@@ -1,4 +1,5 @@
-"""Device names. Only the CPU exists so far; other names are understood and refused with a reason."""
+"""Device names. Only the CPU exists so far; other names are understood and refused with a
+reason."""
 
 from __future__ import annotations
 

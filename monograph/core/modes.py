@@ -1,4 +1,5 @@
-"""Per-thread modes: gradient recording, inference, anomaly detection, the trace and vmap in progress."""
+"""Per-thread modes: gradient recording, inference, anomaly detection, the trace and vmap in
+progress."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """What code that may run inside a capture needs to say: three words, no-ops in eager mode.
 
-`live_scalar` and `guarded` are how optimizers and modules read Python values that may change between
+`live_scalar` and `guarded` are how optimizers and modules read Python values that may change
+between
 calls of a captured function. The Trace itself lives in transform/trace.py.
 """
 
@@ -31,7 +32,8 @@ def concrete() -> Iterator[None]:
 
 
 def live_scalar(getter: Callable[[], float]) -> Any:
-    """getter() in eager mode; while capturing a 0-d float32 input that is read anew at each call."""
+    """getter() in eager mode; while capturing a 0-d float32 input that is read anew at each
+    call."""
     return getter() if modes.trace is None else modes.trace.live_scalar(getter)
 
 

@@ -5,7 +5,8 @@
     y = graph.add(Exp(), x)
     graph.outputs = [y]
 
-Values are single-assignment. Node inputs are Values or Python numbers. Read next: text.py (print and
+Values are single-assignment. Node inputs are Values or Python numbers. Read next: text.py (print
+and
 parse), verify.py, evaluate.py (the slow meaning).
 """
 

@@ -61,7 +61,8 @@ class Op:
 
     name            snake_case name; made from the class name
     accepts         dtypes allowed for the inputs (None: any)
-    saves           what vjp reads: "all", "inputs", "outputs" or "none" (else it gets Avals: shape, dtype)
+    saves           what vjp reads: "all", "inputs", "outputs" or "none" (else it gets Avals:
+    shape, dtype)
     reads           reads[k]: which inputs the cotangent of input k needs, where that is not all of
                     them and vjp returns functions; the others are not kept (None: see `saves`)
     differentiable  False where no gradient exists (comparisons, argmax)
@@ -237,7 +238,8 @@ class Opaque(Op):
 
     batch(dims, size, *args) -> (outputs, dims): the vmap rule; args[k] is batched along dims[k]
     (None: not batched) of the given size.
-    kernels: how the compiler makes code for it is found by class in compiler/ (else the reference runs).
+    kernels: how the compiler makes code for it is found by class in compiler/ (else the reference
+    runs).
     """
 
     kind = "opaque"

@@ -1,4 +1,5 @@
-"""Check that a graph is well formed: every value defined once before use, every aval as inferred."""
+"""Check that a graph is well formed: every value defined once before use, every aval as
+inferred."""
 
 from __future__ import annotations
 

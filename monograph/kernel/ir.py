@@ -43,6 +43,7 @@ class _Arithmetic:
 
     dtype: str
 
+    # fmt: off
     def __add__(self, y): return _binary("add", self, y)
     def __radd__(self, y): return _binary("add", y, self)
     def __sub__(self, y): return _binary("sub", self, y)
@@ -63,7 +64,8 @@ class _Arithmetic:
     def __le__(self, y): return _binary("le", self, y)
     def __gt__(self, y): return _binary("gt", self, y)
     def __ge__(self, y): return _binary("ge", self, y)
-    # eq and ne stay structural equality: write s.eq(x, y), s.ne(x, y).  # fmt: skip
+    # fmt: on
+    # eq and ne stay structural equality: write s.eq(x, y), s.ne(x, y).
 
 
 @dataclass(frozen=True, slots=True)

@@ -298,9 +298,7 @@ class Flip(Movement):
         return (self(g),)
 
     def source(self, index: tuple, shape: Shape) -> tuple[tuple, Any]:
-        return tuple(
-            (shape[a] - 1) - i if a in self.axes else i for a, i in enumerate(index)
-        ), None
+        return tuple((shape[a] - 1) - i if a in self.axes else i for a, i in enumerate(index)), None
 
 
 @op
@@ -431,4 +429,3 @@ def expand_to(x: Any, shape: Shape) -> Any:
     if len(kept) != len(x.shape):
         x = Reshape(tuple(kept))(x)
     return Expand(tuple(shape), tuple(axes))(x)
-

@@ -1,7 +1,8 @@
 """Capture: run a function on symbols and keep what passed the door as a graph.
 
 Tensors that the function touches but did not receive are captured by reference: each becomes an
-input of the graph. Those that it overwrites in place become outputs. capture.py turns a finished Trace
+input of the graph. Those that it overwrites in place become outputs. capture.py turns a finished
+Trace
 into a program; `trace_graph` is the plain form for tests and tools.
 """
 
@@ -187,7 +188,8 @@ def install(wrap: Callable[[Any], Any]) -> None:
 def leaked(symbol: Symbol) -> TraceError:
     """The error for a symbol that outlived its capture."""
     return TraceError(
-        f"this tensor ({symbol.value.aval!r}) was made inside a captured function and kept after it",
+        f"this tensor ({symbol.value.aval!r}) was made inside a captured function "
+        "and kept after it",
         hint="return it from the function, or write it into an existing tensor in place "
         "(state.copy_(value))",
     )

@@ -73,7 +73,8 @@ def entered(level: Level | None) -> Iterator[None]:
 
 @contextmanager
 def revived(level: Level | None) -> Iterator[None]:
-    """`entered` for a level that may have ended: its tensors, and those outside of it, live again."""
+    """`entered` for a level that may have ended: its tensors, and those outside of it, live
+    again."""
     ended = []
     outer = level
     while outer is not None:

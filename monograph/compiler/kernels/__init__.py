@@ -1,8 +1,8 @@
 """Kernel generators: contraction, convolution, attention, pooling, gathering. See steps.py."""
 
+from . import attention as _attention  # noqa: F401
 from . import conv as _conv  # noqa: F401
 from . import copy as _copy  # noqa: F401
 from . import gather as _gather  # noqa: F401
 from . import gemm as _gemm  # noqa: F401
 from . import pooling as _pooling  # noqa: F401
-from . import attention as _attention  # noqa: F401

@@ -16,7 +16,19 @@ from dataclasses import dataclass
 from ...ir.graph import Node, Value
 from ...kernel import scalar as s
 from ...kernel.ir import (
-    Buffer, Call, Const, Expr, Kernel, Let, Load, Local, Loop, Reduce, Stmt, Store, Var,
+    Buffer,
+    Call,
+    Const,
+    Expr,
+    Kernel,
+    Let,
+    Load,
+    Local,
+    Loop,
+    Reduce,
+    Stmt,
+    Store,
+    Var,
 )  # fmt: skip
 from ...ops.exponential import Exp, Log
 from ..steps import Context, Step, lowers
@@ -300,8 +312,14 @@ def lower_attention_grad(node: Node, context: Context) -> list[Step] | None:
     rows_here = s.minimum(const(ROWS), const(length) - first) if length % ROWS else const(ROWS)
     row = lambda i: s.minimum(first + i, last)  # noqa: E731
     i, j = Var("i"), Var("j")
-    logs_steps = context.strides(logs)
-    at_logs = Var("image") * logs_steps[0] + Var("head") * logs_steps[1] + row(i)
+    assert context.locate is not None
+    logs_base, logs_steps, logs_offset = context.locate(logs)
+    at_logs = (
+        logs_offset
+        + Var("image") * logs_steps[0]
+        + Var("head") * logs_steps[1]
+        + row(i) * logs_steps[2]
+    )
     exp = Exp().scalar
     at = i * KEYS + j
     _, masked = _mask_statements(
@@ -392,7 +410,7 @@ def lower_attention_grad(node: Node, context: Context) -> list[Step] | None:
     )  # fmt: skip
     names = ("g", "q", "k", "v", "out")
     buffers = [Buffer(name, code) for name in names] + [Buffer("logs", code)]
-    values: list[Value] = [at[0] for at in where] + [logs]
+    values: list[Value] = [at[0] for at in where] + [logs_base]
     if mask is not None:
         buffers.append(Buffer("mask", mask.dtype.code))
         assert context.locate is not None
@@ -402,5 +420,3 @@ def lower_attention_grad(node: Node, context: Context) -> list[Step] | None:
     kernel = Kernel(context.title, tuple(buffers), body, (), const(n * heads))
     flops = 2 * n * heads * length * keys * (3 * width + 2 * depth) // (2 if causal else 1)
     return [Step(kernel, values, parallel=flops > 100_000, flops=flops)]
-
-
