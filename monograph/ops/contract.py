@@ -52,7 +52,9 @@ class Contract(Contraction):
     def reference(self, x: Any, y: Any) -> Any:
         if x.dtype.itemsize == 2 and x.dtype.kind not in "iu":
             return self.reference(x.astype(np.float32), y.astype(np.float32)).astype(x.dtype)
-        left_order, right_order, n_batch, n_free, n_inner, out_order = _plan(self.signature)
+        swap, left_order, right_order, n_batch, n_free, n_inner, out_order = _plan(self.signature)
+        if swap:
+            x, y = y, x
         left, right = x.transpose(left_order), y.transpose(right_order)
         batch, rows = left.shape[:n_batch], left.shape[n_batch : n_batch + n_free]
         columns = right.shape[n_batch + n_inner :]
@@ -60,7 +62,11 @@ class Contract(Contraction):
         flat = (math.prod(batch),) if n_batch else ()
         left = left.reshape(*flat, math.prod(rows), inner)
         right = right.reshape(*flat, inner, math.prod(columns))
-        return np.matmul(left, right).reshape(batch + rows + columns).transpose(out_order)
+        made = np.matmul(left, right)
+        shape = batch + rows + columns
+        if made.shape != shape:
+            made = made.reshape(shape)
+        return made if out_order is None else made.transpose(out_order)
 
     def vjp(self, g: Any, out: Any, x: Any, y: Any) -> tuple[Any, ...]:
         a, b, o = self.parts()
@@ -71,19 +77,26 @@ class Contract(Contraction):
 
 
 @functools.cache
-def _plan(signature: str) -> tuple[tuple, tuple, int, int, int, tuple]:
-    """How a signature is a matrix product: axes of x as (batch, rows, inner) and of y as (batch,
-    inner, columns), how many batch, row and inner axes there are, and the order of the result's."""
+def _plan(signature: str) -> tuple[bool, tuple, tuple, int, int, int, tuple | None]:
+    """How a signature is a matrix product: whether the inputs change places, their axes as (batch,
+    rows, inner) and (batch, inner, columns), how many batch, row and inner axes there are, and the
+    order of the result's axes (None: as they come)."""
     a, b, out = Contract(signature).parts()
-    batch = [c for c in a if c in b and c in out]
-    free_a = [c for c in a if c not in b]
-    free_b = [c for c in b if c not in a]
+    columns_first = [c for c in out if (c in a) != (c in b)]
+    swap = bool(columns_first) and columns_first[0] in b
+    if swap:
+        a, b = b, a
+    batch = [c for c in out if c in a and c in b]
+    free_a = [c for c in out if c not in b]
+    free_b = [c for c in out if c not in a]
     inner = [c for c in a if c in b and c not in out]
     order = batch + free_a + free_b
     return (
+        swap,
         tuple(a.index(c) for c in batch + free_a + inner),
         tuple(b.index(c) for c in batch + inner + free_b),
-        len(batch), len(free_a), len(inner), tuple(order.index(c) for c in out),
+        len(batch), len(free_a), len(inner),
+        None if order == list(out) else tuple(order.index(c) for c in out),
     )  # fmt: skip
 
 
