@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from ..api.creation import as_tensor
+from ..core import dtype as dt
 from ..core.dtype import BY_NUMPY
 from ..core.shape import broadcast_shapes
-from ..ir.op import REGISTRY, Op
+from ..ir.op import REGISTRY, Aval, Op
 from ..tensor import Tensor
 
-SIZES = (1, 2, 3, 5, 8, 17)
+SIZES = (1, 2, 3, 5, 8, 17, 33, 64)
 # Elementwise ops whose results stay of moderate size, as (name, arity).
 SAFE = (
     ("tanh", 1), ("sigmoid", 1), ("sin", 1), ("cos", 1), ("atan", 1), ("erf", 1), ("relu", 1),
@@ -68,26 +69,27 @@ def random_program(seed: int, steps: int = 12, dtype: Any = np.float32) -> Progr
     """A program of up to `steps` ops on one to three inputs; the same for the same seed."""
     rng = np.random.default_rng(seed)
     program = Program([])
-    shapes: list[tuple[int, ...]] = []
+    shapes = _Shapes(dtype)
     for _ in range(int(rng.integers(1, 4))):
         shape = tuple(int(rng.choice(SIZES)) for _ in range(int(rng.integers(0, 4))))
+        while _size(shape) > 8192:
+            shape = shape[1:]
         if shapes and rng.random() < 0.5:
             shape = shapes[0]
         program.arrays.append(rng.uniform(-2, 2, shape).astype(dtype))
-        shapes.append(shape)
+        shapes.note(shape, shapes.dtype)
+    dtypes = [shapes.dtype] * len(shapes)
 
     def emit(op: Op, *inputs: Any) -> int:
         program.steps.append(Step(op, inputs))
-        avals = [
-            _Like(shapes[i[1]], program.arrays[0].dtype) if isinstance(i, tuple) else i
-            for i in inputs
-        ]
-        shapes.append(tuple(op.infer(*avals).shape))
-        return len(shapes) - 1
+        avals = [Aval(shapes[i[1]], dtypes[i[1]]) if isinstance(i, tuple) else i for i in inputs]
+        aval = op.infer(*avals)
+        dtypes.append(aval.dtype)
+        return shapes.note(aval.shape, aval.dtype)
 
     makers: list[Callable[[Any, list, Callable], None]] = [
         _elementwise, _elementwise, _elementwise, _reduce, _normalize, _move, _move, _contract,
-        _softmax,
+        _softmax, _choose, _join, _count, _scan,
     ]  # fmt: skip
     while len(program.steps) < steps:
         makers[int(rng.integers(len(makers)))](rng, shapes, emit)
@@ -100,26 +102,35 @@ def random_program(seed: int, steps: int = 12, dtype: Any = np.float32) -> Progr
     return program
 
 
-class _Like:
-    def __init__(self, shape: Any, dtype: Any):
-        self.shape, self.dtype = shape, BY_NUMPY[np.dtype(dtype)]
-
-
 def _op(name: str, *fields: Any) -> Op:
     return REGISTRY[name](*fields)
 
 
-def _pick(rng: Any, shapes: list) -> int:
+class _Shapes(list):
+    """The shapes of all values; `numbers` are the positions of those of the program's dtype."""
+
+    def __init__(self, dtype: Any):
+        super().__init__()
+        self.dtype = BY_NUMPY[np.dtype(dtype)]
+        self.numbers: list[int] = []
+
+    def note(self, shape: tuple[int, ...], dtype: Any) -> int:
+        self.append(tuple(shape))
+        if dtype is self.dtype:
+            self.numbers.append(len(self) - 1)
+        return len(self) - 1
+
+
+def _pick(rng: Any, shapes: Any) -> int:
     """Recent values are likelier, so that programs are deep."""
-    n = len(shapes)
-    return n - 1 if rng.random() < 0.5 else int(rng.integers(n))
+    return shapes.numbers[-1 if rng.random() < 0.5 else int(rng.integers(len(shapes.numbers)))]
 
 
 def _size(shape: tuple[int, ...]) -> int:
     return int(np.prod(shape, dtype=np.int64))
 
 
-def _expanded(rng: Any, shapes: list, emit: Callable, i: int, shape: tuple[int, ...]) -> int:
+def _expanded(rng: Any, shapes: Any, emit: Callable, i: int, shape: tuple[int, ...]) -> int:
     own = shapes[i]
     if own == shape:
         return i
@@ -132,7 +143,7 @@ def _expanded(rng: Any, shapes: list, emit: Callable, i: int, shape: tuple[int, 
     return emit(_op("expand", shape, tuple(axes)), ("v", i))
 
 
-def _elementwise(rng: Any, shapes: list, emit: Callable) -> None:
+def _elementwise(rng: Any, shapes: Any, emit: Callable) -> None:
     name, n = SAFE[int(rng.integers(len(SAFE)))]
     i = _pick(rng, shapes)
     if n == 1:
@@ -146,7 +157,7 @@ def _elementwise(rng: Any, shapes: list, emit: Callable) -> None:
             shape = broadcast_shapes("test", shapes[i], shapes[j])
         except ValueError:
             return
-        if _size(shape) <= 4096:
+        if _size(shape) <= 16384:
             pair = [_expanded(rng, shapes, emit, k, shape) for k in (i, j)]
             made = emit(_op(name), *(("v", k) for k in pair))
             if name == "mul":
@@ -158,7 +169,7 @@ def _axes(rng: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     return axes or (int(rng.integers(len(shape))),)
 
 
-def _reduce(rng: Any, shapes: list, emit: Callable) -> None:
+def _reduce(rng: Any, shapes: Any, emit: Callable) -> None:
     i = _pick(rng, shapes)
     if shapes[i]:
         name = str(rng.choice(["sum", "amax", "amin", "sum"]))
@@ -169,7 +180,7 @@ def _reduce(rng: Any, shapes: list, emit: Callable) -> None:
             emit(_op("mul"), ("v", made), 1 / count)
 
 
-def _normalize(rng: Any, shapes: list, emit: Callable) -> None:
+def _normalize(rng: Any, shapes: Any, emit: Callable) -> None:
     """(x - mean) over some axes: two reductions of the same rows."""
     i = _pick(rng, shapes)
     shape = shapes[i]
@@ -187,7 +198,7 @@ def _normalize(rng: Any, shapes: list, emit: Callable) -> None:
     emit(_op("mul"), ("v", gap), ("v", emit(_op("expand", shape, axes), ("v", scale))))
 
 
-def _softmax(rng: Any, shapes: list, emit: Callable) -> None:
+def _softmax(rng: Any, shapes: Any, emit: Callable) -> None:
     i = _pick(rng, shapes)
     shape = shapes[i]
     if not shape:
@@ -200,7 +211,7 @@ def _softmax(rng: Any, shapes: list, emit: Callable) -> None:
     emit(_op("div"), ("v", power), ("v", emit(_op("expand", shape, axes), ("v", total))))
 
 
-def _move(rng: Any, shapes: list, emit: Callable) -> None:
+def _move(rng: Any, shapes: Any, emit: Callable) -> None:
     i = _pick(rng, shapes)
     shape = shapes[i]
     kind = int(rng.integers(6))
@@ -212,15 +223,53 @@ def _move(rng: Any, shapes: list, emit: Callable) -> None:
         start = tuple(int(rng.integers(n)) for n in shape)
         step = tuple(int(rng.integers(1, 3)) for _ in shape)
         emit(_op("slice", start, shape, step), ("v", i))
-    elif kind == 3 and shape and _size(shape) <= 512:
+    elif kind == 3 and shape and _size(shape) <= 4096:
         pads = [tuple(int(v) for v in rng.integers(0, 2, len(shape))) for _ in range(3)]
         emit(_op("pad", *pads, float(rng.integers(2))), ("v", i))
     elif kind == 4 and shape:
         emit(_op("flip", _axes(rng, shape)), ("v", i))
-    elif kind == 5 and len(shape) < 4 and _size(shape) <= 512:
+    elif kind == 5 and len(shape) < 4 and _size(shape) <= 4096:
         place, n = int(rng.integers(len(shape) + 1)), int(rng.choice((1, 2, 3)))
         wide = (*shape[:place], n, *shape[place:])
         emit(_op("expand", wide, (place,)), ("v", i))
+
+
+def _choose(rng: Any, shapes: Any, emit: Callable) -> None:
+    """where on a comparison that rounding cannot turn: with the number 10, or of the index."""
+    i = _pick(rng, shapes)
+    shape = shapes[i]
+    if shape and rng.random() < 0.7:
+        place = emit(_op("iota", shape, dt.int64, int(rng.integers(len(shape)))))
+        condition = emit(_op("lt"), ("v", place), int(rng.integers(1, 9)))
+    else:
+        condition = emit(_op("lt"), ("v", i), 10.0)
+    other = ("v", emit(_op("neg"), ("v", i))) if rng.random() < 0.5 else 0.5
+    emit(_op("where"), ("v", condition), ("v", i), other)
+
+
+def _join(rng: Any, shapes: Any, emit: Callable) -> None:
+    i = _pick(rng, shapes)
+    if shapes[i] and _size(shapes[i]) <= 2048:
+        other = emit(_op("sin"), ("v", i)) if rng.random() < 0.5 else i
+        emit(_op("concat", int(rng.integers(len(shapes[i])))), ("v", i), ("v", other))
+
+
+def _count(rng: Any, shapes: Any, emit: Callable) -> None:
+    """The index as a number, scaled down."""
+    i = _pick(rng, shapes)
+    shape = shapes[i]
+    if shape:
+        place = emit(_op("iota", shape, shapes.dtype, int(rng.integers(len(shape)))))
+        emit(_op("add"), ("v", i), ("v", emit(_op("sin"), ("v", place))))
+
+
+def _scan(rng: Any, shapes: Any, emit: Callable) -> None:
+    i = _pick(rng, shapes)
+    shape = shapes[i]
+    if shape:
+        axis = int(rng.integers(len(shape)))
+        made = emit(_op("cumsum", axis), ("v", i))
+        emit(_op("mul"), ("v", made), round(1 / shape[axis], 4))
 
 
 def _regrouped(rng: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -234,11 +283,11 @@ def _regrouped(rng: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*sizes, left) if left > 1 or rng.random() < 0.2 else tuple(sizes)
 
 
-def _contract(rng: Any, shapes: list, emit: Callable) -> None:
+def _contract(rng: Any, shapes: Any, emit: Callable) -> None:
     """A product with itself transposed, or with another value that shares a size."""
     i = _pick(rng, shapes)
     shape = shapes[i]
-    if len(shape) not in (2, 3) or _size(shape) > 512:
+    if len(shape) not in (2, 3) or _size(shape) > 8192:
         return
     letters = "bmk"[-len(shape) :]
     other = letters.replace("m", "n")
