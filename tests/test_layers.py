@@ -15,6 +15,7 @@ LAYERS = [
     {"compiler"},
     {"tensor", "api", "func", "autograd"},
     {"capture"},
+    {"report"},
     {"nn", "optim", "data", "metrics", "testing", "utils"},
     {"export", "quant"},
     {"distributed"},

@@ -1,0 +1,59 @@
+"""Every example runs a few steps; the slow tests reach what the examples promise."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+def example(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write_mnist(folder, count=64):
+    """Four idx files with stripes for digits."""
+    labels = np.arange(count, dtype=np.uint8) % 10
+    images = np.zeros((count, 28, 28), np.uint8)
+    for image, label in zip(images, labels):
+        image[2 * label + 2 : 2 * label + 6] = 255
+    for part in ("train", "t10k"):
+        header = bytes([0, 0, 8, 3]) + np.array(images.shape, ">u4").tobytes()
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
+        header = bytes([0, 0, 8, 1]) + np.array([count], ">u4").tobytes()
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
+
+
+def test_mnist_runs_and_resumes(tmp_path, capsys):
+    write_mnist(tmp_path)
+    words = ["--data-dir", str(tmp_path), "--batch-size", "16", "--output", str(tmp_path / "out")]
+    module = example("mnist")
+    found = module.main([*words, "--epochs", "3"])
+    assert found["val_accuracy"] > 0.9
+    again = module.main([*words, "--epochs", "3", "--resume", str(tmp_path / "out" / "last.ckpt")])
+    assert again == found
+    assert (tmp_path / "out" / "logs" / "version_0" / "metrics.csv").is_file()
+
+
+def test_char_gpt_learns(tmp_path, capsys):
+    (tmp_path / "t.txt").write_text("tick tock " * 400)
+    words = "--layers 2 --heads 2 --width 32 --context 16 --steps 80 --lr 0.01"
+    assert example("char_gpt").main(["--text", str(tmp_path / "t.txt"), *words.split()]) < 0.6
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda p: p.stem)
+def test_an_example_fits_on_a_few_screens(path):
+    if path.stem != "monograph_from_scratch":
+        assert len(path.read_text().splitlines()) < 150
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_mnist_reaches_99_percent(real_data, tmp_path):
+    words = ["--data-dir", str(real_data("mnist")), "--output", str(tmp_path)]
+    assert example("mnist").main(words)["val_accuracy"] >= 0.99
