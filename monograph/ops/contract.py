@@ -146,6 +146,8 @@ def _product(name: str, x: Any, y: Any, names: tuple[str, str] = ("input", "othe
         raise _inner_error(name, x, y, names)
     if len(x.shape) == len(y.shape) == 2:
         return Contract("mk,kn->mn")(x, y)
+    if len(x.shape) == len(y.shape) == 2:
+        return Contract("mk,kn->mn")(x, y)
     x_batch, y_batch = tuple(x.shape[:-2]), tuple(y.shape[:-2])
     count = max(len(x_batch), len(y_batch))
     # A batch dimension of size 1 against a larger one is a letter that the operand lacks.
@@ -352,7 +354,9 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     >>> linear(ones(2, 3), ones(4, 3)).shape
     (2, 4)
     """
-    same_dtype("linear", input=input, weight=weight, bias=bias)
+    d = getattr(weight, "dtype", None)
+    if getattr(input, "dtype", d) is not d or getattr(bias, "dtype", d) is not d or d is None:
+        same_dtype("linear", input=input, weight=weight, bias=bias)
     if not input.shape or len(weight.shape) not in (1, 2) or input.shape[-1] != weight.shape[-1]:
         raise ShapeError(
             f"linear: input {tuple(input.shape)} and weight {tuple(weight.shape)} do not fit: "

@@ -44,17 +44,24 @@ _BLOCKS_AT_ONCE = 1 << 14  # the reference's temporaries stay in the second-leve
 
 def philox(counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> tuple[Any, Any, Any, Any]:
     """Philox4x32-10: four words for each counter (four uint32 arrays); key is two Python ints."""
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
-    low, high = (0, 1) if sys.byteorder == "little" else (1, 0)
-    for _ in range(ROUNDS):
-        first = np.multiply(c0, np.uint64(MULTIPLIERS[0]), dtype=np.uint64).view(np.uint32)
-        second = np.multiply(c2, np.uint64(MULTIPLIERS[1]), dtype=np.uint64).view(np.uint32)
-        c0 = second[high::2] ^ c1 ^ np.uint32(k0)
-        c2 = first[high::2] ^ c3 ^ np.uint32(k1)
-        c1, c3 = second[low::2], first[low::2]
-        k0, k1 = (k0 + WEYL[0]) & 0xFFFFFFFF, (k1 + WEYL[1]) & 0xFFFFFFFF
-    return c0, c1, c2, c3
+    even, odd = np.stack(counter[::2]), np.stack(counter[1::2])
+    high = 1 if sys.byteorder == "little" else 0
+    for k in _round_keys(*key):
+        # Both products at once; their halves change places.
+        words = np.multiply(even, _MULTIPLIERS, dtype=np.uint64).view(np.uint32)[::-1]
+        even = words[:, high::2] ^ odd
+        even ^= k
+        odd = words[:, 1 - high :: 2]
+    return even[0], odd[0], even[1], odd[1]
+
+
+_MULTIPLIERS = np.array(MULTIPLIERS, np.uint64)[:, None]
+
+
+def _round_keys(first: int, second: int) -> np.ndarray:
+    steps = np.arange(ROUNDS, dtype=np.uint64)[:, None] * np.array(WEYL, np.uint64)
+    keys = (steps + np.array([first, second], np.uint64)) & np.uint64(0xFFFFFFFF)
+    return keys.astype(np.uint32)[:, :, None]
 
 
 @op
@@ -222,7 +229,7 @@ def random_words(shape: Shape, words: int, generator: Any = None) -> list[Any]:
         return _columns(modes.vmap.draw((*shape, words), outside), shape)
     state = (_default[0] if generator is None else generator).state
     n = numel(shape)
-    if is_tracing():
+    if is_tracing() or words == 1:
         made = [Reshape(shape)(RandomBits((n,), words, k)(state)) for k in range(words)]
     else:
         made = _columns(Reshape((n, words))(RandomBits((n * words,))(state)), shape)
