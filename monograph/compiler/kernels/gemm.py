@@ -16,6 +16,7 @@ sizes: blocking.py. Loops and strides: contract.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +45,8 @@ from ..steps import Context, Scratch, Step, lowers
 from .blocking import Plan, plan
 from .contract import Dim, Problem, analyse, output_index
 from .packing import ZERO, Matrix, Sizes, const, outer_pairs, pack
+
+Write = Callable[[Expr, Expr, Expr], "list[Stmt]"]
 
 
 @dataclass
@@ -130,11 +133,12 @@ class Writer:
         p, plan, size = self.problem, self.plan, self.sizes
         row_blocks = -(-p.m.size // plan.mc)
         column_blocks = -(-p.n.size // plan.nc)
-        steps: list[Step] = []
-        target: Any = p.out
-        partial = plan.parts > 1 or (plan.blocks > 1 and self.waits)
-        if partial:
-            target = Scratch(self.compute, plan.parts * p.batch * p.m.size * p.n.size)
+        # Sums of parts, and of blocks if nothing but the end result may be in the output's memory,
+        # stand in memory of their own.
+        partial = plan.parts > 1
+        self.sums: Scratch | None = None
+        if partial or (plan.blocks > 1 and self.waits):
+            self.sums = Scratch(self.compute, plan.parts * p.batch * p.m.size * p.n.size)
         rb, cb = size("rb", row_blocks), size("cb", column_blocks)
         parts = size("parts", plan.parts)
         chunk: Expr = Var("chunk")
@@ -145,7 +149,7 @@ class Writer:
         ]
         outer_block = chunk / (rb * cb * parts)
         outers = -(-p.batch // plan.outer)
-        inside = self.tiles(partial)
+        inside = self.tiles()
         if plan.outer == 1:
             body += [Let("o", outer_block), *inside]
         else:
@@ -154,24 +158,25 @@ class Writer:
         grid = rb * cb * parts * size("outers", outers)
         values: list[Any] = [self.packed.get("a", p.a), self.packed.get("b", p.b)]
         buffers = [Buffer("lhs", _code(values[0])), Buffer("rhs", _code(values[1]))]
+        if self.sums is not None:
+            buffers.append(Buffer("sums", self.compute, True))
+            values.append(self.sums)
+        if not partial:
+            self.add_result(buffers, values)
+        title = self.context.title
+        kernel = Kernel(title, tuple(buffers), tuple(body), tuple(size.names.values()), grid)
+        step = Step(kernel, values, size.values, plan.parallel, p.flops, title, [self.node])
+        return [step, self.sum_of_parts()] if partial else [step]
+
+    def add_result(self, buffers: list[Buffer], values: list[Any]) -> None:
+        """The buffers of what is stored in the end."""
         epilogue = self.context.epilogue
-        if partial or epilogue is None:
-            buffers.append(Buffer("out", self.compute if partial else p.out.dtype.code, True))
-            values.append(target)
+        if epilogue is None:
+            buffers.append(Buffer("out", self.problem.out.dtype.code, True))
+            values.append(self.problem.out)
         else:
             buffers += epilogue.buffers
             values += epilogue.values
-        kernel = Kernel(
-            self.context.title, tuple(buffers), tuple(body), tuple(size.names.values()), grid
-        )
-        steps.append(
-            Step(
-                kernel, values, size.values, plan.parallel, p.flops, self.context.title, [self.node]
-            )
-        )
-        if partial:
-            steps.append(self.sum_of_parts(target))
-        return steps
 
     def outer_position(self) -> tuple[list[Stmt], list[tuple[Dim, str]]]:
         """Lets for the index of each outer loop, from the linear number "o"."""
@@ -207,14 +212,14 @@ class Writer:
         depth = size("depth_all", matrix.depth)
         return Operand(buffer, packed.dtype, base, depth, const(1), inner)
 
-    def tiles(self, partial: bool) -> list[Stmt]:
+    def tiles(self) -> list[Stmt]:
         p, plan, size = self.problem, self.plan, self.sizes
         mr, nr = plan.mr, plan.nr
         lets, pairs = self.outer_position()
         a = self.operand("a", "lhs", self.a, mr)
         b = self.operand("b", "rhs", self.b, nr)
         m_size, n_size = size("m", p.m.size), size("n", p.n.size)
-        row_edge, column_edge = p.m.size % mr != 0, p.n.size % nr != 0
+        row_edge, column_edge = self.edges()
         first_row, first_column = Var("first_row"), Var("first_column")
         tile_row: Expr = Var("tile_row")
         tile_column: Expr = Var("tile_column")
@@ -225,10 +230,9 @@ class Writer:
                 b,
                 (tile_row if "a" in self.packed else first_row) * a.start,
                 (tile_column if "b" in self.packed else first_column) * b.start,
-                partial,
             ),
         ]
-        inner += self.store(partial, pairs, row_edge, column_edge)
+        inner += self.store(pairs)
         row_start, column_start = Var("row_block") * plan.mc, Var("column_block") * plan.nc
         rows = Loop("tile_row", row_start, s.minimum(row_start + plan.mc, m_size),
                     tuple(inner), step=mr)  # fmt: skip
@@ -253,6 +257,10 @@ class Writer:
             return [*lets, Let("block", k_start), columns]
         return [*lets, Loop("block", k_start, k_stop, (columns,), step=plan.kc)]
 
+    def edges(self) -> tuple[bool, bool]:
+        """Whether some tiles overlap the one above, and the one to the left."""
+        return self.problem.m.size % self.plan.mr != 0, self.problem.n.size % self.plan.nr != 0
+
     def part_range(self) -> tuple[Expr, Expr]:
         """The indices of the outermost summed loop that a part covers."""
         depth = self.sizes("depth", self.problem.k[0].size)
@@ -261,7 +269,7 @@ class Writer:
         start = Var("part") * self.plan.part
         return start, s.minimum(start + self.plan.part, depth)
 
-    def tile(self, a: Operand, b: Operand, a_tile: Expr, b_tile: Expr, partial: bool) -> list[Stmt]:
+    def tile(self, a: Operand, b: Operand, a_tile: Expr, b_tile: Expr) -> list[Stmt]:
         """acc[MR, NR] over this part of K, for tiles that begin at the given places."""
         p, plan, compute = self.problem, self.plan, self.compute
         mr, nr = plan.mr, plan.nr
@@ -290,74 +298,87 @@ class Writer:
         begin: Stmt = _tile_loop(mr, plan.row, Store("acc", place, Const(0, compute)))
         if plan.blocks > 1:
             row, column = Var("first_row") + r, Var("first_column") + j
-            before = Load("out", self.place(partial, row, column), compute)
+            if self.sums is None:
+                before = Load("out", self.result_place(row, column), compute)
+            else:
+                before = Load("sums", self.sum_place(row, column), compute)
             resume = _tile_loop(mr, nr, Store("acc", place, before))
             begin = If(Var("block") > Var("part_start"), (resume,), (begin,))
         return [Local("acc", compute, mr * plan.row), begin, step]
 
-    def store(
-        self, partial: bool, pairs: list[tuple[Dim, str]], row_edge: bool, column_edge: bool
-    ) -> list[Stmt]:
+    def store(self, pairs: list[tuple[Dim, str]]) -> list[Stmt]:
+        """Put acc where it belongs: to the sums, to the output, or through the epilogue."""
         p, plan = self.problem, self.plan
+        epilogue = self.context.epilogue
+
+        def to_sums(row: Expr, column: Expr, value: Expr) -> list[Stmt]:
+            return [Store("sums", self.sum_place(row, column), value)]
+
+        def to_output(row: Expr, column: Expr, value: Expr) -> list[Stmt]:
+            value = s.cast(value, p.out.dtype.code)
+            return [Store("out", self.result_place(row, column), value)]
+
+        def to_epilogue(row: Expr, column: Expr, value: Expr) -> list[Stmt]:
+            assert epilogue is not None
+            index = output_index(p, [*pairs, (p.m, "row"), (p.n, "column")], self.opaque)
+            return epilogue.emit(index, value)
+
+        if plan.parts > 1:
+            return self.written(to_sums)
+        end = self.written(to_output)
+        if epilogue is not None:
+            end = self.written(to_epilogue, inline=False)
+        if self.sums is None:
+            return end
+        more = Var("block") + plan.kc < self.part_range()[1]
+        return [If(more, tuple(self.written(to_sums)), tuple(end))]
+
+    def written(self, write: Write, inline: bool = True) -> list[Stmt]:
+        """write(row, column, value) for each element of acc that this tile is to store.
+
+        Straight from registers where `inline` and the tile is whole; else by way of memory, in
+        loops, so that what is written stands in the code only once.
+        """
+        plan, compute = self.plan, self.compute
         mr, nr = plan.mr, plan.nr
         r, j = Var("r"), Var("j")
         place = r * plan.row + j
-        epilogue = self.context.epilogue
-        in_place = partial or epilogue is None
         row, column = Var("first_row") + r, Var("first_column") + j
-        direct: Stmt | None = None
-        if in_place:
-            direct = _tile_loop(
-                mr, nr, self.plain_store(partial, row, column, Load("acc", place, self.compute))
-            )
-            if not (row_edge or column_edge):
-                return [direct]
-        value = Load("spill", place, self.compute)
-        if in_place:
-            written: tuple[Stmt, ...] = (self.plain_store(partial, row, column, value),)
-        else:
-            assert epilogue is not None
-            index = output_index(p, [*pairs, (p.m, "row"), (p.n, "column")], self.opaque)
-            written = tuple(epilogue.emit(index, value))
+        row_edge, column_edge = self.edges()
+        direct = _tile_loop(mr, nr, *write(row, column, Load("acc", place, compute)))
+        if inline and not (row_edge or column_edge):
+            return [direct]
         start_row = Var("tile_row") - Var("first_row") if row_edge else ZERO
         start_column = Var("tile_column") - Var("first_column") if column_edge else ZERO
+        body = write(Var("row"), Var("column"), Load("spill", place, compute))
+        across = Loop("j", start_column, const(nr), (Let("column", column), *body), "vector")
         spilled: tuple[Stmt, ...] = (
-            Local("spill", self.compute, mr * plan.row),
-            _tile_loop(mr, nr, Store("spill", place, Load("acc", place, self.compute))),
-            Loop("r", start_row, const(mr), (
-                Let("row", row),
-                Loop("j", start_column, const(nr), (Let("column", column), *written), "vector"),
-            )),
-        )  # fmt: skip
-        if direct is None:
+            Local("spill", compute, mr * plan.row),
+            _tile_loop(mr, nr, Store("spill", place, Load("acc", place, compute))),
+            Loop("r", start_row, const(mr), (Let("row", row), across)),
+        )
+        if not inline:
             return list(spilled)
-        cut: Expr | None = None
-        if row_edge:
-            cut = Var("tile_row") > Var("first_row")
-        if column_edge:
-            other = Var("tile_column") > Var("first_column")
-            cut = other if cut is None else Call("or", (cut, other), "bool")
-        assert cut is not None
+        cut: Expr = start_row > 0 if row_edge else start_column > 0
+        if row_edge and column_edge:
+            cut = Call("or", (cut, start_column > 0), "bool")
         return [If(cut, spilled, (direct,))]
 
-    def place(self, partial: bool, row: Expr, column: Expr) -> Expr:
-        """Where an element of the result, or of a part of it, is stored."""
+    def sum_place(self, row: Expr, column: Expr) -> Expr:
         p, size = self.problem, self.sizes
-        if partial:
-            matrix = Var("part") * size("batch", p.batch) + Var("o")
-            return (matrix * size("m", p.m.size) + row) * size("n", p.n.size) + column
+        matrix = Var("part") * size("batch", p.batch) + Var("o")
+        return (matrix * size("m", p.m.size) + row) * size("n", p.n.size) + column
+
+    def result_place(self, row: Expr, column: Expr) -> Expr:
+        p, size = self.problem, self.sizes
         at = ZERO + row * size("ldm", p.m.out) + column * size("ldn", p.n.out)
         for i, d in enumerate(p.outer):
             at = at + Var(f"o{i}") * size("out_step", d.out)
         return at
 
-    def plain_store(self, partial: bool, row: Expr, column: Expr, value: Expr) -> Stmt:
-        code = self.compute if partial else self.problem.out.dtype.code
-        return Store("out", self.place(partial, row, column), s.cast(value, code))
-
     # The sum of the parts
 
-    def sum_of_parts(self, partial: Scratch) -> Step:
+    def sum_of_parts(self) -> Step:
         p, plan = self.problem, self.plan
         self.sizes = size = Sizes()
         lets, pairs = self.outer_position()
@@ -371,15 +392,13 @@ class Writer:
             total = x if total is None else total + x
         assert total is not None
         buffers = [Buffer("parts", self.compute)]
-        values: list[Any] = [partial]
+        values: list[Any] = [self.sums]
+        self.add_result(buffers, values)
         epilogue = self.context.epilogue
         if epilogue is None:
-            buffers.append(Buffer("out", p.out.dtype.code, True))
-            values.append(p.out)
-            body: list[Stmt] = [self.plain_store(False, row, column, total)]
+            place = self.result_place(row, column)
+            body: list[Stmt] = [Store("out", place, s.cast(total, p.out.dtype.code))]
         else:
-            buffers += epilogue.buffers
-            values += epilogue.values
             index = output_index(p, [*pairs, (p.m, "row"), (p.n, "column")], self.opaque)
             body = [Let("sum", total), *epilogue.emit(index, Var("sum", self.compute))]
         rows = p.batch * p.m.size
@@ -407,7 +426,7 @@ def _code(v: Any) -> str:
     return v.dtype if isinstance(v, Scratch) else v.dtype.code
 
 
-def _tile_loop(mr: int, nr: int, stmt: Stmt) -> Stmt:
-    """stmt for each row r, written out, and all columns j, in lanes."""
-    columns = Loop("j", ZERO, const(nr), (stmt,), "vector")
+def _tile_loop(mr: int, nr: int, *stmts: Stmt) -> Stmt:
+    """The statements for each row r, written out, and all columns j, in lanes."""
+    columns = Loop("j", ZERO, const(nr), stmts, "vector")
     return Loop("r", ZERO, const(mr), (columns,), "unroll")
