@@ -108,6 +108,7 @@ def test_packed_operands(packed, signature, monkeypatch):
 @pytest.mark.parametrize("depth", [1, 8])
 def test_sums_in_blocks_and_parts(depth, monkeypatch):
     monkeypatch.setattr(blocking, "BLOCK_DEPTH", depth)
+    monkeypatch.setattr(blocking, "SCATTERED_DEPTH", depth)
     monkeypatch.setattr(blocking, "LEAST_DEPTH", 3 * depth)
     monkeypatch.setattr(blocking, "CHUNK_FLOPS", 1000)
     rng = np.random.default_rng(8)
@@ -235,6 +236,17 @@ def test_epilogues(signature, depth):
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3 * abs(expected).max())
 
 
+@pytest.mark.parametrize("signature", ["mk,nk->mn", "km,bkn->bmn"])
+def test_epilogues_after_blocks(signature, monkeypatch):
+    monkeypatch.setattr(blocking, "BLOCK_DEPTH", 16)
+    monkeypatch.setattr(blocking, "SCATTERED_DEPTH", 16)
+    monkeypatch.setattr(blocking, "LEAST_DEPTH", 10**6)
+    monkeypatch.setattr(blocking, "is_dots", lambda problem: False)
+    test_epilogues(signature, 300)
+    steps = lowered(signature, {"m": 50, "n": 70, "k": 300, "b": 5})
+    assert len(steps) == (2 if "nk" in signature else 1)
+
+
 @pytest.mark.parametrize("shape", [(300, 200, 100), (64, 128, 4000), (4, 300, 2000), (2, 2, 50000)])
 def test_results_do_not_depend_on_the_number_of_threads(shape):
     rng = np.random.default_rng(6)
@@ -251,12 +263,17 @@ def test_results_do_not_depend_on_the_number_of_threads(shape):
     assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
 
 
-def test_an_index_taken_apart_and_put_together_is_whole_again():
-    letters = {"b": 5, "t": 11, "h": 3, "d": 24, "k": 40}
+def lowered(signature, size):
+    """The steps of a contraction with an epilogue."""
     graph = Graph()
-    x, y = (graph.input(Aval(tuple(letters[c] for c in s), dt.float32)) for s in ("btk", "hdk"))
-    out = graph.add(Contract("btk,hdk->bthd"), x, y)
+    sides = signature.split("->")[0].split(",")
+    x, y = (graph.input(Aval(tuple(size[c] for c in side), dt.float32)) for side in sides)
+    out = graph.add(Contract(signature), x, y)
     context = Context("product", AddRowAndSquare(graph, out, {}))
-    for step in LOWERINGS["contract"](out.node, context):
+    return LOWERINGS["contract"](out.node, context)
+
+
+def test_an_index_taken_apart_and_put_together_is_whole_again():
+    for step in lowered("btk,hdk->bthd", {"b": 5, "t": 11, "h": 3, "d": 24, "k": 40}):
         text = kernel_text(step.kernel)
         assert "scatter" not in text and "sdiv" not in text

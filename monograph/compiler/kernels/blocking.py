@@ -16,10 +16,9 @@ PARALLEL_FLOPS = 800_000
 # Least work of a chunk.
 CHUNK_FLOPS = 400_000
 MOST_CHUNKS = 64
-# K of one block: a panel of b of this depth and a few of a stay in the second-level cache.
-BLOCK_DEPTH = 512
-# The same where results of blocks must wait in memory of their own for an epilogue.
-WAITING_DEPTH = 2048
+# K of one block: panels of this depth stay in the second-level cache; shorter where every row of a
+# that is read for a tile drags a whole cache line along.
+BLOCK_DEPTH, SCATTERED_DEPTH = 2048, 512
 STREAM_DEPTH = 8
 # Blocks get no smaller than this for more chunks; rather K is cut into parts of this depth or more.
 LEAST_ROWS, LEAST_COLUMNS, LEAST_DEPTH = 64, 96, 256
@@ -57,11 +56,8 @@ class Plan:
     dots: bool
 
 
-def plan(p: Problem, compute: str, target: Target, waits: bool = False) -> Plan:
-    """How to compute a contraction, from its shapes, strides and the target.
-
-    waits: results of blocks of K cannot be added up in the output's own memory.
-    """
+def plan(p: Problem, compute: str, target: Target) -> Plan:
+    """How to compute a contraction, from its shapes, strides and the target."""
     lanes = target.lanes({"f32": 4, "f64": 8}.get(compute, 8))
     dots = is_dots(p)
     pack_a, pack_b = (False, False) if dots else packs(p)
@@ -101,7 +97,8 @@ def plan(p: Problem, compute: str, target: Target, waits: bool = False) -> Plan:
     part = -(-first // parts)
     parts = -(-first // part) if part else 1
     kc, blocks = part, 1
-    depth = STREAM_DEPTH if streams else WAITING_DEPTH if waits else BLOCK_DEPTH
+    depth = BLOCK_DEPTH if p.k[-1].a == 1 or pack_a else SCATTERED_DEPTH
+    depth = STREAM_DEPTH if streams else depth
     if part * inner >= 2 * depth and not dots:
         blocks = -(-part * inner // depth)
         kc = -(-part // blocks)

@@ -83,10 +83,9 @@ def lower_contract(node: Node, context: Context) -> list[Step] | None:
         if 0 in problem.out.shape:
             return []
         compute = compute_type(problem.out.dtype)
-        # Where K goes in blocks, results wait in memory: in the output itself if nothing else is
-        # to be computed from them.
+        # Whether sums of blocks of K must wait in memory of their own.
         waits = context.epilogue is not None or problem.out.dtype.code != compute
-        sizes = plan(problem, compute, host(), waits)
+        sizes = plan(problem, compute, host())
         try:
             return Writer(node, problem, sizes, context, compute, waits, opaque).steps()
         except NeedSplit:
@@ -345,9 +344,11 @@ class Writer:
         place = r * plan.row + j
         row, column = Var("first_row") + r, Var("first_column") + j
         row_edge, column_edge = self.edges()
-        direct = _tile_loop(mr, nr, *write(row, column, Load("acc", place, compute)))
-        if inline and not (row_edge or column_edge):
-            return [direct]
+        direct: Stmt | None = None
+        if inline:
+            direct = _tile_loop(mr, nr, *write(row, column, Load("acc", place, compute)))
+            if not (row_edge or column_edge):
+                return [direct]
         start_row = Var("tile_row") - Var("first_row") if row_edge else ZERO
         start_column = Var("tile_column") - Var("first_column") if column_edge else ZERO
         body = write(Var("row"), Var("column"), Load("spill", place, compute))
@@ -357,7 +358,7 @@ class Writer:
             _tile_loop(mr, nr, Store("spill", place, Load("acc", place, compute))),
             Loop("r", start_row, const(mr), (Let("row", row), across)),
         )
-        if not inline:
+        if direct is None:
             return list(spilled)
         cut: Expr = start_row > 0 if row_edge else start_column > 0
         if row_edge and column_edge:
