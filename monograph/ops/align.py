@@ -14,6 +14,7 @@ from ..core.dtype import DType
 from ..core.errors import ArgumentTypeError
 from ..core.shape import Shape, broadcast_shapes, is_number
 from ..ir.op import Full, Op, is_value
+from .arguments import explained
 from .basic import Cast
 from .movement import expand_to
 
@@ -84,11 +85,10 @@ def align(name: str, *args: Any, floating: bool = False, dtype: DType | None = N
 _FLOATING = frozenset([*dt.FLOATS, *(d.numpy for d in dt.FLOATS)])
 
 
-def _aligned(x: Any, y: Any, floating: bool) -> tuple[Any, Any] | None:
-    """(x, y) where `align` would change nothing but a Python number's type, else None.
+def _aligned(name: str, x: Any, y: Any, floating: bool) -> tuple[Any, Any] | None:
+    """What `align` gives in the common cases, decided from the payloads; None in the others.
 
-    The common cases, decided from the payloads: two tensors of one shape and dtype, or a floating
-    tensor and a number.
+    Two tensors of one dtype, or a floating tensor and a number.
     """
     p, q = getattr(x, "_payload", None), getattr(y, "_payload", None)
     if p is None:
@@ -97,8 +97,11 @@ def _aligned(x: Any, y: Any, floating: bool) -> tuple[Any, Any] | None:
     elif q is None:
         if type(y) in _PLAIN and p.dtype in _FLOATING:
             return x, float(y)
-    elif p.dtype is q.dtype and p.shape == q.shape and (not floating or p.dtype in _FLOATING):
-        return x, y
+    elif p.dtype is q.dtype and (not floating or p.dtype in _FLOATING):
+        if p.shape == q.shape:
+            return x, y
+        shape = broadcast_shapes(name, tuple(p.shape), tuple(q.shape))
+        return broadcast_to(x, shape), broadcast_to(y, shape)
     return None
 
 
@@ -127,7 +130,7 @@ def function(cls: type[Op], *, floating: bool = False, name: str | None = None) 
     elif arity == 2:
 
         def f(input: Any, other: Any) -> Any:  # type: ignore[misc]
-            ready = _aligned(input, other, floating)
+            ready = _aligned(title, input, other, floating)
             if ready is None:
                 ready = align(title, input, other, floating=floating)
             return primitive(*ready)
@@ -140,12 +143,13 @@ def function(cls: type[Op], *, floating: bool = False, name: str | None = None) 
     f.__name__ = f.__qualname__ = title
     f.__doc__ = cls.__doc__
     f.__module__ = cls.__module__
-    return public(f)
+    FUNCTIONS[title] = f
+    return f
 
 
 def public(f: Callable) -> Callable:
     """Publish a function: `monograph.<name>`, and Tensor's method where api/methods.py lists it."""
-    FUNCTIONS[f.__name__] = f
+    FUNCTIONS[f.__name__] = f = explained(f)
     return f
 
 
@@ -154,5 +158,5 @@ FUNCTIONAL: dict[str, Callable] = {}
 
 def functional(f: Callable) -> Callable:
     """Publish a function as `monograph.nn.functional.<name>` (stack with `public` for both)."""
-    FUNCTIONAL[f.__name__] = f
+    FUNCTIONAL[f.__name__] = f = f if hasattr(f, "__wrapped__") else explained(f)
     return f

@@ -354,8 +354,9 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     >>> linear(ones(2, 3), ones(4, 3)).shape
     (2, 4)
     """
-    d = getattr(weight, "dtype", None)
-    if getattr(input, "dtype", d) is not d or getattr(bias, "dtype", d) is not d or d is None:
+    given = (input, weight) if bias is None else (input, weight, bias)
+    dtypes = {getattr(v, "dtype", None) for v in given}
+    if len(dtypes) > 1 or None in dtypes:
         same_dtype("linear", input=input, weight=weight, bias=bias)
     if not input.shape or len(weight.shape) not in (1, 2) or input.shape[-1] != weight.shape[-1]:
         raise ShapeError(
