@@ -143,7 +143,7 @@ _attach()
 
 # Submodules and the compiler load when they are first used, so that `import monograph` stays quick.
 _SUBMODULES = {"autograd", "data", "func", "metrics", "nn", "optim", "testing", "train", "utils"}
-_LAZY = {"jit": "capture", "explain": "compiler.explain"}
+_LAZY = {"jit": "capture", "explain": "report"}
 
 
 def __getattr__(name):

@@ -16,6 +16,7 @@ LAYERS = [
     {"tensor", "api", "func", "autograd"},
     {"capture"},
     {"report"},
+    {"report"},
     {"nn", "optim", "data", "metrics", "testing", "utils"},
     {"export", "quant"},
     {"distributed"},

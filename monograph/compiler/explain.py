@@ -12,7 +12,6 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -400,9 +399,7 @@ def _align(head: list[str], body: list[list[str]], left: set[int]) -> str:
     keep = [c for c in range(len(head)) if any(row[c] for row in body)]
     rows = [[row[c] for c in keep] for row in [head, *body]]
     widths = [max(len(row[c]) for row in rows) for c in range(len(keep))]
-    justify: list[Callable[[str, int], str]] = [
-        str.ljust if c in left else str.rjust for c in keep
-    ]
+    justify: list[Callable[[str, int], str]] = [str.ljust if c in left else str.rjust for c in keep]
     return "\n".join(
         "  ".join(j(cell, w) for j, cell, w in zip(justify, row, widths)).rstrip() for row in rows
     )

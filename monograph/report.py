@@ -1,0 +1,92 @@
+"""`mg.explain`: what became of a function, without changing anything that it works on.
+
+Captures the function as `mg.jit` would, compiles it, measures the program on copies of whatever it
+overwrites, and gives the readable form of compiler/explain.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .api.creation import as_tensor
+from .capture import Capture, Jit
+from .compiler.explain import Explanation
+from .core import dtype as dt
+from .core import pytree
+from .core.errors import ArgumentError
+from .core.modes import modes
+from .runtime import buffers
+from .tensor import Tensor
+
+
+def explain(
+    f: Callable, *args: Any, time: bool = True, rounds: int = 5, **kwargs: Any
+) -> Explanation:
+    """What `f(*args)` is compiled to, as a report to print.
+
+    f       a function, or one under `mg.jit`; without arguments, the latter's last capture is shown
+    time    run the program and measure each kernel; False runs nothing
+    rounds  measured runs; the best time of each kernel counts
+
+    Nothing that f overwrites (parameters, optimizer and generator state, `.grad`) is changed: the
+    program runs on copies. The function's Python code runs once, to capture it; state that an
+    optimizer makes at its first step is made then, as zeros. Attributes of the result: graph,
+    groups, kernels, table, families, memory, totals (text), rows; kernel(i), llvm(i), assembly(i).
+
+    TraceError if f cannot be captured.
+
+    >>> print(explain(lambda x: (x * x).sum(), ones(8, 8), time=False).groups)
+    0 loops over (8, 8) reducing (0, 1): sum
+    """
+    if not callable(f):
+        raise ArgumentError(f"explain: needs a function, got {type(f).__name__}")
+    if modes.trace is not None or modes.vmap is not None:
+        raise ArgumentError("explain: cannot run inside a captured or batched function")
+    owner = f if isinstance(f, Jit) else Jit(f)
+    leaves, treedef = pytree.flatten((args, kwargs))
+    given = not (isinstance(f, Jit) and f.captures and not leaves)
+    if given:
+        leaves = [as_tensor(x) if isinstance(x, np.ndarray) else x for x in leaves]
+        live = {k for k in owner._live if not isinstance(leaves[k], Tensor)}
+        capture = Capture(owner, leaves, treedef, live)
+        note = ""
+    else:
+        capture = next(reversed(owner.captures.values()))[-1]
+        note = "its last capture"
+        if time and any(s.kind in ("arg", "live") for s in capture.inputs):
+            note += ", measured with zeros for its arguments"
+    made = Explanation(capture.executable, owner.__name__, note)
+    if time:
+        inputs = _inputs(capture, leaves if given else None)
+        outputs = [buffers.empty(a.shape, a.dtype.numpy) for a in capture.out_avals]
+        for o, i in capture.donate.items():
+            outputs[o] = inputs[i]
+        made.measure(inputs, outputs, rounds)
+    return made
+
+
+def _inputs(capture: Capture, leaves: list[Any] | None) -> list[np.ndarray]:
+    """An array for each input of the program; a copy of each that the program overwrites."""
+    overwritten = set(capture.donate.values())
+    arrays = []
+    for i, source in enumerate(capture.inputs):
+        if source.kind == "captured":
+            array = source.source._payload
+        elif source.kind == "scalar":
+            array = np.array(source.source(), np.float32)
+        elif leaves is None:
+            array = np.zeros(source.aval.shape, source.aval.dtype.numpy)
+        elif source.kind == "arg":
+            array = leaves[source.source]._value()
+        else:
+            number = leaves[source.source]
+            array = np.array(number, dt.of_scalar(number).numpy)
+        if i in overwritten or not array.flags.c_contiguous:
+            copy = buffers.empty(array.shape, array.dtype)
+            np.copyto(copy, array)
+            array = copy
+        arrays.append(array)
+    return arrays
