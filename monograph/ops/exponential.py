@@ -435,7 +435,7 @@ def logaddexp(input: Any, other: Any) -> Any:
     """log(exp(input) + exp(other)), element by element, without overflow.
 
     >>> logaddexp(tensor([1000.0]), tensor([1000.0]))
-    tensor([1000.6931])
+    tensor([1000.6932])
     """
     return _log_sum(input, other, exp, log1p)
 

@@ -544,7 +544,7 @@ def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Any:
     """log(sum(exp(input))) over `dim`, without overflow; -inf over nothing.
 
     >>> logsumexp(tensor([1000.0, 1000.0]), 0)
-    tensor(1000.6931)
+    tensor(1000.6932)
     """
     x = as_operand("logsumexp", input)
     x = x if x.dtype.is_floating_point else cast(x, dt.get_default_dtype())

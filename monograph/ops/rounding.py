@@ -382,7 +382,7 @@ greater_equal = _named("greater_equal", ge, "Alias of ge.")
 def isnan(input: Any) -> Any:
     """Whether each element is nan.
 
-    >>> isnan(tensor([1.0, float("nan")]))
+    >>> isnan(tensor([1.0, -1.0]).sqrt())
     tensor([False,  True])
     """
     x = as_operand("isnan", input)
@@ -427,7 +427,7 @@ def nan_to_num(
 ) -> Any:
     """nan replaced by 0, inf and -inf by the largest and smallest finite number, or as given.
 
-    >>> nan_to_num(tensor([float("nan"), 2.0]))
+    >>> nan_to_num(tensor([-1.0, 4.0]).sqrt())
     tensor([0., 2.])
     """
     x = as_operand("nan_to_num", input)
