@@ -109,3 +109,40 @@ def test_vmap_of_value_and_gradients_equals_a_loop(name):
     made = mg.func.vmap(step)(*stacked)
     for i in range(3):
         same([m[i] for m in made], step(*(s[i] for s in stacked)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_forward_mode_agrees_with_the_gradient(name):
+    f, args = CASES[name]
+    args = [a.double() for a in args]
+    r = rng(1)
+    tangents = [mg.tensor(r.standard_normal(tuple(a.shape))) for a in args]
+    out, tangent = mg.func.jvp(f, tuple(args), tuple(tangents))
+    g = mg.tensor(r.standard_normal(tuple(out.shape)))
+    leaves = [a.detach().requires_grad_() for a in args]
+    gradients = mg.autograd.grad(f(*leaves), leaves, g, materialize_grads=True)
+    forward = (g * tangent).sum().item()
+    backward = sum((a * b).sum().item() for a, b in zip(gradients, tangents))
+    np.testing.assert_allclose(forward, backward, rtol=1e-9, atol=1e-9)
+
+
+# Kinks (maxima, absolute values, hinges) are far from the points below with these seeds.
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_agree_with_finite_differences(name):
+    f, args = CASES[name]
+    r = rng(2)
+    arrays = [a.double().numpy() for a in args]
+    leaves = [mg.tensor(a, requires_grad=True) for a in arrays]
+    out = f(*leaves)
+    g = mg.tensor(r.standard_normal(tuple(out.shape)))
+    gradients = mg.autograd.grad(out, leaves, g, materialize_grads=True)
+    directions = [r.standard_normal(a.shape) for a in arrays]
+    step = 1e-6
+
+    def along(t):
+        moved = [mg.tensor(a + t * d) for a, d in zip(arrays, directions)]
+        return (f(*moved) * g).sum().item()
+
+    numeric = (along(step) - along(-step)) / (2 * step)
+    exact = sum((a.numpy() * d).sum() for a, d in zip(gradients, directions))
+    np.testing.assert_allclose(exact, numeric, rtol=2e-6, atol=2e-6)
