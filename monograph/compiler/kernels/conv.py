@@ -47,7 +47,7 @@ class Tile:
     columns: int
 
 
-def choose_tile(rows: int, columns: int, dtype: str) -> Tile:
+def choose_tile(rows: int, columns: int, dtype: str, far: float = 1.2, near: float = 0.4) -> Tile:
     """The tile that keeps most multiply-adds useful, then needs the fewest loads for each.
 
     Tiles at the edges overlap their neighbours, so a dimension costs ceil(n / tile) whole tiles.
@@ -67,9 +67,10 @@ def choose_tile(rows: int, columns: int, dtype: str) -> Tile:
                 continue
             done = -(-rows // height) * height * -(-columns // width) * used * lanes
             waste = done / (rows * columns)
-            # Vectors of filters come from the second cache and are used `height` times; pixels
-            # come from the first and are used `used` times.
-            loads = 1.2 / height + 0.4 / used
+            # A vector of the columns' operand is used `height` times, an element of the rows'
+            # `used` times. In a convolution filters come from the second cache, pixels from the
+            # first; far and near say what that costs.
+            loads = far / height + near / used
             # A multiply-add takes half a cycle, waits 4: fewer than 8 accumulators cannot fill it.
             stall = max(1.0, 8 / (height * used))
             cost = waste * stall * (1 + loads)
@@ -262,7 +263,7 @@ def lower_conv_weight(node: Node, context: Context) -> list[Step] | None:
         else:
             break
     taps = kernel[: len(kernel) - run_dims]
-    tile = choose_tile(run, outputs, code)
+    tile = choose_tile(run, outputs, code, 0.6, 0.6)
     row_tiles, column_tiles = -(-run // tile.rows), -(-outputs // tile.columns)
     tap_count = math.prod(taps)
     pixels = n * math.prod(places)
@@ -270,11 +271,10 @@ def lower_conv_weight(node: Node, context: Context) -> list[Step] | None:
     rows = n * outer  # image rows
     # Image rows are taken in blocks whose x and y stay in cache while all tiles pass.
     row_bytes = 4 * places[-1] * (outputs + channels * stride[-1])
-    block = max(1, min(rows, 32768 // max(row_bytes, 1)))
-    tile_flops = 2 * tile.rows * tile.columns * pixels
+    block = max(1, min(rows, 65536 // max(row_bytes, 1)))
     tiles = row_tiles * column_tiles * tap_count
-    per_chunk = max(1, min(-(-tiles // 16), 8_000_000 // max(tile_flops, 1)))
-    per_chunk = max(per_chunk, -(-tiles // 256))
+    # Every chunk reads all of x and y: few chunks where there are few tiles.
+    per_chunk = max(-(-tiles // 32), min(-(-tiles // 4), 24))
     grid = -(-tiles // per_chunk)
 
     lets: list[Stmt] = []
