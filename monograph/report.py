@@ -38,8 +38,8 @@ def explain(
 
     TraceError if f cannot be captured.
 
-    >>> print(explain(lambda x: (x * x).sum(), ones(8, 8), time=False).groups)
-    0 loops over (8, 8) reducing (0, 1): sum
+    >>> [row.title for row in explain(lambda x: (x * x).sum(), ones(8, 8), time=False).rows]
+    ['reduce_sum']
     """
     if not callable(f):
         raise ArgumentError(f"explain: needs a function, got {type(f).__name__}")
