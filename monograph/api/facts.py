@@ -9,8 +9,8 @@ import numpy as np
 
 from ..core import dtype as dt
 from ..core.dtype import DType, as_dtype
-from ..core.errors import ArgumentError, ShapeError
-from ..core.shape import Size, as_shape, contiguous_strides
+from ..core.errors import ArgumentError, ArgumentTypeError, ShapeError
+from ..core.shape import Size, as_index, as_shape, contiguous_strides, is_number
 from ..core.shape import broadcast_shapes as _broadcast_shapes
 from ..ops import arranging, reduce
 from ..ops.align import public
@@ -119,7 +119,9 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     min = max = 0: from the smallest to the largest element. Elements outside are not counted.
     """
     array = input._array("histc").astype(np.float64).reshape(-1)
-    low, high = float(min), float(max)
+    if not is_number(min) or not is_number(max):
+        raise ArgumentTypeError(f"histc: min and max must be numbers, got {min!r} and {max!r}")
+    bins, low, high = as_index("histc", "bins", bins), float(min), float(max)
     if low == high == 0 and array.size:
         low, high = float(array.min()), float(array.max())
     if low == high:

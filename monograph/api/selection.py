@@ -149,6 +149,7 @@ def repeat_interleave(
     x = input
     if dim is None:
         x, dim = Reshape((x.numel(),))(x), 0
+    x = Reshape((1,))(x) if not x.ndim else x
     axis = normalize_dim(name, dim, x.ndim)
     if not isinstance(repeats, (Tensor, tuple, list)):
         counts = np.asarray([as_index(name, "repeats", repeats)])
@@ -198,6 +199,8 @@ def _unique_result(
     array = input._array(name)
     if input.dtype in (dt.float16, dt.bfloat16):
         array = array.astype(np.float32)
+    if dim is not None and not input.ndim:
+        raise ShapeError(f"{name}: a 0-d tensor has no slices along a dimension")
     axis = None if dim is None else normalize_dim(name, dim, input.ndim)
     values, places, numbers = _unique(array, axis, consecutive)
     made = [from_numpy(np.ascontiguousarray(values.astype(input.dtype.numpy)))]

@@ -148,7 +148,8 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
     if isinstance(indices_or_sections, Tensor):
         indices_or_sections = indices_or_sections.tolist()
     if isinstance(indices_or_sections, (tuple, list)):
-        cuts = [slice(0, c).indices(total)[1] for c in indices_or_sections]
+        given = [as_index("tensor_split", "index", c) for c in indices_or_sections]
+        cuts = [slice(0, c).indices(total)[1] for c in given]
         starts, stops = [0, *cuts], [*cuts, total]
         if all(a <= b for a, b in zip(starts, stops)):
             sizes = [b - a for a, b in zip(starts, stops)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..core import dtype as dt
 from ..core.errors import ArgumentError, DTypeError, ShapeError
-from ..core.shape import Shape, as_index, normalize_dim, numel
+from ..core.shape import Shape, as_index, as_shape, normalize_dim, numel
 from ..ir.op import Aval, Movement, op, zeros_of
 from .align import as_operand, cast, literal, public
 from .arith import add, eq, mul, ne, sub
@@ -164,6 +164,7 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
     axis = normalize_dim("diff", dim, len(input.shape))
     if not input.shape:
         raise ShapeError("diff: needs at least 1 dimension, the tensor is 0-d")
+    n = as_index("diff", "n", n)
     if n < 0:
         raise ArgumentError(f"diff: n must not be negative, got {n}")
     parts = [x for x in (prepend, input, append) if x is not None]
@@ -213,7 +214,12 @@ def slice_scatter(
 ) -> Any:
     """A copy of `input` with the slice start:end:step of `dim` replaced by `src`."""
     axis = normalize_dim("slice_scatter", dim, len(input.shape))
-    lo, hi, st = slice(start, end, step).indices(input.shape[axis])
+    if not input.shape:
+        raise ShapeError("slice_scatter: a 0-d tensor has no slices")
+    limits = [None if v is None else as_index("slice_scatter", "limit", v) for v in (start, end)]
+    lo, hi, st = slice(*limits, as_index("slice_scatter", "step", step)).indices(input.shape[axis])
+    if st < 1:
+        raise ArgumentError(f"slice_scatter: step must be positive, got {step}")
     return _replaced(input, src, axis, lo, max(lo, hi), st)
 
 
@@ -254,7 +260,7 @@ def unravel_index(indices: Any, shape: Sequence[int]) -> tuple[Any, ...]:
     """Coordinates in a tensor of `shape` of positions in its flattened form, one per axis."""
     rest = as_index_tensor("unravel_index", indices, "indices")
     coordinates = []
-    for n in reversed(tuple(shape)):
+    for n in reversed(as_shape("unravel_index", (shape,))):
         coordinates.append(remainder(rest, n))
         rest = floor_divide(rest, n)
     return tuple(reversed(coordinates))

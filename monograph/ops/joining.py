@@ -9,7 +9,7 @@ import numpy as np
 
 from ..core import dtype as dt
 from ..core.errors import ArgumentError, ArgumentTypeError, ShapeError
-from ..core.shape import as_index, normalize_dim, numel
+from ..core.shape import as_index, as_shape, normalize_dim, numel
 from ..ir.op import Aval, Opaque, is_value, op
 from .align import cast, functional, literal, public
 from .batching import batched, shape_of
@@ -274,7 +274,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: Any = Non
     tensor([7, 1, 2, 7, 7])
     """
     x, ndim = input, len(input.shape)
-    amounts = [as_index("pad", "pad", p) for p in pad]
+    amounts = list(as_shape("pad", (pad,)))
     if len(amounts) % 2 or len(amounts) > 2 * ndim:
         raise ArgumentError(
             f"pad: needs a low and a high amount for at most {ndim} dimensions, got {amounts}"

@@ -6,6 +6,7 @@ views. What needs strides or a tensor's identity (view, contiguous, split) is in
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,6 +79,8 @@ def unflatten(input: Any, dim: int, sizes: Sequence[int]) -> Any:
     x = _value("unflatten", input)
     axis = normalize_dim("unflatten", dim, len(x.shape))
     shape = shape_of(x)
+    if not shape:
+        raise ShapeError("unflatten: a 0-d tensor has no dimension to take apart")
     parts = resolve_reshape("unflatten", (shape[axis],), as_shape("unflatten", (sizes,)))
     return Reshape((*shape[:axis], *parts, *shape[axis + 1 :]))(x)
 
@@ -139,12 +142,12 @@ def transpose(input: Any, dim0: int, dim1: int) -> Any:
 
 
 def _alias(name: str, f: Any) -> Any:
+    @functools.wraps(f)
     def g(*args: Any, **kwargs: Any) -> Any:
         return f(*args, **kwargs)
 
     g.__name__ = g.__qualname__ = name
     g.__doc__ = f"The same as `{f.__name__}`."
-    g.__module__ = f.__module__
     return public(g)
 
 
@@ -188,6 +191,8 @@ def movedim(input: Any, source: Any, destination: Any) -> Any:
             f"movedim: source {source} and destination {destination} must name as many "
             "dimensions, each once"
         )
+    if not n:
+        return Permute(())(x)
     order: list[Any] = [None] * n
     for s, d in zip(*ends):
         order[d] = s
@@ -289,6 +294,8 @@ def slice_axis(x: Any, axis: int, start: int, stop: int, step: int = 1) -> Any:
 def narrow(input: Any, dim: int, start: Any, length: int) -> Any:
     """`length` elements from `start` (negative counts from the end) along `dim`. A view."""
     x = _value("narrow", input)
+    if not x.shape:
+        raise ShapeError("narrow: a 0-d tensor cannot be narrowed")
     axis = normalize_dim("narrow", dim, len(x.shape))
     start, length = as_index("narrow", "start", start), as_index("narrow", "length", length)
     size = x.shape[axis]
@@ -351,10 +358,11 @@ def flipud(input: Any) -> Any:
 def rot90(input: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Any:
     """Turn by k quarter turns in the plane of `dims`, from the first towards the second."""
     x = _value("rot90", input)
+    plane = {normalize_dim("rot90", d, len(x.shape)) for d in as_shape("rot90", (dims,))}
+    if len(plane) != 2 or len(dims) != 2:
+        raise ArgumentError(f"rot90: dims must be two different dimensions, got {dims}")
     a, b = (normalize_dim("rot90", d, len(x.shape)) for d in dims)
-    if a == b:
-        raise ArgumentError(f"rot90: dims {tuple(dims)} must be two different dimensions")
-    k %= 4
+    k = as_index("rot90", "k", k) % 4
     if k == 0:
         return Copy()(x)
     if k == 2:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..core import dtype as dt
-from ..core.errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
+from ..core.errors import ArgumentError, ArgumentTypeError, DTypeError, IndexRangeError, ShapeError
 from ..core.shape import as_index, is_number, normalize_dim, numel
 from ..ir.op import Aval, Full, Opaque, is_value, op, zeros_of
 from .align import cast, public
@@ -113,6 +113,8 @@ class SearchSorted(Opaque):
     saves = "none"
 
     def infer(self, sequence: Any, values: Any) -> Aval:
+        if not sequence.shape:
+            raise ShapeError("searchsorted: the sequence is 0-d")
         if len(sequence.shape) != 1 and sequence.shape[:-1] != values.shape[:-1]:
             raise ShapeError(
                 f"searchsorted: leading dimensions of the sequence {shape_of(sequence)} and the "
@@ -233,9 +235,11 @@ def quantile(
             f"quantile: interpolation must be one of {', '.join(_INTERPOLATIONS)}, "
             f"got {interpolation!r}"
         )
-    levels = q if is_number(q) else q._array("quantile").tolist() if is_value(q) else list(q)
+    levels = q._array("quantile").tolist() if is_value(q) and not is_number(q) else q
     several = isinstance(levels, list)
-    numbers = levels if isinstance(levels, list) else [float(levels)]
+    numbers = levels if isinstance(levels, list) else [levels]
+    if any(not is_number(v) for v in numbers):
+        raise ArgumentTypeError(f"quantile: q must be a number or a 1-d tensor, got {q!r}")
     if any(not 0 <= v <= 1 for v in numbers):
         raise ArgumentError(f"quantile: q must be in [0, 1], got {q}")
     x = flatten(input) if dim is None else input
@@ -290,6 +294,10 @@ def searchsorted(
     """
     if side not in (None, "left", "right"):
         raise ArgumentError(f"searchsorted: side must be 'left' or 'right', got {side!r}")
+    if not is_value(sorted_sequence) or is_number(sorted_sequence):
+        raise ArgumentTypeError(
+            f"searchsorted: sorted_sequence must be a tensor, got {type(sorted_sequence).__name__}"
+        )
     dtype = dt.result_type(sorted_sequence, input)
     values = Full((), dtype, input)() if is_number(input) else cast(input, dtype)
     sequence = cast(sorted_sequence, dtype)

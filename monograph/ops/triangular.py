@@ -9,12 +9,12 @@ import numpy as np
 from ..core import dtype as dt
 from ..core.dtype import DType
 from ..core.errors import ArgumentError, ShapeError
-from ..core.shape import Shape, normalize_dim
+from ..core.shape import Shape, as_index, normalize_dim
 from ..ir.op import Aval, Full, Movement, Source, op
 from ..kernel import scalar
 from .align import broadcast_to, cast, public
 from .basic import Where
-from .batching import batched, move_axis, shape_of
+from .batching import batched, shape_of
 from .movement import Copy, Permute, Sum
 
 
@@ -56,8 +56,9 @@ def _triangle(name: str, input: Any, diagonal: int, lower: bool) -> Any:
     if len(input.shape) < 2:
         raise ShapeError(f"{name}: needs at least 2 dimensions, the shape is {shape_of(input)}")
     shape = shape_of(input)
+    diagonal = as_index(name, "diagonal", diagonal)
     bound = diagonal if lower else diagonal - 1
-    mask = broadcast_to(Triangle(shape[-2:], dt.bool_, int(bound))(), shape)
+    mask = broadcast_to(Triangle(shape[-2:], dt.bool_, bound)(), shape)
     zero = False if input.dtype is dt.bool_ else 0
     return Where()(mask, input, zero) if lower else Where()(mask, zero, input)
 
@@ -164,7 +165,7 @@ def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
             f"got {dim1} and {dim2}"
         )
     rest = [d for d in range(n) if d not in (a, b)]
-    return Diagonal(int(offset))(Permute((*rest, a, b))(input))
+    return Diagonal(as_index("diagonal", "offset", offset))(Permute((*rest, a, b))(input))
 
 
 @public
@@ -176,8 +177,9 @@ def diag_embed(input: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> A
     a, b = normalize_dim("diag_embed", dim1, n), normalize_dim("diag_embed", dim2, n)
     if a == b:
         raise ArgumentError(f"diag_embed: dim1 and dim2 are both {a}")
+    offset = as_index("diag_embed", "offset", offset)
     size = input.shape[-1] + abs(offset)
-    out = EmbedDiagonal(int(offset), size, size)(input)
+    out = EmbedDiagonal(offset, size, size)(input)
     order: list[int | None] = [None] * n
     order[a], order[b] = n - 2, n - 1
     rest = iter(range(n - 2))
@@ -192,11 +194,12 @@ def diag(input: Any, diagonal: int = 0) -> Any:
     tensor([[1, 0],
             [0, 2]])
     """
+    diagonal = as_index("diag", "diagonal", diagonal)
     if len(input.shape) == 1:
         return diag_embed(input, diagonal)
     if len(input.shape) != 2:
         raise ShapeError(f"diag: needs 1 or 2 dimensions, the shape is {shape_of(input)}")
-    return Copy()(Diagonal(int(diagonal))(input))
+    return Copy()(Diagonal(diagonal)(input))
 
 
 @public
@@ -213,9 +216,14 @@ def trace(input: Any) -> Any:
 @public
 def diagonal_scatter(input: Any, src: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     """A copy of `input` with the diagonal replaced by `src`."""
+    shown = diagonal(input, offset, dim1, dim2)
+    if shape_of(src) != shape_of(shown):
+        raise ShapeError(
+            f"diagonal_scatter: src has shape {shape_of(src)}, the diagonal {shape_of(shown)}"
+        )
     n = len(input.shape)
-    a, b = normalize_dim("diagonal", dim1, n), normalize_dim("diagonal", dim2, n)
-    last = move_axis(move_axis(input, a, n - 1), b - (b > a), n - 1)
-    written = Diagonal(int(offset)).write(last, src)
-    order = [d for d in range(n) if d not in (a, b)] + [a, b]
-    return Permute(tuple(order.index(d) for d in range(n)))(written)
+    a, b = (normalize_dim("diagonal_scatter", d, n) for d in (dim1, dim2))
+    rest = [d for d in range(n) if d not in (a, b)]
+    permuted = Permute((*rest, a, b))
+    written = Diagonal(offset).write(permuted(input), cast(src, input.dtype))
+    return permuted.inverse()(written)

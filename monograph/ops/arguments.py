@@ -1,0 +1,70 @@
+"""What a public function says when an argument that must be a tensor is something else.
+
+The check runs only after the function failed, so that good calls pay nothing for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from ..core.errors import ArgumentTypeError, MonographError
+from ..ir.op import is_value
+
+# Parameters that are tensors wherever they occur.
+TENSORS = {
+    "input", "tensor", "index", "indices", "src", "source", "mask", "weight", "target", "condition",
+    "boundaries", "elements", "tensor1", "tensor2", "mat1", "mat2", "mat", "vec", "vec2", "query",
+    "key", "value",
+}  # fmt: skip
+SEQUENCES = {"tensors"}  # these are tuples or lists of tensors
+
+
+def explained(f: Callable) -> Callable:
+    """f, whose TypeError or AttributeError about a wrong argument names that argument."""
+    parameters = inspect.signature(f).parameters
+    checks = [
+        (i, p.name, p.kind is p.VAR_POSITIONAL)
+        for i, p in enumerate(parameters.values())
+        if p.name in TENSORS or p.name in SEQUENCES
+    ]
+    if not checks:
+        return f
+
+    @functools.wraps(f)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return f(*args, **kwargs)
+        except (AttributeError, TypeError) as error:
+            if isinstance(error, MonographError):
+                raise
+            for i, name, several in checks:
+                given = args[i:] if several else args[i : i + 1]
+                if name in kwargs:
+                    given = (kwargs[name],)
+                for x in given:
+                    _blame(f.__name__, name, several, x, parameters[name].default, error)
+            raise
+
+    return checked
+
+
+def _blame(function: str, name: str, several: bool, x: Any, default: Any, error: Exception) -> None:
+    """ArgumentTypeError if x is not what the parameter takes."""
+    if name in SEQUENCES and not several:
+        items = x if isinstance(x, (tuple, list)) else None
+        if items is None:
+            raise ArgumentTypeError(
+                f"{function}: {name} must be a tuple or list of tensors, got {type(x).__name__}"
+            ) from error
+        for k, item in enumerate(items):
+            if not is_value(item):
+                raise ArgumentTypeError(
+                    f"{function}: {name}[{k}] must be a tensor, got {type(item).__name__}"
+                ) from error
+    elif not is_value(x) and x is not default:
+        raise ArgumentTypeError(
+            f"{function}: {name} must be a tensor, got {type(x).__name__}"
+        ) from error
