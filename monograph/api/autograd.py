@@ -23,6 +23,7 @@ from ..tensor import Tensor, wrap
 from ..transform import tape
 from ..transform.trace import Symbol
 from ..transform.vmap import level_of
+from .batching import vmap
 
 __all__ = [
     "backward", "grad", "set_detect_anomaly", "detect_anomaly", "no_grad", "enable_grad",
@@ -119,10 +120,12 @@ def grad(
     retain_graph: bool | None = None,
     create_graph: bool = False,
     allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
     materialize_grads: bool = False,
 ) -> tuple[Any, ...]:
     """Gradients of `outputs` with respect to `inputs`, as a tuple; `.grad` stays as it is.
 
+    is_grads_batched   grad_outputs have a first axis more: one gradient for each element of it
     allow_unused       give None for inputs that the outputs do not depend on (else GradError)
     materialize_grads  give zeros for them instead
 
@@ -131,6 +134,17 @@ def grad(
     (tensor(6.),)
     """
     outs, ins = _as_list(outputs), _as_list(inputs)
+    if is_grads_batched:
+        if grad_outputs is None:
+            raise ArgumentError("grad: is_grads_batched needs grad_outputs")
+
+        def one(*gradients: Any) -> tuple[Any, ...]:
+            return grad(
+                outs, ins, gradients, True, create_graph, allow_unused,
+                materialize_grads=materialize_grads,
+            )  # fmt: skip
+
+        return vmap(one)(*_as_list(grad_outputs))
     for i, x in enumerate(ins):
         if not isinstance(x, Tensor):
             raise ArgumentTypeError(f"grad: input {i} must be a tensor, got {type(x).__name__}")

@@ -4,6 +4,7 @@ progress."""
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from typing import Any
 
@@ -24,16 +25,20 @@ class _SetGrad:
     """Context manager and decorator that sets gradient recording for its body."""
 
     value = True
+    outer: tuple[Any, ...] = ()  # what to go back to, for each `with` that this object is in
 
     def __enter__(self) -> None:
-        self.previous = modes.grad
+        self.outer = (*self.outer, modes.grad)
         modes.grad = self.value
 
     def __exit__(self, *exc: Any) -> None:
-        modes.grad = self.previous
+        *rest, modes.grad = self.outer
+        self.outer = tuple(rest)
 
     def __call__(self, function: Any) -> Any:
         make = self._fresh
+        if inspect.isgeneratorfunction(function):
+            return _each_step_in(make, function)
 
         @functools.wraps(function)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -48,6 +53,33 @@ class _SetGrad:
     def __new__(cls, function: Any = None) -> Any:
         self = super().__new__(cls)
         return self(function) if callable(function) else self
+
+
+def _each_step_in(make: Any, function: Any) -> Any:
+    """A generator function whose body runs in make(), and its consumer outside of it."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        generator = function(*args, **kwargs)
+        step, given = generator.send, None
+        try:
+            while True:
+                with make():
+                    try:
+                        made = step(given)
+                    except StopIteration as stop:
+                        return stop.value
+                try:
+                    step, given = generator.send, (yield made)
+                except GeneratorExit:
+                    raise
+                except BaseException as error:
+                    step, given = generator.throw, error
+        finally:
+            with make():
+                generator.close()
+
+    return wrapped
 
 
 class no_grad(_SetGrad):
@@ -79,6 +111,7 @@ class set_grad_enabled(_SetGrad):
         modes.grad = self.value
 
     def __enter__(self) -> None:
+        self.outer = (*self.outer, modes.grad if self.outer else self.previous)
         modes.grad = self.value
 
     def _fresh(self) -> _SetGrad:
@@ -101,12 +134,13 @@ class inference_mode(_SetGrad):
         pass
 
     def __enter__(self) -> None:
-        self.before = (modes.grad, modes.inference)
+        self.outer = (*self.outer, (modes.grad, modes.inference))
         if self.active:
             modes.grad, modes.inference = False, True
 
     def __exit__(self, *exc: Any) -> None:
-        modes.grad, modes.inference = self.before
+        *rest, (modes.grad, modes.inference) = self.outer
+        self.outer = tuple(rest)
 
     def _fresh(self) -> _SetGrad:
         return type(self)(self.active)

@@ -637,6 +637,60 @@ def test_a_tensor_of_inference_mode_cannot_enter_a_recorded_computation():
     close(x.grad, 2 * X)
 
 
+def test_one_no_grad_object_can_be_entered_twice():
+    off = mg.no_grad()
+    with off:
+        with off:
+            assert not mg.is_grad_enabled()
+        assert not mg.is_grad_enabled()
+    assert mg.is_grad_enabled()
+
+
+def test_set_grad_enabled_as_call_and_as_context():
+    with mg.set_grad_enabled(False):
+        assert not mg.is_grad_enabled()
+    assert mg.is_grad_enabled()
+    mg.set_grad_enabled(False)
+    assert not mg.is_grad_enabled()
+    mg.set_grad_enabled(True)
+    with mg.inference_mode(), mg.enable_grad():
+        assert mg.is_grad_enabled()
+    assert mg.is_grad_enabled() and not mg.is_inference_mode_enabled()
+
+
+def test_generators_under_no_grad_leave_their_consumer_alone():
+    @mg.no_grad()
+    def steps():
+        got = []
+        for k in range(3):
+            assert not mg.is_grad_enabled()
+            try:
+                got.append((yield k))
+            except KeyError:
+                got.append("caught")
+        return got
+
+    def consumer():
+        results.append((yield from steps()))
+
+    results = []
+    generator = consumer()
+    assert next(generator) == 0 and mg.is_grad_enabled()
+    assert generator.send("a") == 1 and mg.is_grad_enabled()
+    assert generator.throw(KeyError()) == 2
+    assert list(generator) == []
+    assert results == [["a", "caught", None]] and mg.is_grad_enabled()
+    assert list(steps()) == [0, 1, 2]
+
+
+def test_grad_for_a_batch_of_cotangents():
+    x = leaf()
+    y = x.exp()
+    cotangents = mg.tensor(np.random.default_rng(3).random((4, 3, 2)))
+    (g,) = mg.autograd.grad(y, x, cotangents, is_grads_batched=True)
+    close(g, cotangents.numpy() * np.exp(X))
+
+
 # Anomaly mode
 
 
