@@ -129,6 +129,7 @@ from .ops import sorting as _sorting
 from .ops import special as _special
 from .ops import triangular as _triangular
 from .ops import trigonometric as _trigonometric
+from .ops.align import FUNCTIONAL as _FUNCTIONAL
 from .ops.align import FUNCTIONS as _FUNCTIONS
 from .tensor import Tensor
 
@@ -140,6 +141,16 @@ int, long, short = int32, int64, int16
 _install(_interpreter.interpret)
 globals().update(_FUNCTIONS)
 _attach()
+
+# Functions of layers that PyTorch has at the top as well (all of them: monograph.nn.functional).
+_OF_LAYERS = """
+conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d bilinear batch_norm
+layer_norm group_norm instance_norm rms_norm dropout alpha_dropout max_pool1d max_pool2d max_pool3d
+avg_pool1d adaptive_avg_pool1d adaptive_max_pool1d pixel_shuffle pixel_unshuffle channel_shuffle
+binary_cross_entropy_with_logits cosine_embedding_loss ctc_loss hinge_embedding_loss kl_div
+margin_ranking_loss poisson_nll_loss triplet_margin_loss
+""".split()
+globals().update({_name: _FUNCTIONAL[_name] for _name in _OF_LAYERS})
 
 # Submodules and the compiler load when they are first used, so that `import monograph` stays quick.
 _SUBMODULES = {"autograd", "data", "func", "metrics", "nn", "optim", "testing", "train", "utils"}
