@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..ir.graph import Value
 from ..ir.op import Reduction
 from ..kernel.ir import Buffer, Call, Const, Expr, Stmt, Store
 from .fuse import Fusion, Group
-from .index import Index, loop_index, whole
+from .index import Index, flat, loop_index, whole
 from .layout import Layouts
 from .reader import Reader, Storage
 from .steps import Epilogue
@@ -24,10 +24,16 @@ class Absorbed:
         self.fusion: Fusion | None = None
 
     def of(
-        self, group: Group, is_stored: Callable[[Value], bool], layouts: Layouts
-    ) -> Epilogue | None:
+        self,
+        group: Group,
+        is_stored: Callable[[Value], bool],
+        layouts: Layouts,
+        alias: Mapping[Value, Value] | None = None,
+    ) -> GroupEpilogue | None:
         consumer = self.by_producer.get(group)
-        return None if consumer is None else GroupEpilogue(group, consumer, is_stored, layouts)
+        if consumer is None:
+            return None
+        return GroupEpilogue(group, consumer, is_stored, layouts, alias or {})
 
 
 def fuse_epilogues(fusion: Fusion, names: set[str]) -> Absorbed:
@@ -98,9 +104,12 @@ class GroupEpilogue(Epilogue):
         consumer: Group,
         is_stored: Callable[[Value], bool],
         layouts: Layouts,
+        alias: Mapping[Value, Value],
     ):
         assert producer.node is not None
-        self.strides = layouts.strides
+        self.strides, self.alias = layouts.strides, alias
+        self.loads: dict[Value, set[Index]] = {}
+        self.overwrites: list[tuple[Value, Value]] = []
         self.out = producer.node.outputs[0]
         self.consumer = consumer
         self.is_stored = is_stored
@@ -113,6 +122,11 @@ class GroupEpilogue(Epilogue):
         # Learn the buffers by emitting once with any index.
         index = tuple(whole(loop_index(f"probe{a}", n)) for a, n in enumerate(self.out.shape))
         self.emit(index, Const(0.0, self.out.dtype.code))
+        for v in self.stores:
+            mine = {flat(index, self.strides(v))}
+            for u, places in self.loads.items():
+                if places == mine and u.dtype is v.dtype and u.shape == v.shape:
+                    self.overwrites.append((v, u))
 
     def _storage(self, v: Value) -> Storage | None:
         if v in self.consumer.items or v is self.out:
@@ -122,10 +136,14 @@ class GroupEpilogue(Epilogue):
         return Storage(self._buffer(v, False), self.strides(v))
 
     def _buffer(self, v: Value, written: bool) -> str:
+        v = self.alias.get(v, v)
         if v not in self.values:
             self.values.append(v)
             self.buffers.append(Buffer(f"e{len(self.buffers)}", v.dtype.code, written))
-        return self.buffers[self.values.index(v)].name
+        at = self.values.index(v)
+        if written and not self.buffers[at].written:
+            self.buffers[at] = Buffer(self.buffers[at].name, v.dtype.code, True)
+        return self.buffers[at].name
 
     def emit(self, index: tuple[Index, ...], value: Expr) -> list[Stmt]:
         self.uses += 1
@@ -133,6 +151,9 @@ class GroupEpilogue(Epilogue):
         reader.prefix = f"e{self.uses}_"
         reader.bound[self.out] = lambda at: value
         computed = [reader.read(v, index) for v in self.stores]
+        if self.uses == 1:
+            names = {b.name: v for b, v in zip(self.buffers, self.values)}
+            self.loads = {names[n]: at for n, at in reader.at.items() if n in names}
         for v, e in zip(self.stores, computed):
             code = v.dtype.code
             e = e if e.dtype == code else Call("cast", (e,), code)

@@ -89,27 +89,52 @@ def plan(graph: Graph, donate: dict[int, int] | None = None) -> Plan:
     is_stored = fusion.stored.__contains__
     epilogues = fuse_epilogues(fusion, FUSES_EPILOGUE)
     wanted = {graph.outputs[o]: graph.inputs[i] for o, i in (donate or {}).items()}
-    last_read: dict[Value, int] = {}
-    for at, group in enumerate(fusion.groups):
+    readers: dict[Value, list[Group]] = {}
+    for group in fusion.groups:
         for v in group.reads:
-            last_read[v] = at
+            readers.setdefault(v, []).append(group)
     locator = Locator(is_stored, layouts.strides)
-    for at, group in enumerate(fusion.groups):
-        if group in epilogues.absorbed:
-            continue
-        if group.node is not None:
-            result.steps.extend(
-                _lower_node(group, epilogues.of(group, is_stored, layouts), locator)
-            )
-            continue
-        made = lower_loops(group, _title(group), is_stored, layouts)
-        alias = {}
-        for v, u in made.overwrites:
-            if wanted.get(v) is u and last_read.get(u, -1) <= at and u not in alias.values():
+    done: set[Group] = set()
+
+    def in_place(overwrites: list[tuple[Value, Value]]) -> dict[Value, Value]:
+        """Which results take their donated input's memory: those whose input nobody reads later."""
+        alias: dict[Value, Value] = {}
+        for v, u in overwrites:
+            if wanted.get(v) is u and u not in alias.values() and done.issuperset(readers[u]):
                 alias[v] = u
+        result.alias.update(alias)
+        return alias
+
+    for group in fusion.groups:
+        if group in done:
+            continue
+        done.add(group)
+        if group.node is not None:
+            epilogue = epilogues.of(group, is_stored, layouts)
+            if epilogue is not None:
+                done.add(epilogue.consumer)
+                # Only contractions compute each element once (tiles of convolutions overlap).
+                if group.node.op.kind == "contraction":
+                    outside = [p for p in epilogue.overwrites if p[1] not in group.reads]
+                    alias = in_place(outside)
+                    if alias:
+                        epilogue = epilogues.of(group, is_stored, layouts, alias)
+            steps = _lower_node(group, epilogue, locator)
+            if steps is not None:
+                result.steps.extend(steps)
+                continue
+            # No kernel for this case: NumPy computes it, and what follows runs in loops.
+            result.steps.append(HostStep(group.node))
+            if epilogue is None:
+                continue
+            fusion.stored.update(group.items)
+            for v in epilogue.consumer.items:
+                result.alias.pop(v, None)
+            group = epilogue.consumer
+        made = lower_loops(group, _title(group), is_stored, layouts)
+        alias = in_place(made.overwrites)
         if alias:
             made = lower_loops(group, _title(group), is_stored, layouts, alias)
-            result.alias.update(alias)
         nodes = [v.node for v in group.items if v.node is not None]
         result.steps.append(
             Step(
@@ -135,7 +160,7 @@ def _title(group: Group) -> str:
     return "_".join([kind, *names[:4]])
 
 
-def _lower_node(group: Group, epilogue: Any, locator: Locator) -> Sequence[Step | HostStep]:
+def _lower_node(group: Group, epilogue: Any, locator: Locator) -> Sequence[Step] | None:
     node = group.node
     assert node is not None
     lowering = LOWERINGS.get(node.op.name)
@@ -147,9 +172,7 @@ def _lower_node(group: Group, epilogue: Any, locator: Locator) -> Sequence[Step 
                 s.nodes = s.nodes or [node]
                 s.title = s.title or s.kernel.name
             return steps
-    if epilogue is not None:
-        raise AssertionError(f"{node.op.name} was given an epilogue but has no kernel")
-    return [HostStep(node)]
+    return None
 
 
 class Executable:
