@@ -1,5 +1,8 @@
 """Function transforms against torch.func, alone and composed, and finite differences."""
 
+import doctest
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -239,6 +242,12 @@ def test_transforms_work_inside_inference_mode():
         h = mg.func.jvp(lambda a: a * a, (x,), (x,))[1]
     np.testing.assert_allclose(g.numpy(), 2 * X)
     np.testing.assert_allclose(h.numpy(), 2 * X * X)
+
+
+def test_the_examples_of_the_documentation_hold():
+    path = Path(__file__).resolve().parents[2] / "docs" / "transforms.md"
+    result = doctest.testfile(str(path), module_relative=False)
+    assert result.failed == 0 and result.attempted > 5
 
 
 def test_grad_leaves_no_gradient_behind():
