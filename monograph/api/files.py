@@ -34,6 +34,7 @@ DTYPES = {
     "F16": dt.float16, "BF16": dt.bfloat16, "F32": dt.float32, "F64": dt.float64,
 }  # fmt: skip
 LARGEST_HEADER = 100_000_000  # bytes; the limit that the format's own library sets
+LARGEST_COUNT = 1 << 58  # elements, empty dimensions counted as 1: what NumPy can address
 STRUCTURE = "monograph.structure"  # metadata key of what is not a flat dict of tensors
 
 
@@ -201,6 +202,11 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             got = file.readinto(array.reshape(-1).view(np.uint8)) if array.size else 0
             if got != array.nbytes:
                 raise FileFormatError(f"{path.name}: tensor {name!r} could not be read whole")
+            if dtype is dt.bool_ and array.size and array.view(np.uint8).max() > 1:
+                raise FileFormatError(
+                    f"{path.name}: tensor {name!r} is BOOL, but has bytes other than 0 and 1",
+                    hint="nothing was loaded",
+                )
             tensors[name] = from_numpy(array)
     return tensors, metadata
 
@@ -266,7 +272,11 @@ def _checked(header: dict, available: int, name: str) -> tuple[dict[str, str], l
         dtype = DTYPES.get(code) if isinstance(code, str) else None
         if dtype is None:
             problems.append(f"tensor {key!r} has dtype {code!r}; known are {', '.join(DTYPES)}")
-        if not _is_sizes(shape) or len(shape) > 64:
+        if (
+            not _is_sizes(shape)
+            or len(shape) > 64
+            or numel(max(n, 1) for n in shape) >= LARGEST_COUNT
+        ):
             problems.append(f"tensor {key!r} has shape {shape!r}")
             continue
         if not _is_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:

@@ -175,6 +175,17 @@ def test_messages_of_damaged_layouts(tmp_path, header, size, expected):
     assert message(path) == f"w.safetensors: {expected} | nothing was loaded"
 
 
+def test_sizes_beyond_memory_and_bytes_that_are_no_bools_are_refused(tmp_path):
+    path = tmp_path / "w"
+    for shape in ([0, 1 << 61], [1 << 61, 0], [1 << 30, 1 << 30, 0]):
+        write(path, {"a": entry(shape=shape, offsets=(0, 0))}, b"")
+        assert message(path) == f"w: tensor 'a' has shape {shape} | nothing was loaded"
+    write(path, {"a": entry("BOOL", (2,), (0, 2))}, b"\x02\x01")
+    assert message(path) == (
+        "w: tensor 'a' is BOOL, but has bytes other than 0 and 1 | nothing was loaded"
+    )
+
+
 def test_messages_of_damaged_headers(tmp_path):
     path = tmp_path / "w"
     path.write_bytes(b"abc")
