@@ -7,7 +7,6 @@ apply(op, *args)
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,20 +18,14 @@ from ..tensor import Tensor, wrap
 from ..transform.tape import Node
 from ..transform.trace import Symbol, leaked
 from ..transform.vmap import Batched, batch
-
-
-class Eager:
-    """How arrays are computed. `fast` may take an op over: fast(op, arrays) -> result or None."""
-
-    fast: Callable[[Op, list], Any] | None = None
+from .compiled import fast
 
 
 def run(op: Op, args: list[Any]) -> Any:
     """The op on arrays and numbers, now: an array, or a list of them for several outputs."""
-    if Eager.fast is not None:
-        result = Eager.fast(op, args)
-        if result is not None:
-            return result
+    result = fast(op, args)
+    if result is not None:
+        return result
     expected = _expected(op, args)
     if op.kind == "movement":
         result = op.reference(*args)

@@ -298,6 +298,11 @@ class Executable:
             word[0] = 0
         self.single = len(self.parts) == 1 and not self.extra and isinstance(self.parts[0], Program)
 
+    @property
+    def has_host_steps(self) -> bool:
+        """Whether NumPy computes some of it."""
+        return any(isinstance(p, HostStep) for p in self.parts)
+
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
         """Compute. Arrays are C-contiguous, of the avals' shapes and dtypes."""
         addresses = [a.ctypes.data for a in inputs]

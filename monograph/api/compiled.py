@@ -1,0 +1,122 @@
+"""Eager execution of heavy ops: one-op programs, compiled once for each set of shapes.
+
+Small work goes through NumPy. Contractions, convolutions, attention, pooling, and elementwise ops
+and
+reductions over large arrays are compiled by the same compiler as captured functions, so eager code
+has the same speed and, for any number of threads, the same results. The compiler is imported at the
+first heavy op. `set_enabled(False)` keeps to NumPy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+
+from ..core.dtype import BY_NUMPY
+from ..core.errors import CompileError
+from ..core.shape import numel
+from ..ir.graph import Graph, Value
+from ..ir.op import Aval, Op
+from ..ops.movement import Permute
+from ..runtime import buffers
+
+# Elements read above which an op is worth a native call (about 20 microseconds of NumPy).
+HEAVY = {"contraction": 8192, "opaque": 4096, "elementwise": 262144, "reduction": 262144}
+# Opaque ops that have kernels; the others stay with NumPy.
+OPAQUE = {
+    "conv", "conv_input", "conv_weight", "attention", "attention_grad", "max_pool",
+    "index_select", "index_add", "scatter_add", "gather",
+}  # fmt: skip
+LIMIT = 1024
+
+_programs: dict[Any, Any] = {}
+_enabled = [True]
+
+
+def set_enabled(enabled: bool) -> None:
+    """Whether heavy eager ops run compiled (the default) or through NumPy."""
+    _enabled[0] = bool(enabled)
+
+
+def fast(op: Op, args: list[Any]) -> Any:
+    """The op's result from a compiled program, or None where NumPy should run it."""
+    limit = HEAVY.get(op.kind)
+    if limit is None or not _enabled[0]:
+        return None
+    if op.kind == "opaque" and op.name not in OPAQUE:
+        return None
+    size = 0
+    for a in args:
+        if type(a) is np.ndarray:
+            size += a.size
+    if size < limit or (op.kind == "contraction" and _few_products(op, args)):
+        return None
+    return _run(op, args)
+
+
+def _few_products(op: Any, args: list[Any]) -> bool:
+    """Whether a contraction has less than about 200,000 multiply-adds: NumPy starts sooner."""
+    x, y, _ = op.parts()
+    sizes = dict(zip(x, args[0].shape)) | dict(zip(y, args[1].shape))
+    return numel(sizes.values()) < 200_000
+
+
+def _run(op: Op, args: list[Any]) -> Any:
+    arrays: list[np.ndarray] = []
+    orders: list[Any] = []
+    key: list[Any] = [op]
+    for a in args:
+        if type(a) is not np.ndarray:
+            key.append((type(a), a))
+            continue
+        order = None
+        if not a.flags.c_contiguous:
+            # A transposed array is read as it stands, through a permutation.
+            order = tuple(sorted(range(a.ndim), key=lambda i: (-a.strides[i], i)))
+            stands = a.transpose(order)
+            if stands.flags.c_contiguous:
+                a = stands
+            else:
+                a, order = np.ascontiguousarray(a), None
+        arrays.append(a)
+        orders.append(order)
+        key.append((a.shape, a.dtype, order))
+    known = tuple(key)
+    program = _programs.get(known)
+    if program is None:
+        if len(_programs) >= LIMIT:
+            _programs.clear()
+        program = _programs[known] = _compile(op, args, arrays, orders)
+    if program is False:
+        return None
+    outs = [buffers.empty(v.shape, v.dtype.numpy) for v in program.graph.outputs]
+    program.run(arrays, outs)
+    return outs[0] if op.n_outputs == 1 else outs
+
+
+def _compile(op: Op, args: list[Any], arrays: list[np.ndarray], orders: list[Any]) -> Any:
+    """The executable, or False where the op has no kernel for these operands."""
+    pipeline = importlib.import_module("monograph.compiler.pipeline")  # heavy: loads LLVM
+    graph = Graph()
+    inputs: list[Value | Any] = []
+    position = 0
+    for a in args:
+        if type(a) is not np.ndarray:
+            inputs.append(a)
+            continue
+        stands, order = arrays[position], orders[position]
+        position += 1
+        v = graph.input(Aval(stands.shape, BY_NUMPY[stands.dtype]))
+        if order is not None:
+            inverse = tuple(order.index(i) for i in range(len(order)))
+            v = graph.add(Permute(inverse), v)
+        inputs.append(v)
+    out = graph.add(op, *inputs)
+    graph.outputs = list(out) if isinstance(out, tuple) else [out]
+    try:
+        made = pipeline.compile_graph(graph)
+    except CompileError:
+        return False
+    return False if made.has_host_steps else made
