@@ -2,7 +2,7 @@
 
     python examples/char_gpt.py --text FILE          any text in UTF-8
 
-4 layers of width 128, 2000 steps: the recipe of nanoGPT's small run, without a Trainer.
+4 layers of width 128, 2000 steps of 12 windows: the size of nanoGPT's small run, without a Trainer.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def main(words=None):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=3e-3)
     args = parser.parse_args(words)
 
     mg.manual_seed(0)

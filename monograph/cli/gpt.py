@@ -73,7 +73,7 @@ class CharGPT(train.TrainModule):
 
     def __init__(
         self, vocabulary: int, layers: int = 4, heads: int = 4, width: int = 128,
-        context: int = 64, dropout: float = 0.0, lr: float = 1e-3, steps: int = STEPS,
+        context: int = 64, dropout: float = 0.0, lr: float = 3e-3, steps: int = STEPS,
     ):  # fmt: skip
         super().__init__()
         if width % heads:

@@ -93,7 +93,7 @@ def make_parser() -> argparse.ArgumentParser:
         text.add_argument(
             f"--{name}", type=positive, default=value, help=f"{what} (default: {value})"
         )
-    text.add_argument("--lr", type=float, default=1e-3, help="highest learning rate (0.001)")
+    text.add_argument("--lr", type=float, default=3e-3, help="highest learning rate (0.003)")
     text.add_argument("--dropout", type=float, default=0.0, help="default: 0")
     text.add_argument("--sample", type=int, default=400, help="characters to write (400)")
     text.add_argument("--seed", type=int, default=0)

@@ -15,7 +15,8 @@ class ProgressBar(Callback):
     """Show how training goes.
 
     On a terminal: one bar per epoch with the loss and everything logged with prog_bar=True, and
-    one for each validation while it lasts. Elsewhere one line per epoch.
+    one for each validation while it lasts. Elsewhere one line per epoch, and one per validation
+    inside an epoch.
 
     refresh_rate   batches between updates of the metrics
     leave          keep the bars of finished epochs on the screen
@@ -59,13 +60,16 @@ class ProgressBar(Callback):
             self._bar.update(1)
 
     def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
-        text = _text(trainer.progress_bar_metrics)
         if self._bar is None:
-            elapsed_s = time.monotonic() - self._started
-            print(f"{self._title}: {text} ({elapsed_s:.1f} s)", file=self._out, flush=True)
+            self._line(trainer, self._title)
             return
-        self._bar.set_postfix_str(text, refresh=True)
+        self._bar.set_postfix_str(_text(trainer.progress_bar_metrics), refresh=True)
         self._close()
+
+    def _line(self, trainer: Any, title: str) -> None:
+        elapsed_s = time.monotonic() - self._started
+        text = f"{title}: {_text(trainer.progress_bar_metrics)} ({elapsed_s:.1f} s)"
+        print(text, file=self._out, flush=True)
 
     def _evaluation_starts(self, trainer: Any, title: str) -> None:
         self._inner = self._new_bar(trainer.num_evaluation_batches, title, leave=False)
@@ -87,6 +91,11 @@ class ProgressBar(Callback):
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
         self._evaluation_ends()
+        if trainer.is_inside_epoch and self._bar is None:
+            done = f"{self._title}, batch {trainer.batches_done}"
+            if trainer.num_training_batches is not None:
+                done += f"/{trainer.num_training_batches}"
+            self._line(trainer, done)
 
     def on_test_start(self, trainer: Any, module: Any) -> None:
         self._evaluation_starts(trainer, "Test")

@@ -149,6 +149,16 @@ def test_elsewhere_there_is_one_line_per_epoch():
     assert second.startswith("Epoch 2/2: loss=") and "score=0.125" in second
 
 
+def test_elsewhere_a_validation_inside_an_epoch_has_its_line():
+    out = io.StringIO()
+    trainer = train.Trainer(
+        max_epochs=1, val_check_interval=2, callbacks=train.ProgressBar(file=out)
+    )
+    trainer.fit(Regression(), loader(), loader())
+    starts = [line.split(":")[0] for line in out.getvalue().splitlines()]
+    assert starts == ["Epoch 1/1, batch 2/5", "Epoch 1/1, batch 4/5", "Epoch 1/1"]
+
+
 def test_nothing_is_written_unless_asked_for(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     quiet(max_epochs=1).fit(Regression(), loader(), loader())
