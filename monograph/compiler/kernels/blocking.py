@@ -15,7 +15,7 @@ from .contract import Problem
 PARALLEL_FLOPS = 800_000
 # Least work of a chunk.
 CHUNK_FLOPS = 400_000
-MOST_CHUNKS = 64
+MOST_CHUNKS, ENOUGH_CHUNKS = 64, 16
 # K of one block: panels of this depth stay in the second-level cache; shorter where every row of a
 # that is read for a tile drags a whole cache line along.
 BLOCK_DEPTH, SCATTERED_DEPTH = 2048, 512
@@ -65,6 +65,8 @@ def plan(p: Problem, compute: str, target: Target) -> Plan:
     row = nr if dots else -(-nr // lanes) * lanes
     wanted = max(1, min(MOST_CHUNKS, p.flops // CHUNK_FLOPS))
     outer = max(1, p.batch // wanted)
+    if p.batch > 1:  # whole matrices reuse more of what is in the caches
+        wanted = min(wanted, ENOUGH_CHUNKS)
     mc, nc = -(-p.m.size // mr) * mr, -(-p.n.size // nr) * nr
 
     def chunks() -> int:
