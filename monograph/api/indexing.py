@@ -232,31 +232,48 @@ def _true_positions(name: str, mask: Tensor) -> tuple[np.ndarray, ...]:
     return np.nonzero(payload)
 
 
-# (shape, ints) -> ops of the view; emptied when it is full.
-_of_ints: dict[tuple, tuple[Any, ...]] = {}
+# (shape, index) -> ops of the view; emptied when it is full.
+_views: dict[tuple, tuple[Any, ...]] = {}
 _FULL = 4096
 
 
-def _view_of_ints(x: Tensor, index: Any) -> Tensor | None:
-    """x[index] if the index is made of ints only, else None."""
-    if type(index) is not int and (
-        type(index) is not tuple or not all(type(i) is int for i in index)
-    ):
+def _key(index: Any) -> Any:
+    """A hashable form of an index of ints, slices of ints, None and Ellipsis; False for others."""
+    kind = type(index)
+    if kind is int or index is None or index is Ellipsis:
+        return index
+    if kind is slice:
+        limits = index.start, index.stop, index.step
+        return limits if all(v is None or type(v) is int for v in limits) else False
+    if kind is tuple:
+        keys = tuple([_key(i) for i in index])
+        # A tuple in the tuple is a list of positions, which is no basic index.
+        nested = any(type(i) is tuple for i in index)
+        return False if nested or any(k is False for k in keys) else (keys,)
+    return False
+
+
+def _basic_view(x: Tensor, index: Any) -> Tensor | None:
+    """x[index] for an index that gives a view, from what was found out before; else None."""
+    key = _key(index)
+    if key is False:
         return None
-    key = (tuple(x._payload.shape), index)
-    ops = _of_ints.get(key)
+    place = (tuple(x._payload.shape), key)
+    ops = _views.get(place)
     if ops is None:
-        if len(_of_ints) >= _FULL:
-            _of_ints.clear()
-        ops = _of_ints[key] = Parsed(x, index).ops
+        if len(_views) >= _FULL:
+            _views.clear()
+        ops = _views[place] = Parsed(x, index).ops
     return read_through(ops, x)
 
 
 def _getitem(self: Tensor, index: Any) -> Tensor:
     """self[index]: a view for ints, slices, None and ...; a copy where tensors or lists index."""
-    view = _view_of_ints(self, index)
+    view = _basic_view(self, index)
     if view is not None:
         return view
+    if isinstance(index, Tensor) and index.dtype is dt.int64 and index.ndim and self.ndim:
+        return IndexSelect(0)(self, WrapIndex((self.shape[0],), (0,))(index))  # rows
     parsed = Parsed(self, index)
     if not parsed.indices:
         return parsed.view
@@ -300,7 +317,7 @@ def _setitem(self: Tensor, index: Any, value: Any) -> None:
     """self[index] = value: in place, with broadcasting and conversion to this dtype."""
     name = "index assignment"
     value = _as_value(value, self.dtype, name)
-    view = _view_of_ints(self, index)
+    view = _basic_view(self, index)
     if view is not None:
         view._write(_fit(name, value, tuple(view.shape)), name)
     else:

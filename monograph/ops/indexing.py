@@ -71,16 +71,20 @@ class WrapIndex(Elementwise):
     saves = "none"
 
     def reference(self, *indices: Any) -> Any:
-        total: Any = 0
+        total: Any = None
         for index, size, dim in zip(indices, self.sizes, self.dims):
             i = np.asarray(index)
-            if i.size and (i.min() < -size or i.max() >= size):
-                bad = i[(i < -size) | (i >= size)].flat[0]
-                raise IndexRangeError(
-                    f"index: index {bad} is out of range for dimension {dim} of size {size}"
-                )
-            total = total * size + np.where(i < 0, i + size, i)
-        return total
+            if i.size:
+                low = i.min()
+                if low < -size or i.max() >= size:
+                    bad = i[(i < -size) | (i >= size)].flat[0]
+                    raise IndexRangeError(
+                        f"index: index {bad} is out of range for dimension {dim} of size {size}"
+                    )
+                if low < 0:
+                    i = np.where(i < 0, i + size, i)
+            total = i if total is None else total * size + i
+        return np.array(total) if total is indices[0] else total
 
     def scalar(self, s: Any, *indices: Any) -> Any:
         total, valid = None, None
