@@ -272,7 +272,7 @@ def mish(input: Any, inplace: bool = False) -> Any:
 @functional
 def softsign(input: Any) -> Any:
     """x / (1 + |x|)."""
-    x = _float_input("softsign", input)
+    x = as_operand("softsign", input)
     return div_(x, add_(abs(x), 1))
 
 
@@ -317,7 +317,7 @@ def softshrink(input: Any, lambd: float = 0.5) -> Any:
 @functional
 def tanhshrink(input: Any) -> Any:
     """x - tanh(x)."""
-    x = _float_input("tanhshrink", input)
+    x = as_operand("tanhshrink", input)
     return sub_(x, tanh(x))
 
 

@@ -13,13 +13,16 @@ from .align import as_operand, broadcast_to, cast, public
 from .arith import add_, div_, eq, gt, le, mul, ne, sign, sub, sub_, where
 from .batching import shape_of
 from .contract import matmul
+from .cumulative import cumsum
 from .exponential import exp2, log
+from .gathering import gather
 from .joining import cat
 from .movement import Permute, Reshape
 from .power import pow, sqrt
-from .reduce import Kth, median, norm, sum
-from .rounding import clamp
+from .reduce import median, median_result, norm, sum
+from .rounding import clamp, floor_divide
 from .shaping import slice_axis
+from .sorting import sort
 
 
 @public
@@ -100,14 +103,20 @@ def dist(input: Any, other: Any, p: Any = 2) -> Any:
 
 
 @public
-def nanmedian(input: Any) -> Any:
-    """The middle element (the lower of two) of those that are not nan."""
+def nanmedian(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The middle element (the lower of two) of those that are not nan; see median."""
     x = as_operand("nanmedian", input)
-    if not x.dtype.is_floating_point or numel(x.shape) == 0:
-        return median(x)
-    flat = Reshape((numel(x.shape),))(x)
-    count = int(sum(eq(flat, flat)).item())
-    return median(x) if count == 0 else Kth(0, (count - 1) // 2)(flat)[0]
+    if not x.dtype.is_floating_point or not x.shape or numel(x.shape) == 0:
+        return median(x) if dim is None else median(x, dim, keepdim)
+    if dim is None:
+        return nanmedian(Reshape((numel(x.shape),))(x), 0).values
+    values, places = sort(x, dim)
+    count = sum(eq(x, x), dim, True)
+    middle = clamp(floor_divide(sub_(count, 1), 2), min=0)
+    pair = [gather(v, dim, middle) for v in (values, places)]
+    if not keepdim:
+        pair = [sum(v, dim) for v in pair]
+    return median_result(*pair)
 
 
 @public
@@ -133,17 +142,32 @@ def cross(input: Any, other: Any, dim: int | None = None) -> Any:
 
 
 @public
-def cov(input: Any, *, correction: int = 1) -> Any:
-    """Covariance of the rows (variables) of a matrix whose columns are observations."""
+def cov(input: Any, *, correction: int = 1, fweights: Any = None, aweights: Any = None) -> Any:
+    """Covariance of the rows (variables) of a matrix whose columns are observations.
+
+    fweights, aweights  how often, and with which weight, each observation counts (1-d)
+    """
     x = as_operand("cov", input)
     if len(x.shape) > 2:
         raise ShapeError(f"cov: needs at most 2 dimensions, the shape is {shape_of(x)}")
     rows = Reshape((1, numel(x.shape)))(x) if len(x.shape) < 2 else x
-    n = rows.shape[1]
-    center = div_(sum(rows, 1, True), n)
-    gap = sub_(rows, broadcast_to(center, shape_of(rows)))
-    out = div_(matmul(gap, Permute((1, 0))(gap)), float(max(n - correction, 0)))
-    return Reshape(())(out) if len(x.shape) < 2 else out
+    count, n = rows.shape
+    weights = fweights if aweights is None else aweights
+    if fweights is not None and aweights is not None:
+        weights = mul(fweights, aweights)
+    if weights is None:
+        total: Any = n
+        center, factor = div_(sum(rows, 1, True), n), float(max(n - correction, 0))
+        weighted = gap = sub_(rows, broadcast_to(center, shape_of(rows)))
+    else:
+        total = sum(weights)
+        gap = sub_(rows, div_(sum(mul(rows, weights), 1, True), total))
+        weighted = mul(gap, weights)
+        part = total if aweights is None else sum(mul(weights, aweights))
+        lost = mul(div_(part, total), correction)
+        factor = clamp(sub_(total, lost), min=0)
+    out = div_(matmul(gap, Permute((1, 0))(weighted)), factor)
+    return Reshape(())(out) if count == 1 else out
 
 
 @public
@@ -167,15 +191,22 @@ def trapezoid(y: Any, x: Any = None, *, dx: float = 1, dim: int = -1) -> Any:
     tensor(4.)
     """
     axis = normalize_dim("trapezoid", dim, len(y.shape))
+    pairs, steps = _panels(y, x, axis)
+    if steps is None:
+        return mul(sum(pairs, axis), dx / 2)
+    return div_(sum(mul(pairs, steps), axis), 2)
+
+
+def _panels(y: Any, x: Any, axis: int) -> tuple[Any, Any]:
+    """Sums of neighbours of y along `axis`, and the gaps between the points x (or None)."""
     n = y.shape[axis]
     pairs = add_(slice_axis(y, axis, 1, n), slice_axis(y, axis, 0, n - 1)) if n else y
     if x is None:
-        return mul(sum(pairs, axis), dx / 2)
+        return pairs, None
     if len(x.shape) == 1:
         x = Reshape(tuple(n if a == axis else 1 for a in range(len(y.shape))))(x)
     place = len(x.shape) - len(y.shape) + axis
-    steps = sub_(slice_axis(x, place, 1, n), slice_axis(x, place, 0, n - 1))
-    return div_(sum(mul(pairs, steps), axis), 2)
+    return pairs, sub_(slice_axis(x, place, 1, n), slice_axis(x, place, 0, n - 1))
 
 
 @public
@@ -195,3 +226,13 @@ def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Any:
     size = norm(x, p, others, True)
     factor = where(le(size, maxnorm), 1.0, div_(maxnorm, add_(size, 1e-7)))
     return mul(x, factor)
+
+
+@public
+def cumulative_trapezoid(y: Any, x: Any = None, *, dx: float = 1, dim: int = -1) -> Any:
+    """Running integral of y along `dim` by the trapezoidal rule, one element shorter than y."""
+    axis = normalize_dim("cumulative_trapezoid", dim, len(y.shape))
+    pairs, steps = _panels(y, x, axis)
+    if steps is None:
+        return mul(cumsum(pairs, axis), dx / 2)
+    return div_(cumsum(mul(pairs, steps), axis), 2)

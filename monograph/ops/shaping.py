@@ -325,14 +325,15 @@ def select(input: Any, dim: int, index: Any) -> Any:
 
 
 @public
-def flip(input: Any, *dims: Any) -> Any:
-    """With the order of elements reversed along `dims`. A copy.
+def flip(input: Any, *axes: Any, dims: Any = None) -> Any:
+    """With the order of elements reversed along `dims` (or the numbers given). A copy.
 
     >>> flip(tensor([1, 2, 3]), (0,))
     tensor([3, 2, 1])
     """
     x = _value("flip", input)
-    axes = tuple(normalize_dim("flip", d, len(x.shape)) for d in as_shape("flip", dims))
+    given = as_shape("flip", axes if dims is None else (dims,))
+    axes = tuple(normalize_dim("flip", d, len(x.shape)) for d in given)
     if len(set(axes)) != len(axes):
         raise ArgumentError(f"flip: dims {axes} name a dimension twice")
     return Flip(axes if x.shape else ())(x)

@@ -258,8 +258,8 @@ def quantile(
         shape = shape_of(out)
         if dim is None:
             out = Reshape((1,) * len(input.shape) if keepdim else ())(out)
-        elif not keepdim:
-            out = Reshape((*shape[:axis], *shape[axis + 1 :]) if input.shape else ())(out)
+        elif not (keepdim and input.shape):
+            out = Reshape((*shape[:axis], *shape[axis + 1 :]))(out)
         results.append(out)
     return stack(results) if several else results[0]
 

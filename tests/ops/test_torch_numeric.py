@@ -81,7 +81,11 @@ def test_cross_products():
 
 
 def test_covariance_and_correlation():
-    for x in (X, X[0]):
+    counts, weights = np.array([1, 2, 1, 3]), np.array([0.5, 1.0, 2.0, 0.1])
+    for x in (X, X[0], X[:1]):
+        check(lambda t, f, a: mg.cov(t, fweights=f, aweights=a),
+              lambda t, f, a: torch.cov(t, fweights=f, aweights=a), x, counts, weights)  # fmt: skip
+        check(lambda t, f: mg.cov(t, fweights=f), lambda t, f: torch.cov(t, fweights=f), x, counts)
         check(mg.cov, torch.cov, x)
         check(mg.cov, torch.cov, x, correction=0)
     check(mg.corrcoef, torch.corrcoef, X, rtol=1e-7, atol=1e-9)
@@ -93,6 +97,18 @@ def test_trapezoids():
     check(mg.trapezoid, torch.trapezoid, X, dx=0.5, dim=0)
     check(mg.trapezoid, torch.trapezoid, X, points)
     check(mg.trapz, torch.trapz, X, Y)
+    check(mg.cumulative_trapezoid, torch.cumulative_trapezoid, X, points)
+    check(mg.cumulative_trapezoid, torch.cumulative_trapezoid, X, dx=0.5, dim=0)
+
+
+def test_nanmedian_along_a_dimension():
+    holes = np.where(X > 2, np.nan, X)
+    holes[1] = np.nan
+    for dim in (0, 1, -1):
+        for keepdim in (False, True):
+            check(lambda t, d=dim, k=keepdim: mg.nanmedian(t, d, k).values,
+                  lambda t, d=dim, k=keepdim: torch.nanmedian(t, d, k).values, holes,
+                  grad=False)  # fmt: skip
 
 
 def test_messages():
