@@ -45,7 +45,7 @@ class Tensor:
     # Seldom set, hence in __dict__: hooks (id -> function), whether retain_grad() was called.
     _hooks: dict | None = None
     _after_grad: dict | None = None
-    _closed = False  # an input of a differentiation (mg.func) that is over
+    _closed = 0  # for an input of a differentiation (mg.func) that is over: the tape's number then
     _retain = False
 
     # Payload, views, versions

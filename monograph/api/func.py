@@ -107,8 +107,9 @@ class _Scope:
 
     def close(self) -> None:
         """Nothing accumulates into this scope's leaves any more."""
+        number = tape.next_number()
         for x in self.leaves:
-            x._closed = True
+            x._closed = number
 
     def pull(
         self, roots: Sequence[Tensor], seeds: Sequence[Any], inputs: Sequence[Tensor],

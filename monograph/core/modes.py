@@ -15,7 +15,8 @@ class _Modes(threading.local):
     anomaly: bool = False
     trace: Any = None  # the Trace that records, or None (core/tracing.py)
     vmap: Any = None  # the innermost Level of vmap, or None (transform/vmap.py)
-    recorder: Any = None  # a list that new nodes of the tape are appended to, or None
+    as_of: Any = None  # the number of the tape that a recomputation goes back to, or None
+    recorder: Any = None  # a list that weak references to new nodes are appended to, or None
 
 
 modes = _Modes()

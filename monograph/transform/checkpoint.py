@@ -14,7 +14,7 @@ from typing import Any
 from ..core.errors import GradError
 from ..core.modes import modes
 from ..ops import random
-from .tape import Node
+from .tape import Node, next_number
 from .vmap import revived
 
 
@@ -27,6 +27,7 @@ class Region:
         self.generator = generator
         self.state = None if generator is None else _copy(generator.state)
         self.vmap = modes.vmap
+        self.number = next_number()
         self.nodes: list[weakref.ref[Node]] = []
         self.titles: list[str] = []
 
@@ -59,20 +60,27 @@ class Region:
                 node.recompute = None
 
     def _again(self) -> list[Node]:
-        before = modes.grad, modes.recorder
-        made: list[Node] = []
+        before = modes.grad, modes.recorder, modes.as_of
+        made: list[Any] = []
         current = None if self.generator is None else _copy(self.generator.state)
         if self.generator is not None:
             self.generator.state._write(self.state, "checkpoint")
-        modes.grad, modes.recorder = True, made
+        modes.grad, modes.recorder, modes.as_of = True, made, self.number
         try:
             with revived(self.vmap):
-                self.run()
+                result = self.run()
+            nodes = _living(made)
+            del result
         finally:
-            modes.grad, modes.recorder = before
+            modes.grad, modes.recorder, modes.as_of = before
             if self.generator is not None:
                 self.generator.state._write(current, "checkpoint")
-        return made
+        return nodes
+
+
+def _living(made: list[Any]) -> list[Node]:
+    """The recorded nodes that something still refers to: of the result, not of by-products."""
+    return [node for node in (ref() for ref in made) if node is not None]
 
 
 def _copy(state: Any) -> Any:
@@ -85,11 +93,11 @@ def checkpoint(run: Callable[[], Any], tensors: Iterable[Any], preserve_rng_stat
         return run()
     generator = random._default[0] if preserve_rng_state else None
     region = Region(run, tensors, generator)
-    nodes: list[Node] = []
-    modes.recorder = nodes
+    made: list[Any] = []
+    modes.recorder = made
     try:
         result = run()
     finally:
         modes.recorder = None
-    region.keep(nodes)
+    region.keep(_living(made))
     return result

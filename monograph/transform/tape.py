@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
 from types import FunctionType
 from typing import Any
@@ -166,7 +167,7 @@ class Node:
         else:
             self.outs = [Like(o._payload) if hasattr(o, "_payload") else None for o in outputs]
         if modes.recorder is not None:
-            modes.recorder.append(self)
+            modes.recorder.append(weakref.ref(self))
 
     @property
     def title(self) -> str:
@@ -400,8 +401,12 @@ def _requires(target: Any) -> bool:
 
 
 def _live(leaf: Any) -> bool:
-    """Whether gradients are for this leaf: not if it was frozen, or its differentiation is over."""
-    return leaf._requires and not leaf._closed
+    """Whether gradients are for this leaf: not if it was frozen, or its differentiation is over.
+
+    A recomputation (modes.as_of) sees what its first run saw.
+    """
+    closed = leaf._closed
+    return leaf._requires and (not closed or (modes.as_of is not None and closed > modes.as_of))
 
 
 def _is_fresh(r: Any, node: Node, gs: list[Any], results: list[Any]) -> bool:

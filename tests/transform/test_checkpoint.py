@@ -121,6 +121,19 @@ def test_dropout_draws_the_same_numbers_again_and_the_generator_goes_on():
     close(results[0][1], results[1][1])
 
 
+def test_a_function_that_differentiates_inside():
+    def inner(x):
+        out, pull = mg.func.vjp(lambda y: y * y.sum(), x)
+        return (pull(x)[0] * out).sum()
+
+    x = mg.tensor(X)
+    close(mg.func.jacrev(checkpointed(inner))(x), mg.func.jacrev(inner)(x))
+    close(
+        mg.func.hessian(checkpointed(inner))(mg.tensor(X[0])),
+        mg.func.hessian(inner)(mg.tensor(X[0])),
+    )
+
+
 def test_nested_checkpoints():
     (x, w), (a, b) = leaves(), leaves()
     outer = checkpointed(lambda x, w: checkpoint(block, checkpoint(block, x, w), w))
