@@ -1,7 +1,10 @@
-"""What all tests share: fixed seeds, and where real data is."""
+"""What all tests share: fixed seeds, where real data is, and what happens without peers."""
 
+import importlib.abc
+import importlib.machinery
 import os
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,28 @@ import pytest
 import monograph as mg
 
 ROOT = Path(__file__).resolve().parent.parent
+TESTS = str(ROOT / "tests") + os.sep
+PEERS = {"torch": "PyTorch", "jax": "JAX"}  # to compare with; never dependencies
+
+
+class SkipWithoutPeer(importlib.abc.MetaPathFinder):
+    """A test, or a file of tests, that imports a peer which is not installed is skipped."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        name = fullname.split(".")[0]
+        if name not in PEERS or importlib.machinery.PathFinder.find_spec(name) is not None:
+            return None
+        frame = sys._getframe(1)
+        while frame is not None and "importlib" in frame.f_code.co_filename:
+            frame = frame.f_back
+        if frame is not None and frame.f_code.co_filename.startswith(TESTS):
+            pytest.skip(
+                f"compares with {PEERS[name]}, which is not installed", allow_module_level=True
+            )
+        return None
+
+
+sys.meta_path.insert(0, SkipWithoutPeer())
 
 
 @pytest.fixture(autouse=True)
