@@ -117,6 +117,7 @@ from .ops import gamma as _gamma
 from .ops import gathering as _gathering
 from .ops import images as _images
 from .ops import joining as _joining
+from .ops import linalg as _linalg
 from .ops import losses as _losses
 from .ops import normalize as _normalize
 from .ops import numeric as _numeric
@@ -153,7 +154,9 @@ margin_ranking_loss poisson_nll_loss triplet_margin_loss
 globals().update({_name: _FUNCTIONAL[_name] for _name in _OF_LAYERS})
 
 # Submodules and the compiler load when they are first used, so that `import monograph` stays quick.
-_SUBMODULES = {"autograd", "data", "func", "metrics", "nn", "optim", "testing", "train", "utils"}
+_SUBMODULES = {
+    "autograd", "data", "func", "linalg", "metrics", "nn", "optim", "testing", "train", "utils",
+}  # fmt: skip
 _LAZY = {"jit": "capture", "explain": "report"}
 
 

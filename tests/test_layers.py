@@ -13,7 +13,7 @@ LAYERS = [
     {"ops", "codegen", "runtime"},
     {"transform"},
     {"compiler"},
-    {"tensor", "api", "func", "autograd"},
+    {"tensor", "api", "func", "autograd", "linalg"},
     {"capture"},
     {"report"},
     {"report"},

@@ -1,0 +1,330 @@
+"""Matrix decompositions and solves on stacks of matrices: LAPACK through NumPy, any derivative.
+
+Each decomposition is one primitive; its gradient is written with products, triangles and solves, so
+that it can be differentiated again. Sources of the formulas: Giles, "Collected matrix derivative
+results for forward and reverse mode algorithmic differentiation", 2008 (inverse, determinant, SVD,
+eigenvalues); Murray, "Differentiation of the Cholesky decomposition", 2016; Walter and Lehmann,
+"Algorithmic differentiation of linear algebra functions", 2012 (QR).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..core import dtype as dt
+from ..core.errors import ArgumentError
+from ..ir.op import Aval, Opaque, op
+from .arith import add, div, eq, mul, neg, sub, where
+from .batching import batched
+from .contract import matmul
+from .joining import concat_values
+from .movement import Expand, Permute, Slice
+from .triangular import Iota, tril, triu
+
+REALS = (dt.float32, dt.float64)
+
+
+def transposed(x: Any) -> Any:
+    """x with its last two axes exchanged."""
+    n = len(x.shape)
+    return Permute((*range(n - 2), n - 1, n - 2))(x)
+
+
+def diagonal_mask(shape: tuple[int, ...]) -> Any:
+    n = len(shape)
+    return eq(Iota(shape, dt.int64, n - 2)(), Iota(shape, dt.int64, n - 1)())
+
+
+def on_diagonal(v: Any) -> Any:
+    """(..., n) -> (..., n, n) with v on the diagonal."""
+    shape = (*v.shape, v.shape[-1])
+    return where(diagonal_mask(shape), Expand(shape, (len(shape) - 2,))(v), 0.0)
+
+
+def columns_times(x: Any, v: Any) -> Any:
+    """Column j of x times v[j]."""
+    return mul(x, Expand(tuple(x.shape), (len(x.shape) - 2,))(v))
+
+
+def _lapack(method: Callable) -> Callable:
+    """Run a reference; a matrix that LAPACK refuses is an ArgumentError."""
+
+    def reference(self: Any, *arrays: Any) -> Any:
+        try:
+            return method(self, *arrays)
+        except np.linalg.LinAlgError as error:
+            raise ArgumentError(f"linalg.{self.name}: {error}") from None
+
+    return reference
+
+
+class _Matrix(Opaque):
+    """An op on the last two axes of its inputs, whose leading axes are equal."""
+
+    accepts = REALS
+
+    def batch(self, dims: tuple, size: int, *args: Any) -> tuple[Any, Any]:
+        made = self(*(batched(x, d, size) for x, d in zip(args, dims)))
+        return (made, 0) if self.n_outputs == 1 else (made, (0,) * self.n_outputs)
+
+
+@op
+class Inverse(_Matrix):
+    """The inverse of each square matrix."""
+
+    name = "inv"
+    saves = "outputs"
+
+    def infer(self, x: Any) -> Aval:
+        self.check_dtypes(x)
+        return Aval(tuple(x.shape), x.dtype)
+
+    @_lapack
+    def reference(self, x: Any) -> Any:
+        return np.linalg.inv(x)
+
+    def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
+        across = transposed(out)
+        return (neg(matmul(matmul(across, g), across)),)
+
+
+@op
+class Solve(_Matrix):
+    """x of a x = b, for square a (..., n, n) and b (..., n, k)."""
+
+    def infer(self, a: Any, b: Any) -> Aval:
+        self.check_dtypes(a, b)
+        return Aval(tuple(b.shape), b.dtype)
+
+    @_lapack
+    def reference(self, a: Any, b: Any) -> Any:
+        return np.linalg.solve(a, b)
+
+    def vjp(self, g: Any, out: Any, a: Any, b: Any) -> tuple[Any, ...]:
+        gb = Solve()(transposed(a), g)
+        return neg(matmul(gb, transposed(out))), gb
+
+
+@op
+class SolveTriangular(_Matrix):
+    """x of a x = b where only one triangle of a is read (and no diagonal if is_unit: it is 1)."""
+
+    is_upper: bool
+    is_unit: bool
+
+    def infer(self, a: Any, b: Any) -> Aval:
+        self.check_dtypes(a, b)
+        return Aval(tuple(b.shape), b.dtype)
+
+    @_lapack
+    def reference(self, a: Any, b: Any) -> Any:
+        a = np.triu(a) if self.is_upper else np.tril(a)
+        if self.is_unit:
+            a = a * (1 - np.eye(a.shape[-1], dtype=a.dtype)) + np.eye(a.shape[-1], dtype=a.dtype)
+        return np.linalg.solve(a, b)
+
+    def vjp(self, g: Any, out: Any, a: Any, b: Any) -> tuple[Any, ...]:
+        gb = SolveTriangular(not self.is_upper, self.is_unit)(transposed(a), g)
+        ga = neg(matmul(gb, transposed(out)))
+        skip = 1 if self.is_unit else 0
+        return (triu(ga, skip) if self.is_upper else tril(ga, -skip)), gb
+
+
+@op
+class Cholesky(_Matrix):
+    """Lower triangular L with L L' = x, for symmetric positive definite x (its lower triangle)."""
+
+    saves = "outputs"
+
+    def infer(self, x: Any) -> Aval:
+        self.check_dtypes(x)
+        return Aval(tuple(x.shape), x.dtype)
+
+    @_lapack
+    def reference(self, x: Any) -> Any:
+        return np.linalg.cholesky(x)
+
+    def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
+        inner = matmul(transposed(out), g)
+        inner = where(diagonal_mask(tuple(inner.shape)), mul(inner, 0.5), tril(inner))
+        # L'^-1 inner L^-1, symmetric part
+        half = SolveTriangular(True, False)(transposed(out), inner)
+        whole = transposed(SolveTriangular(True, False)(transposed(out), transposed(half)))
+        return (mul(add(whole, transposed(whole)), 0.5),)
+
+
+@op
+class Determinant(_Matrix):
+    """The determinant of each square matrix."""
+
+    name = "det"
+
+    def infer(self, x: Any) -> Aval:
+        self.check_dtypes(x)
+        return Aval(tuple(x.shape[:-2]), x.dtype)
+
+    def reference(self, x: Any) -> Any:
+        return np.linalg.det(x)
+
+    def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
+        n = len(x.shape)
+        scale = Expand(tuple(x.shape), (n - 2, n - 1))(mul(g, out))
+        return (mul(scale, transposed(Inverse()(x))),)
+
+
+@op
+class SignLogDeterminant(_Matrix):
+    """Sign and logarithm of the absolute value of the determinant of each square matrix."""
+
+    name = "slogdet"
+    saves = "inputs"
+    n_outputs = 2
+
+    def infer(self, x: Any) -> tuple[Aval, Aval]:
+        self.check_dtypes(x)
+        aval = Aval(tuple(x.shape[:-2]), x.dtype)
+        return aval, aval
+
+    def reference(self, x: Any) -> Any:
+        return tuple(np.linalg.slogdet(x))
+
+    def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
+        n = len(x.shape)
+        return (mul(Expand(tuple(x.shape), (n - 2, n - 1))(g[1]), transposed(Inverse()(x))),)
+
+
+@op
+class QR(_Matrix):
+    """x = Q R with orthonormal columns in Q (..., m, k), upper triangular R (..., k, n)."""
+
+    name = "qr"
+    saves = "outputs"
+    n_outputs = 2
+
+    def infer(self, x: Any) -> tuple[Aval, Aval]:
+        self.check_dtypes(x)
+        *lead, m, n = x.shape
+        k = min(m, n)
+        return Aval((*lead, m, k), x.dtype), Aval((*lead, k, n), x.dtype)
+
+    def reference(self, x: Any) -> Any:
+        return tuple(np.linalg.qr(x))
+
+    def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
+        (gq, gr), (q, r) = g, out
+        m, n = x.shape[-2:]
+        if m < n:
+            # The first m columns decide Q; R of the others is Q' times them.
+            left, right = _cut(gr, m), _cut(gr, m, n)
+            rest = matmul(q, _cut(r, m, n))
+            gq = add(gq, matmul(rest, transposed(right)))
+            first = _qr_cotangent(gq, left, q, _cut(r, m))
+            return (_beside(first, matmul(q, right)),)
+        return (_qr_cotangent(gq, gr, q, r),)
+
+
+def _qr_cotangent(gq: Any, gr: Any, q: Any, r: Any) -> Any:
+    """Cotangent of a matrix with as many rows as columns, or more."""
+    m = sub(matmul(r, transposed(gr)), matmul(transposed(gq), q))
+    symmetric = add(tril(m), transposed(tril(m, -1)))
+    whole = add(gq, matmul(q, symmetric))
+    return transposed(SolveTriangular(True, False)(r, transposed(whole)))
+
+
+def _cut(x: Any, start: int, stop: int | None = None) -> Any:
+    """Columns up to `start`, or from start to stop."""
+    low, high = (0, start) if stop is None else (start, stop)
+    lead = tuple(x.shape[:-1])
+    return Slice((*(0,) * len(lead), low), (*lead, high), (1,) * len(x.shape))(x)
+
+
+def _beside(x: Any, y: Any) -> Any:
+    return concat_values(len(x.shape) - 1, [x, y])
+
+
+@op
+class Eigh(_Matrix):
+    """Eigenvalues, ascending, and orthonormal eigenvectors (columns) of symmetric matrices.
+
+    Reads the lower triangle, or the upper one.
+    """
+
+    is_upper: bool
+    saves = "outputs"
+    n_outputs = 2
+
+    def infer(self, x: Any) -> tuple[Aval, Aval]:
+        self.check_dtypes(x)
+        return Aval(tuple(x.shape[:-1]), x.dtype), Aval(tuple(x.shape), x.dtype)
+
+    @_lapack
+    def reference(self, x: Any) -> Any:
+        return tuple(np.linalg.eigh(x, "U" if self.is_upper else "L"))
+
+    def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
+        (gw, gv), (w, v) = g, out
+        inner = mul(matmul(transposed(v), gv), _inverse_gaps(w))
+        inner = add(inner, on_diagonal(gw))
+        return (matmul(matmul(v, inner), transposed(v)),)
+
+
+def _inverse_gaps(w: Any) -> Any:
+    """1 / (w[j] - w[i]), 0 on the diagonal."""
+    shape = (*w.shape, w.shape[-1])
+    n = len(shape)
+    gap = sub(Expand(shape, (n - 2,))(w), Expand(shape, (n - 1,))(w))
+    same = diagonal_mask(shape)
+    return where(same, 0.0, div(1.0, where(same, 1.0, gap)))
+
+
+@op
+class SVD(_Matrix):
+    """x = U diag(S) Vh with S (..., k) descending; U is (..., m, k), Vh (..., k, n).
+
+    is_full: U (..., m, m) and Vh (..., n, n). No gradient flows through what is added.
+    """
+
+    is_full: bool
+    name = "svd"
+    saves = "outputs"
+    n_outputs = 3
+
+    def infer(self, x: Any) -> tuple[Aval, Aval, Aval]:
+        self.check_dtypes(x)
+        *lead, m, n = x.shape
+        k = min(m, n)
+        wide, tall = (m, n) if self.is_full else (k, k)
+        shapes = ((*lead, m, wide), (*lead, k), (*lead, tall, n))
+        return tuple(Aval(s, x.dtype) for s in shapes)  # type: ignore[return-value]
+
+    @_lapack
+    def reference(self, x: Any) -> Any:
+        return tuple(np.linalg.svd(x, full_matrices=self.is_full))
+
+    def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
+        (gu, gs, gvh), (u, s, vh) = g, out
+        m, n = x.shape[-2:]
+        k = min(m, n)
+        if self.is_full:
+            gu, u = _cut(gu, k), _cut(u, k)
+            gvh, vh = (transposed(_cut(transposed(v), k)) for v in (gvh, vh))
+        gaps = _inverse_gaps(mul(s, s))
+
+        def skew(y: Any) -> Any:
+            return mul(sub(y, transposed(y)), gaps)
+
+        rows = Expand((*s.shape, s.shape[-1]), (len(s.shape),))(s)
+        inner = columns_times(skew(matmul(transposed(u), gu)), s)
+        inner = add(inner, mul(rows, skew(matmul(vh, transposed(gvh)))))
+        inner = add(inner, on_diagonal(gs))
+        total = matmul(matmul(u, inner), vh)
+        if m > n:
+            rest = sub(gu, matmul(u, matmul(transposed(u), gu)))
+            total = add(total, matmul(columns_times(rest, div(1.0, s)), vh))
+        if n > m:
+            rest = sub(gvh, matmul(matmul(gvh, transposed(vh)), vh))
+            total = add(total, matmul(columns_times(u, div(1.0, s)), rest))
+        return (total,)

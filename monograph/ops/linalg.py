@@ -1,0 +1,342 @@
+"""Linear algebra functions on stacks of real matrices. The primitives are in decompositions.py.
+
+monograph.linalg has them all, monograph those marked public.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from typing import Any
+
+from ..core import dtype as dt
+from ..core.dtype import DType
+from ..core.errors import ArgumentError, DTypeError, ShapeError
+from ..core.shape import as_index, broadcast_shapes, normalize_dim
+from .align import align, as_operand, broadcast_to, public
+from .arith import abs as absolute
+from .arith import div, ge, gt, mul, sub, where
+from .contract import chain_matmul, matmul
+from .decompositions import (
+    QR,
+    REALS,
+    SVD,
+    Cholesky,
+    Determinant,
+    Eigh,
+    Inverse,
+    SignLogDeterminant,
+    Solve,
+    SolveTriangular,
+    columns_times,
+    diagonal_mask,
+    transposed,
+)
+from .joining import roll
+from .movement import Permute, Reshape
+from .reduce import amax, amin, norm
+from .reduce import sum as sum_over
+
+SlogdetResult = namedtuple("SlogdetResult", "sign logabsdet")
+QRResult = namedtuple("QRResult", "Q R")
+EighResult = namedtuple("EighResult", "eigenvalues eigenvectors")
+SVDResult = namedtuple("SVDResult", "U S Vh")
+LstsqResult = namedtuple("LstsqResult", "solution residuals rank singular_values")
+
+
+def _matrices(name: str, x: Any, square: bool = False, argument: str = "A") -> Any:
+    x = as_operand(f"linalg.{name}", x, argument)
+    if x.dtype not in REALS:
+        raise DTypeError(
+            f"linalg.{name}: {argument} must be float32 or float64, got {x.dtype.name}"
+        )
+    if len(x.shape) < 2 or (square and x.shape[-1] != x.shape[-2]):
+        kind = "square matrices (..., n, n)" if square else "matrices (..., m, n)"
+        raise ShapeError(f"linalg.{name}: {argument} must be {kind}, got {tuple(x.shape)}")
+    return x
+
+
+def inv(A: Any) -> Any:
+    """The inverse of square matrices (..., n, n); ArgumentError if one is singular.
+
+    >>> inv(tensor([[2.0, 0.0], [0.0, 4.0]]))
+    tensor([[0.5000, 0.0000],
+            [0.0000, 0.2500]])
+    """
+    return Inverse()(_matrices("inv", A, True))
+
+
+def det(A: Any) -> Any:
+    """The determinant of square matrices (..., n, n). Its gradient needs the inverse."""
+    return Determinant()(_matrices("det", A, True))
+
+
+def slogdet(A: Any) -> Any:
+    """(sign, logarithm of the absolute value) of the determinant, without overflow."""
+    return SlogdetResult(*SignLogDeterminant()(_matrices("slogdet", A, True)))
+
+
+def solve(A: Any, B: Any, *, left: bool = True) -> Any:
+    """X of A X = B (left) or X A = B; B holds matrices, or one vector for each matrix of A.
+
+    >>> solve(tensor([[2.0, 0.0], [0.0, 4.0]]), tensor([2.0, 2.0]))
+    tensor([1.0000, 0.5000])
+    """
+    a = _matrices("solve", A, True)
+    b = as_operand("linalg.solve", B, "B")
+    is_vector = len(b.shape) == 1 or tuple(b.shape) == tuple(a.shape[:-1])
+    if is_vector:
+        b = Reshape((*b.shape, 1))(b)
+    b = _matrices("solve", b, argument="B")
+    if not left and not is_vector:
+        return transposed(solve(transposed(a), transposed(b)))
+    a, b = _stacked("solve", a, b)
+    out = Solve()(a, b)
+    return Reshape(tuple(out.shape[:-1]))(out) if is_vector else out
+
+
+def _stacked(name: str, a: Any, b: Any) -> tuple[Any, Any]:
+    """a and b with equal leading axes and dtypes."""
+    if a.shape[-1] != b.shape[-2]:
+        raise ShapeError(
+            f"linalg.{name}: A {tuple(a.shape)} and B {tuple(b.shape)} differ in the number of rows"
+        )
+    if a.dtype is not b.dtype:
+        raise DTypeError(f"linalg.{name}: A is {a.dtype.name} but B is {b.dtype.name}")
+    lead = broadcast_shapes(f"linalg.{name}", tuple(a.shape[:-2]), tuple(b.shape[:-2]))
+    return broadcast_to(a, (*lead, *a.shape[-2:])), broadcast_to(b, (*lead, *b.shape[-2:]))
+
+
+def solve_triangular(
+    A: Any, B: Any, *, upper: bool, left: bool = True, unitriangular: bool = False
+) -> Any:
+    """X of A X = B (left) or X A = B, where one triangle of A is read."""
+    a, b = _matrices("solve_triangular", A, True), _matrices("solve_triangular", B, argument="B")
+    if not left:
+        return transposed(
+            solve_triangular(
+                transposed(a), transposed(b), upper=not upper, unitriangular=unitriangular
+            )
+        )
+    return SolveTriangular(bool(upper), bool(unitriangular))(*_stacked("solve_triangular", a, b))
+
+
+def cholesky(A: Any, *, upper: bool = False) -> Any:
+    """Triangular L with L L' = A (or upper: L' L) for symmetric positive definite A."""
+    made = Cholesky()(_matrices("cholesky", A, True))
+    return transposed(made) if upper else made
+
+
+def qr(A: Any, mode: str = "reduced") -> Any:
+    """(Q, R) with Q R = A, orthonormal columns in Q, R upper triangular; the reduced form."""
+    if mode != "reduced":
+        raise ArgumentError(f"linalg.qr: mode must be 'reduced', got {mode!r}")
+    return QRResult(*QR()(_matrices("qr", A)))
+
+
+def eigh(A: Any, UPLO: str = "L") -> Any:
+    """(eigenvalues ascending, eigenvectors as columns) of symmetric matrices.
+
+    UPLO  the triangle that is read: "L" or "U"
+
+    The gradient through eigenvectors is infinite where eigenvalues are equal.
+    """
+    if UPLO not in ("L", "U"):
+        raise ArgumentError(f"linalg.eigh: UPLO must be 'L' or 'U', got {UPLO!r}")
+    return EighResult(*Eigh(UPLO == "U")(_matrices("eigh", A, True)))
+
+
+def eigvalsh(A: Any, UPLO: str = "L") -> Any:
+    """Eigenvalues of symmetric matrices, ascending."""
+    return eigh(A, UPLO).eigenvalues
+
+
+def svd(A: Any, full_matrices: bool = True) -> Any:
+    """(U, S, Vh) with U diag(S) Vh = A; S is descending and not negative.
+
+    full_matrices  square U and Vh; else as many columns and rows as there are singular values.
+                   No gradient flows through the columns and rows that this adds.
+
+    The gradient through U and Vh is infinite where singular values are equal.
+    """
+    return SVDResult(*_svd(_matrices("svd", A), full_matrices))
+
+
+def _svd(x: Any, is_full: bool = False) -> Any:
+    return SVD(bool(is_full) and x.shape[-1] != x.shape[-2])(x)
+
+
+def svdvals(A: Any) -> Any:
+    """Singular values, descending."""
+    return _svd(_matrices("svdvals", A))[1]
+
+
+def pinv(A: Any, *, rtol: float | None = None, hermitian: bool = False) -> Any:
+    """The Moore-Penrose inverse: singular values up to rtol times the largest count as 0.
+
+    rtol  max(m, n) times the machine epsilon unless given
+    """
+    x = _matrices("pinv", A)
+    u, s, vh = _svd(x)
+    if rtol is None:
+        rtol = max(x.shape[-2:]) * dt.finfo(x.dtype).eps
+    counts = gt(s, mul(amax(s, -1, True), rtol))
+    inverse = where(counts, div(1.0, where(counts, s, 1.0)), 0.0)
+    return matmul(columns_times(transposed(vh), inverse), transposed(u))
+
+
+def matrix_rank(A: Any, *, rtol: float | None = None) -> Any:
+    """The number of singular values above rtol times the largest (see pinv), int64."""
+    x = _matrices("matrix_rank", A)
+    s = svdvals(x)
+    if rtol is None:
+        rtol = max(x.shape[-2:]) * dt.finfo(x.dtype).eps
+    return sum_over(gt(s, mul(amax(s, -1, True), rtol)), -1)
+
+
+def lstsq(A: Any, B: Any, *, rcond: float | None = None) -> Any:
+    """The solution X of least squares |A X - B|, of least norm: pinv(A) @ B.
+
+    returns (solution, residuals, rank, singular_values); residuals are the sums of squares of
+    A X - B over each column
+    """
+    x, b = _matrices("lstsq", A), as_operand("linalg.lstsq", B, "B")
+    solution = matmul(pinv(x, rtol=rcond), b)
+    error = sub(matmul(x, solution), b)
+    residuals = sum_over(mul(error, error), 0 if len(b.shape) == 1 else -2)
+    return LstsqResult(solution, residuals, matrix_rank(x, rtol=rcond), svdvals(x))
+
+
+def matrix_power(A: Any, n: int) -> Any:
+    """A multiplied with itself n times; the identity for 0, the inverse's power below."""
+    x = _matrices("matrix_power", A, True)
+    n = as_index("linalg.matrix_power", "n", n)
+    if n < 0:
+        return matrix_power(inv(x), -n)
+    if n == 0:
+        return where(diagonal_mask(tuple(x.shape)), 1.0, mul(x, 0.0))
+    result, square = None, x
+    while n:
+        if n & 1:
+            result = square if result is None else matmul(result, square)
+        n >>= 1
+        if n:
+            square = matmul(square, square)
+    return result
+
+
+def multi_dot(tensors: Any) -> Any:
+    """Product of several matrices in the cheapest order; the first and last may be vectors."""
+    tensors = list(tensors)
+    if len(tensors) < 2:
+        raise ArgumentError("linalg.multi_dot: needs at least two tensors")
+    first, last = len(tensors[0].shape) == 1, len(tensors[-1].shape) == 1
+    if first:
+        tensors[0] = Reshape((1, tensors[0].shape[0]))(tensors[0])
+    if last:
+        tensors[-1] = Reshape((tensors[-1].shape[0], 1))(tensors[-1])
+    out = chain_matmul(*tensors)
+    shape = [] if first else [out.shape[0]]
+    return Reshape(tuple(shape + ([] if last else [out.shape[1]])))(out)
+
+
+def vecdot(x: Any, y: Any, *, dim: int = -1) -> Any:
+    """Sum of products along dim, with broadcasting."""
+    a, b = align("linalg.vecdot", x, y)
+    return sum_over(mul(a, b), dim)
+
+
+@public
+def cross(input: Any, other: Any, dim: int | None = None) -> Any:
+    """The vector product along a dimension of size 3 (the first one, unless given)."""
+    a, b = align("cross", input, other)
+    if dim is None:
+        dim = next((i for i, n in enumerate(a.shape) if n == 3), -1)
+    axis = normalize_dim("cross", dim, len(a.shape))
+    if not a.shape or a.shape[axis] != 3:
+        raise ShapeError(f"cross: dimension {dim} must have size 3, the shape is {tuple(a.shape)}")
+
+    def turned(v: Any, by: int) -> Any:
+        """Component i + by at place i."""
+        return roll(v, -by, axis)
+
+    return sub(mul(turned(a, 1), turned(b, 2)), mul(turned(a, 2), turned(b, 1)))
+
+
+def cross_last(input: Any, other: Any, *, dim: int = -1) -> Any:
+    """The vector product along a dimension of size 3 (the last one, unless given)."""
+    return cross(input, other, dim)
+
+
+def vector_norm(
+    x: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None
+) -> Any:
+    """The ord-norm over dim of the elements as a vector."""
+    return norm(x, ord, dim, keepdim, dtype=dtype)
+
+
+def matrix_norm(A: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False) -> Any:
+    """A norm of matrices: "fro", "nuc", 2 and -2 (singular values), 1, -1 (columns), inf, -inf.
+
+    dim  the two dimensions of the matrices
+    """
+    x = _matrices("matrix_norm", A)
+    axes = [normalize_dim("linalg.matrix_norm", d, len(x.shape)) for d in dim]
+    if len(axes) != 2 or axes[0] == axes[1]:
+        raise ArgumentError(f"linalg.matrix_norm: dim must name two dimensions, got {dim}")
+    rest = [a for a in range(len(x.shape)) if a not in axes]
+    x = Permute((*rest, *axes))(x)
+    if ord == "fro":
+        out = norm(x, 2, (-2, -1))
+    elif ord in ("nuc", 2, -2):
+        s = svdvals(x)
+        out = sum_over(s, -1) if ord == "nuc" else (amax if ord == 2 else amin)(s, -1)
+    elif ord in (1, -1, float("inf"), float("-inf")):
+        sums = sum_over(absolute(x), -2 if ord in (1, -1) else -1)
+        out = (amax if ord > 0 else amin)(sums, -1)
+    else:
+        raise ArgumentError(f"linalg.matrix_norm: unknown ord {ord!r}")
+    if keepdim:
+        out = Reshape(tuple(1 if a in axes else n for a, n in enumerate(A.shape)))(out)
+    return out
+
+
+def linalg_norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False) -> Any:
+    """vector_norm, or matrix_norm where two dims are given (or `ord` with a matrix)."""
+    is_pair = isinstance(dim, (tuple, list)) and len(dim) == 2
+    if ord is not None and (is_pair or (dim is None and len(A.shape) == 2)):
+        return matrix_norm(A, ord, dim or (-2, -1), keepdim)
+    return vector_norm(A, 2 if ord is None else ord, dim, keepdim)
+
+
+def cond(A: Any, p: Any = None) -> Any:
+    """Condition number: ratio of the extreme singular values, or norm(A) * norm(inv(A))."""
+    if p in (None, 2):
+        s = svdvals(A)
+        return div(amax(s, -1), amin(s, -1))
+    if p == -2:
+        s = svdvals(A)
+        return div(amin(s, -1), amax(s, -1))
+    return mul(matrix_norm(A, p), matrix_norm(inv(A), p))
+
+
+@public
+def inverse(input: Any) -> Any:
+    """Alias of linalg.inv."""
+    return inv(input)
+
+
+@public
+def logdet(input: Any) -> Any:
+    """Logarithm of the determinant; nan where it is negative."""
+    sign, value = slogdet(input)
+    return where(ge(sign, 0.0), value, float("nan"))
+
+
+@public
+def pinverse(input: Any, rcond: float = 1e-15) -> Any:
+    """Alias of linalg.pinv, with rcond for its rtol."""
+    return pinv(input, rtol=rcond)
+
+
+for _f in (det, slogdet, cholesky, qr, matrix_power):
+    public(_f)
