@@ -24,6 +24,7 @@ from ..runtime import buffers
 
 # Elements read above which an op is worth a native call (about 20 microseconds of NumPy).
 HEAVY = {"contraction": 8192, "opaque": 4096, "elementwise": 262144, "reduction": 262144}
+SLOW_REFERENCE = 256  # for ops whose NumPy meaning is slow
 # Opaque ops that have kernels; the others stay with NumPy.
 OPAQUE = {
     "conv", "conv_input", "conv_weight", "attention", "attention_grad", "max_pool",
@@ -42,7 +43,7 @@ def set_enabled(enabled: bool) -> None:
 
 def fast(op: Op, args: list[Any]) -> Any:
     """The op's result from a compiled program, or None where NumPy should run it."""
-    limit = HEAVY.get(op.kind)
+    limit = SLOW_REFERENCE if op.slow_reference else HEAVY.get(op.kind)
     if limit is None or not _enabled[0]:
         return None
     if op.kind == "opaque" and op.name not in OPAQUE:

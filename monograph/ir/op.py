@@ -68,6 +68,7 @@ class Op:
     differentiable  False where no gradient exists (comparisons, argmax)
     n_outputs       number of results; more than one comes as a tuple
     is_view         the result shares memory with the first input in eager mode (PyTorch's view ops)
+    slow_reference  the NumPy meaning runs element by element in Python: eager mode compiles it early
     onnx            name of the ONNX operator with the same meaning, or None
     """
 
@@ -79,6 +80,7 @@ class Op:
     differentiable: ClassVar[bool] = True
     n_outputs: ClassVar[int] = 1
     is_view: ClassVar[bool] = False
+    slow_reference: ClassVar[bool] = False
     onnx: ClassVar[str | None] = None
     fresh_cotangents: ClassVar[bool] = True  # vjp's results are new arrays or ones it was given
 
@@ -290,9 +292,9 @@ REGISTRY: dict[str, type[Op]] = {}
 
 
 @dataclass_transform(frozen_default=True)
-def op(cls: type) -> type:
+def op(decorated: type) -> type:
     """Make a class a registered op: a frozen dataclass with a snake_case name."""
-    cls = dataclass(init=False, repr=False, eq=False)(cls)
+    cls: Any = dataclass(init=False, repr=False, eq=False)(decorated)
     cls._fields = tuple(f.name for f in dataclasses.fields(cls))
     cls._defaults = {
         f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING

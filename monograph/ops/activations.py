@@ -76,6 +76,7 @@ class Gelu(Elementwise):
 
     tanh: bool = False
     accepts = dt.FLOATS
+    slow_reference = True
     saves = "inputs"
 
     def reference(self, x: Any) -> Any:

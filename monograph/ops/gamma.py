@@ -109,6 +109,7 @@ class Lgamma(Elementwise):
     """
 
     accepts = dt.FLOATS
+    slow_reference = True
     saves = "inputs"
 
     def reference(self, x: Any) -> Any:
@@ -135,6 +136,7 @@ class Digamma(Elementwise):
     """Derivative of lgamma; -inf at 0, nan at -1, -2, ..."""
 
     accepts = dt.FLOATS
+    slow_reference = True
     saves = "inputs"
 
     def reference(self, x: Any) -> Any:
@@ -169,6 +171,7 @@ class Polygamma(Elementwise):
 
     n: int
     accepts = dt.FLOATS
+    slow_reference = True
     saves = "inputs"
 
     def reference(self, x: Any) -> Any:

@@ -117,6 +117,7 @@ class Erf(Elementwise):
     """
 
     accepts = dt.FLOATS
+    slow_reference = True
     saves = "inputs"
     onnx = "Erf"
 
@@ -135,6 +136,7 @@ class Erfc(Elementwise):
     """1 - erf of each element, without cancellation: exact digits also where it is tiny."""
 
     accepts = dt.FLOATS
+    slow_reference = True
     saves = "inputs"
 
     def reference(self, x: Any) -> Any:
@@ -171,6 +173,7 @@ class Erfinv(Elementwise):
     """Inverse of erf, element by element: inf at 1, nan outside of [-1, 1]."""
 
     accepts = dt.FLOATS
+    slow_reference = True
     saves = "outputs"
 
     def reference(self, x: Any) -> Any:
