@@ -11,10 +11,11 @@ from typing import Any
 from ..core import dtype as dt
 from ..core.dtype import DType
 from ..core.errors import ArgumentError, DTypeError, ShapeError
-from ..core.shape import as_index, broadcast_shapes, normalize_dim
+from ..core.shape import as_index, broadcast_shapes, is_number, normalize_dim
+from ..ir.op import Full
 from .align import align, as_operand, broadcast_to, public
 from .arith import abs as absolute
-from .arith import div, ge, gt, mul, sub, where
+from .arith import div, ge, gt, maximum, mul, sub, where
 from .contract import chain_matmul, matmul
 from .decompositions import (
     QR,
@@ -170,34 +171,59 @@ def svdvals(A: Any) -> Any:
     return _svd(_matrices("svdvals", A))[1]
 
 
-def pinv(A: Any, *, rtol: float | None = None, hermitian: bool = False) -> Any:
-    """The Moore-Penrose inverse: singular values up to rtol times the largest count as 0.
+def _above(x: Any, s: Any, atol: Any, rtol: Any) -> Any:
+    """Whether each singular value s of x counts: above atol and above rtol times the largest."""
+    if rtol is None:
+        given = atol is not None and not (is_number(atol) and atol == 0)
+        rtol = 0.0 if given else max(x.shape[-2:]) * dt.finfo(x.dtype).eps
+    limit = mul(amax(s, -1, True), _column(rtol))
+    if atol is not None:
+        limit = maximum(limit, _column(atol))
+    return gt(s, limit)
 
-    rtol  max(m, n) times the machine epsilon unless given
+
+def _column(tolerance: Any) -> Any:
+    """A tolerance, or one for each matrix, beside the singular values."""
+    if is_number(tolerance) or not tolerance.shape:
+        return tolerance
+    return Reshape((*tolerance.shape, 1))(tolerance)
+
+
+def pinv(
+    A: Any, rcond: Any = None, *, atol: Any = None, rtol: Any = None, hermitian: bool = False
+) -> Any:
+    """The Moore-Penrose inverse: small singular values count as 0.
+
+    atol, rtol  values up to atol, or up to rtol times the largest, are small; rtol is max(m, n)
+                times the machine epsilon unless one is given. rcond is another name of rtol
+    hermitian   accepted for PyTorch's sake; symmetric matrices need no other way
     """
     x = _matrices("pinv", A)
+    if 0 in x.shape[-2:]:
+        return mul(transposed(x), 0.0)
     u, s, vh = _svd(x)
-    if rtol is None:
-        rtol = max(x.shape[-2:]) * dt.finfo(x.dtype).eps
-    counts = gt(s, mul(amax(s, -1, True), rtol))
+    counts = _above(x, s, atol, rcond if rtol is None else rtol)
     inverse = where(counts, div(1.0, where(counts, s, 1.0)), 0.0)
     return matmul(columns_times(transposed(vh), inverse), transposed(u))
 
 
-def matrix_rank(A: Any, *, rtol: float | None = None) -> Any:
-    """The number of singular values above rtol times the largest (see pinv), int64."""
+def matrix_rank(
+    A: Any, tol: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None
+) -> Any:
+    """The number of singular values above the limit (see pinv; tol is an atol), int64."""
     x = _matrices("matrix_rank", A)
-    s = svdvals(x)
-    if rtol is None:
-        rtol = max(x.shape[-2:]) * dt.finfo(x.dtype).eps
-    return sum_over(gt(s, mul(amax(s, -1, True), rtol)), -1)
+    if 0 in x.shape[-2:]:
+        return Full(tuple(x.shape[:-2]), dt.int64, 0)()
+    if tol is not None:
+        atol, rtol = tol, 0.0
+    return sum_over(_above(x, svdvals(x), atol, rtol), -1)
 
 
-def lstsq(A: Any, B: Any, *, rcond: float | None = None) -> Any:
+def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = None) -> Any:
     """The solution X of least squares |A X - B|, of least norm: pinv(A) @ B.
 
     returns (solution, residuals, rank, singular_values); residuals are the sums of squares of
-    A X - B over each column
+    A X - B over each column. driver is accepted for PyTorch's sake; this is always "gelsd"'s way
     """
     x, b = _matrices("lstsq", A), as_operand("linalg.lstsq", B, "B")
     solution = matmul(pinv(x, rtol=rcond), b)

@@ -152,6 +152,18 @@ def test_pseudoinverse_rank_and_least_squares_agree_with_torch(shape):
     close(made.solution, TLA.lstsq(to_torch(x), to_torch(b), driver="gelsd").solution)
 
 
+@pytest.mark.parametrize(
+    "options", [dict(atol=0.5), dict(rtol=0.3), dict(atol=0.5, rtol=0.9), dict(atol=0.0), {}]
+)
+def test_limits_of_small_singular_values_agree_with_torch(options):
+    (x,) = arrays((2, 4, 3))
+    close(LA.pinv(to_mg(x), **options), TLA.pinv(to_torch(x), **options))
+    close(LA.matrix_rank(to_mg(x), **options), TLA.matrix_rank(to_torch(x), **options))
+    empty = np.zeros((2, 0, 3))
+    close(LA.pinv(to_mg(empty), **options), TLA.pinv(to_torch(empty), **options))
+    close(LA.matrix_rank(to_mg(empty), **options), TLA.matrix_rank(to_torch(empty), **options))
+
+
 @pytest.mark.parametrize("n", [-2, 0, 1, 2, 5])
 def test_matrix_power_agrees_with_torch(n):
     check(
