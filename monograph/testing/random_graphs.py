@@ -274,7 +274,8 @@ def _scan(rng: Any, shapes: Any, emit: Callable) -> None:
 
 def _regrouped(rng: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     """A random shape with as many elements."""
-    left, sizes = _size(shape), []
+    sizes: list[int] = []
+    left = _size(shape)
     while left > 1 and len(sizes) < 3:
         divisors = [d for d in range(1, left + 1) if left % d == 0]
         d = int(rng.choice(divisors))

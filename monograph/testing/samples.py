@@ -101,8 +101,8 @@ def _elementwise(cls: type[Op], rng: Any) -> list[Sample]:
     name, n = cls.name, arity(cls)
     op = cls()
     if name in _INTEGERS:
-        low = 0 if name.startswith("shift") else 1
-        args = [_integers(rng, (3, 4)), *(_integers(rng, (3, 4), low, 9) for _ in range(n - 1))]
+        least = 0 if name.startswith("shift") else 1
+        args = [_integers(rng, (3, 4)), *(_integers(rng, (3, 4), least, 9) for _ in range(n - 1))]
         return [Sample(op, tuple(args)), Sample(op, tuple(a.astype(np.int16) for a in args))]
     low, high = DOMAINS.get(name, (-2.0, 2.0))
     smooth = name not in _STEPS

@@ -111,7 +111,7 @@ class _Run:
         if op == "cast":
             return _cast(args[0], expr.args[0].dtype, expr.dtype)
         if op in ("shl", "shr"):
-            return _shift(op, *args, BITS[expr.dtype])
+            return _shift(op, args[0], args[1], BITS[expr.dtype])
         x, y = args
         if from_code(expr.dtype).is_floating_point:
             return np.divide(x, y) if op == "div" else np.fmod(x, y)
