@@ -99,11 +99,11 @@ def choose_layouts(graph: Graph, fusion: Fusion) -> Layouts:
                     if known and v not in fixed and len(v.shape) == len(known[0]) > 2:
                         orders.setdefault(v, known[0])
             continue
-        order = _group_order(group, orders)
-        if order is not None:
+        common = _group_order(group, orders)
+        if common is not None:
             for v in group.items:
                 if tuple(v.shape) == group.full and v not in fixed:
-                    orders.setdefault(v, order)
+                    orders.setdefault(v, common)
     return Layouts(orders)
 
 

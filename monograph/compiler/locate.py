@@ -56,10 +56,10 @@ def _follow(
 ) -> tuple[Value, tuple[int, ...], int] | None:
     index = []
     for axis, sizes in enumerate(parts):
-        total, step = ZERO, 1
+        total, below = ZERO, 1
         for part in reversed(range(len(sizes))):
-            total = total + loop_index(f"a{axis}_{part}", sizes[part]) * step
-            step *= sizes[part]
+            total = total + loop_index(f"a{axis}_{part}", sizes[part]) * below
+            below *= sizes[part]
         index.append(total)
     at = tuple(index)
     u = v
@@ -77,7 +77,7 @@ def _follow(
         return None
     strides = []
     for axis, sizes in enumerate(parts):
-        step = None  # of the whole axis: its parts must nest
+        step: int | None = None  # of the whole axis: its parts must nest
         length = 1
         for part in reversed(range(len(sizes))):
             if sizes[part] == 1:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ..core import dtype as dt
 from ..ir.graph import Value
@@ -304,7 +305,7 @@ class _Attempt:
             r.levels[name] = len(r.scopes) - 1
             r.emit(Local(name, code, lane_count))
             start = _identity(v.node.op.combine, code)  # type: ignore[union-attr]
-            self._lane_loop(lambda n=name, c=start: r.emit(Store(n, self._lane(), c)))
+            self._lane_loop(partial(self._set, name, start))
 
         def body() -> None:
             index = self.full_index
@@ -312,17 +313,24 @@ class _Attempt:
                 node = v.node
                 assert node is not None
                 value = r.read(node.inputs[0], index)
-                r.emit(Reduce(node.op.combine, accumulators[v], self._lane(), value))
+                combine = node.op.combine  # type: ignore[attr-defined]
+                r.emit(Reduce(combine, accumulators[v], self._lane(), value))
             self._store(stores, index)
 
         self._nest([*self.inner], body)
         for v, name in accumulators.items():
             code = compute_type(v.dtype)
             if self.columns:
-                r.bound[v] = lambda index, n=name, c=code: Load(n, self._lane(), c)
+                r.bound[v] = partial(self._sum, name, code)
             else:
                 result = r.let(Load(name, Const(0, "i64"), code), "r")
-                r.bound[v] = lambda index, e=result: e
+                r.bound[v] = partial(_constant, result)
+
+    def _set(self, accumulator: str, value: Expr) -> None:
+        self.reader.emit(Store(accumulator, self._lane(), value))
+
+    def _sum(self, accumulator: str, code: str, index: tuple[Index, ...]) -> Expr:
+        return Load(accumulator, self._lane(), code)
 
     def _nest(self, runs: list[Run], body: Callable[[], None]) -> None:
         """The loops over reduced axes (lanes along the last), or over lanes only."""
@@ -415,6 +423,10 @@ class _Attempt:
         grid = Const(self.grid, "i64")
         kernel = Kernel(self.title, tuple(self.buffers.values()), body, (), grid)
         return LoopKernel(kernel, values, self.work, overwrites)
+
+
+def _constant(value: Expr, index: tuple[Index, ...]) -> Expr:
+    return value
 
 
 def _identity(combine: str, code: str) -> Const:

@@ -118,7 +118,7 @@ def _compose(w: _Rewriter, op: Op, inputs: tuple, source: Any) -> Any:
     below = _op_of(inputs[0]) if inputs else None
     if below is None:
         return None
-    base = inputs[0].node.inputs[0] if inputs[0].node.inputs else None
+    base: Any = inputs[0].node.inputs[0] if inputs[0].node.inputs else None
     if isinstance(op, Reshape) and isinstance(below, Reshape):
         return w.make(op, (base,), source)
     if isinstance(op, Permute) and isinstance(below, Permute):
@@ -172,16 +172,16 @@ def _constants(w: _Rewriter, op: Op, inputs: tuple, source: Any) -> Any:
     return w.make(op, tuple(values), source)
 
 
-def _through(kind: type) -> Callable:
+def _through(kind: Any) -> Callable:
     def rule(w: _Rewriter, op: Op, inputs: tuple, source: Any) -> Any:
         """Elementwise of equally moved values: compute below, then move once."""
         if not isinstance(op, Elementwise):
             return None
         values = [i for i in inputs if isinstance(i, Value)]
-        first = _op_of(values[0])
-        if not isinstance(first, kind) or any(_op_of(v) != first for v in values):
+        first: Any = _op_of(values[0])
+        if first is None or type(first) is not kind or any(_op_of(v) != first for v in values):
             return None
-        bases = [v.node.inputs[0] for v in values]
+        bases = [v.node.inputs[0] for v in values if v.node is not None]
         if any(b.shape != bases[0].shape for b in bases):
             return None
         if kind is Reshape and not _only_ones(bases[0].shape, first.shape):

@@ -18,6 +18,8 @@ class device:
     """
 
     __slots__ = ("type", "index")
+    type: str
+    index: int | None
 
     def __init__(self, name: Any, index: int | None = None):
         if isinstance(name, device):

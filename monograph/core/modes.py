@@ -126,6 +126,8 @@ class set_grad_enabled(_SetGrad):
 class inference_mode(_SetGrad):
     """no_grad whose results can never enter a recorded computation, as torch.inference_mode."""
 
+    active: bool
+
     def __new__(cls, mode: Any = True) -> Any:
         self = object.__new__(cls)
         self.active = True if callable(mode) else bool(mode)

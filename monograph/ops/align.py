@@ -130,7 +130,7 @@ def function(cls: type[Op], *, floating: bool = False, name: str | None = None) 
     elif arity == 2:
 
         def f(input: Any, other: Any) -> Any:  # type: ignore[misc]
-            ready = _aligned(title, input, other, floating)
+            ready: Any = _aligned(title, input, other, floating)
             if ready is None:
                 ready = align(title, input, other, floating=floating)
             return primitive(*ready)

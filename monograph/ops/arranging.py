@@ -216,8 +216,12 @@ def slice_scatter(
     axis = normalize_dim("slice_scatter", dim, len(input.shape))
     if not input.shape:
         raise ShapeError("slice_scatter: a 0-d tensor has no slices")
-    limits = [None if v is None else as_index("slice_scatter", "limit", v) for v in (start, end)]
-    lo, hi, st = slice(*limits, as_index("slice_scatter", "step", step)).indices(input.shape[axis])
+    limits: Any = [
+        None if v is None else as_index("slice_scatter", "limit", v) for v in (start, end)
+    ]
+    first, last = limits
+    every = as_index("slice_scatter", "step", step)
+    lo, hi, st = slice(first, last, every).indices(input.shape[axis])
     if st < 1:
         raise ArgumentError(f"slice_scatter: step must be positive, got {step}")
     return _replaced(input, src, axis, lo, max(lo, hi), st)

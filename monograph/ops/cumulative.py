@@ -109,7 +109,7 @@ class LogCumsumExp(_Running):
     """Logarithm of the sum of the exponentials up to and including each, along `axis`."""
 
     axis: int
-    accepts = dt.FLOATS
+    accepts = dt.FLOATS  # type: ignore[assignment]
 
     def reference(self, x: Any) -> Any:
         return np.logaddexp.accumulate(widened(x), self.axis) if x.size else x
@@ -216,14 +216,15 @@ def logcumsumexp(input: Any, dim: int) -> Any:
 
 
 def _running_extreme(name: str, largest: bool, word: str) -> Any:
-    result = namedtuple(name, ["values", "indices"])  # type: ignore[misc]
+    made: Any = namedtuple(name, ["values", "indices"])  # type: ignore[misc]
 
     def f(input: Any, dim: int) -> Any:
         x = as_operand(name, input)
         axis = normalize_dim(name, dim, len(x.shape))
         if not x.shape:
-            return result(Copy()(x), Full((), dt.int64, 0)())
-        return result(*RunningExtreme(axis, largest)(x))
+            return made(Copy()(x), Full((), dt.int64, 0)())
+        values, indices = RunningExtreme(axis, largest)(x)
+        return made(values, indices)
 
     f.__name__ = f.__qualname__ = name
     f.__doc__ = f"{word} element up to and including each along `dim`: (values, indices)."

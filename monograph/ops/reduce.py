@@ -85,7 +85,7 @@ class _First(_Extreme):
     """Over one axis; the gradient goes to the first winner."""
 
     saves = "inputs"
-    position: type[Reduction]
+    position: Any  # the class of the op that gives the winners' places
 
     def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
         return (_at_position(g, self.position(self.axes)(x), shape_of(x), self.axes),)
@@ -229,7 +229,7 @@ def keep_dims(out: Any, shape: Shape, axes: tuple[int, ...]) -> Any:
     return Reshape(tuple(1 if a in axes else n for a, n in enumerate(shape)))(out)
 
 
-def reduced(primitive: type[Reduction], x: Any, axes: tuple[int, ...], keepdim: bool) -> Any:
+def reduced(primitive: Any, x: Any, axes: tuple[int, ...], keepdim: bool) -> Any:
     """The reduction over resolved axes; a copy where there are none."""
     if not axes:
         return Copy()(x)
@@ -320,7 +320,7 @@ def prod(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = Non
     return reduced(Prod, x, normalize_dims("prod", dim, len(x.shape)), keepdim)
 
 
-def _extreme(name: str, primitive: type[Reduction]) -> Any:
+def _extreme(name: str, primitive: Any) -> Any:
     def f(input: Any, dim: Any = (), keepdim: bool = False) -> Any:
         x = as_operand(name, input)
         axes = normalize_dims(name, dim, len(x.shape))
@@ -357,10 +357,10 @@ def _first(
     return result(reduced(values, x, axes, keepdim), reduced(positions, x, axes, keepdim))
 
 
-max_result = namedtuple("max", ["values", "indices"])
-min_result = namedtuple("min", ["values", "indices"])
-median_result = namedtuple("median", ["values", "indices"])
-aminmax_result = namedtuple("aminmax", ["min", "max"])
+max_result = namedtuple("max", ["values", "indices"])  # type: ignore[name-match]
+min_result = namedtuple("min", ["values", "indices"])  # type: ignore[name-match]
+median_result = namedtuple("median", ["values", "indices"])  # type: ignore[name-match]
+aminmax_result = namedtuple("aminmax", ["min", "max"])  # type: ignore[name-match]
 
 
 @public
@@ -403,7 +403,7 @@ def aminmax(input: Any, *, dim: Any = None, keepdim: bool = False) -> Any:
     return aminmax_result(amin(input, dim, keepdim), amax(input, dim, keepdim))
 
 
-def _position(name: str, primitive: type[Reduction], input: Any, dim: Any, keepdim: bool) -> Any:
+def _position(name: str, primitive: Any, input: Any, dim: Any, keepdim: bool) -> Any:
     x = as_operand(name, input)
     if x.dtype is dt.bool_:
         x = cast(x, dt.uint8)
@@ -433,7 +433,7 @@ def argmin(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     return _position("argmin", ArgMin, input, dim, keepdim)
 
 
-def _truth(name: str, primitive: type[Reduction], input: Any, dim: Any, keepdim: bool) -> Any:
+def _truth(name: str, primitive: Any, input: Any, dim: Any, keepdim: bool) -> Any:
     x = as_operand(name, input)
     axes = normalize_dims(name, dim, len(x.shape))
     out = reduced(primitive, cast(x, dt.bool_), axes, keepdim)
