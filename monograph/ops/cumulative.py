@@ -222,9 +222,9 @@ def _running_extreme(name: str, largest: bool, word: str) -> Any:
         x = as_operand(name, input)
         axis = normalize_dim(name, dim, len(x.shape))
         if not x.shape:
-            return made(Copy()(x), Full((), dt.int64, 0)())
+            return made(Copy()(x), Full((), dt.int64, 0)())  # type: ignore[call-arg]
         values, indices = RunningExtreme(axis, largest)(x)
-        return made(values, indices)
+        return made(values, indices)  # type: ignore[call-arg]
 
     f.__name__ = f.__qualname__ = name
     f.__doc__ = f"{word} element up to and including each along `dim`: (values, indices)."
