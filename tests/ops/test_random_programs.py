@@ -54,6 +54,44 @@ def test_compiled_gradient_is_eager(block):
         )
 
 
+def total(program):
+    """A number from a program's results, to take gradients of."""
+
+    def f(*tensors):
+        outs = [o for o in program(*tensors) if o.dtype.is_floating_point]
+        return sum(((o * o).mean() for o in outs), mg.tensor(0.0, dtype=outs[0].dtype))
+
+    return f
+
+
+@pytest.mark.parametrize("block", range(6))
+def test_vmap_and_gradients_of_each_sample(block):
+    for seed in range(200 + 5 * block, 205 + 5 * block):
+        program = random_program(seed, steps=10, dtype=np.float64)
+        rng = np.random.default_rng(seed)
+        stacked = [mg.tensor(rng.uniform(-2, 2, (3, *a.shape))) for a in program.arrays]
+        each = [[x[i] for x in stacked] for i in range(3)]
+        expected = [mg.stack(outs) for outs in zip(*(program(*xs) for xs in each))]
+        compare(program, mg.func.vmap(program)(*stacked), expected)
+        gradient = mg.func.grad(total(program))
+        expected = [mg.stack([gradient(*xs) for xs in each])]
+        compare(program, [mg.func.vmap(gradient)(*stacked)], expected)
+        if seed % 5 == 0:
+            compare(program, [mg.jit(mg.func.vmap(gradient))(*stacked)], expected)
+
+
+@pytest.mark.parametrize("block", range(3))
+def test_forward_mode_agrees_with_reverse_mode(block):
+    for seed in range(300 + 5 * block, 305 + 5 * block):
+        program = random_program(seed, steps=8, dtype=np.float64)
+        f, x = total(program), program.tensors()
+        rng = np.random.default_rng(seed)
+        tangents = [mg.tensor(rng.uniform(-1, 1, a.shape)) for a in program.arrays]
+        _, slope = mg.func.jvp(f, tuple(x), tuple(tangents))
+        grads = mg.func.grad(f, argnums=tuple(range(len(x))))(*x)
+        compare(program, [slope], [sum((g * t).sum() for g, t in zip(grads, tangents))])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("block", range(40))
 def test_many_compiled_programs(block):
