@@ -41,26 +41,18 @@ def explain(
     >>> [row.title for row in explain(lambda x: (x * x).sum(), ones(8, 8), time=False).rows]
     ['reduce_sum']
     """
-    if not callable(f):
-        raise ArgumentError(f"explain: needs a function, got {type(f).__name__}")
-    if modes.trace is not None or modes.vmap is not None:
-        raise ArgumentError("explain: cannot run inside a captured or batched function")
-    owner = f if isinstance(f, Jit) else Jit(f)
-    leaves, treedef = pytree.flatten((args, kwargs))
-    given = not (isinstance(f, Jit) and f.captures and not leaves)
-    if given:
-        leaves = [as_tensor(x) if isinstance(x, np.ndarray) else x for x in leaves]
-        live = {k for k in owner._live if not isinstance(leaves[k], Tensor)}
-        capture = Capture(owner, leaves, treedef, live)
+    if not (isinstance(f, Jit) and f.captures and not args and not kwargs):
+        capture, leaves = capture_of(f, args, kwargs, "explain")
         note = ""
     else:
-        capture = next(reversed(owner.captures.values()))[-1]
+        leaves = None
+        capture = next(reversed(f.captures.values()))[-1]
         note = "its last capture"
         if time and any(s.kind in ("arg", "live") for s in capture.inputs):
             note += ", measured with zeros for its arguments"
-    made = Explanation(capture.executable, owner.__name__, note)
+    made = Explanation(capture.executable, capture.owner.__name__, note)
     if time:
-        inputs = _inputs(capture, leaves if given else None)
+        inputs = program_inputs(capture, leaves)
         outputs = [buffers.empty(a.shape, a.dtype.numpy) for a in capture.out_avals]
         for o, i in capture.donate.items():
             outputs[o] = inputs[i]
@@ -68,7 +60,22 @@ def explain(
     return made
 
 
-def _inputs(capture: Capture, leaves: list[Any] | None) -> list[np.ndarray]:
+def capture_of(
+    f: Callable, args: tuple, kwargs: dict[str, Any], asker: str
+) -> tuple[Capture, list[Any]]:
+    """f captured and compiled for these arguments, not run; and the arguments' leaves."""
+    if not callable(f):
+        raise ArgumentError(f"{asker}: needs a function, got {type(f).__name__}")
+    if modes.trace is not None or modes.vmap is not None:
+        raise ArgumentError(f"{asker}: cannot run inside a captured or batched function")
+    owner = f if isinstance(f, Jit) else Jit(f)
+    leaves, treedef = pytree.flatten((args, kwargs))
+    leaves = [as_tensor(x) if isinstance(x, np.ndarray) else x for x in leaves]
+    live = {k for k in owner._live if k < len(leaves) and not isinstance(leaves[k], Tensor)}
+    return Capture(owner, leaves, treedef, live), leaves
+
+
+def program_inputs(capture: Capture, leaves: list[Any] | None) -> list[np.ndarray]:
     """An array for each input of the program; a copy of each that the program overwrites."""
     overwritten = set(capture.donate.values())
     arrays = []

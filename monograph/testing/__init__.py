@@ -4,16 +4,19 @@ samples.py holds example inputs of every op, checks.py what must hold for them; 
 of it for each op of the registry.
 """
 
+from .compare import Comparison, compare
 from .comparison import TOLERANCES, as_numpy, assert_close, raises_message
 from .gradients import gradcheck, gradgradcheck
 from .random_graphs import Program, random_program
 from .scalars import scalar_meaning
 
 __all__ = [
+    "Comparison",
     "Program",
     "TOLERANCES",
     "as_numpy",
     "assert_close",
+    "compare",
     "gradcheck",
     "gradgradcheck",
     "raises_message",
