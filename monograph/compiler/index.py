@@ -83,7 +83,7 @@ class Index:
 
     def _divide(self, n: int) -> tuple[Index, Index] | None:
         """(quotient, remainder) by n where the ranges resolve it."""
-        if n == 1:
+        if n in (0, 1):  # 0: an empty axis, of which no element is ever read
             return self, Index((), 0)
         whole = {a: c // n for a, c in self.terms if c % n == 0}
         rest = {a: c for a, c in self.terms if c % n}

@@ -74,6 +74,14 @@ def test_pixel_shuffles_agree_with_torch_and_undo_each_other(shape):
     check(lambda a: images.pixel_unshuffle(a, 2), lambda a: F.pixel_unshuffle(a, 2), big)
 
 
+@pytest.mark.parametrize("shape", [(1, 0, 1, 1), (1, 1, 0, 1), (0, 4, 2, 2)])
+def test_captured_pixel_shuffle_of_nothing_is_nothing(shape):
+    x = mg.zeros(*shape)
+    factor = 2 if shape[1] == 4 else 1
+    made = mg.jit(lambda x: images.pixel_shuffle(x, factor))(x)
+    assert made.shape == images.pixel_shuffle(x, factor).shape
+
+
 def test_channel_shuffle_agrees_with_torch():
     x = rng().standard_normal((2, 6, 3, 4))
     close(images.channel_shuffle(to_mg(x), 3), torch.nn.ChannelShuffle(3)(to_torch(x)))
