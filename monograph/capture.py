@@ -29,6 +29,7 @@ from .api.creation import as_tensor
 from .compiler.pipeline import Executable, compile_graph
 from .core import dtype as dt
 from .core import pytree
+from .core.dtype import BY_NUMPY
 from .core.errors import ArgumentError, GradError, TraceError
 from .core.modes import modes
 from .core.shape import is_number
@@ -86,10 +87,11 @@ class Capture:
                 symbols.append((k, shown))
                 args.append(shown)
             elif k in self.live:
-                d = dt.of_scalar(leaf)
-                symbol = trace.input(Aval((), d))
+                symbol = trace.input(Aval((), _live_dtype(leaf)))
                 symbols.append((k, symbol))
-                args.append(wrap(symbol))
+                number = wrap(symbol)
+                number._weak = True
+                args.append(number)
             else:
                 args.append(leaf)
         positional, named = treedef.unflatten(args)
@@ -227,7 +229,7 @@ class Capture:
                     payload = np.array(source.source(), np.float32)
                 else:
                     x = leaves[source.source]
-                    payload = np.array(x, dt.of_scalar(x).numpy)
+                    payload = np.array(x, _live_dtype(x).numpy)
                 arrays.append(payload)
                 addresses.append(_address(payload))
         count = len(self.inputs)
@@ -356,6 +358,17 @@ class _Backward:
         node = _JitNode(self, capture, leaves, saved, sources)
         for k, o in enumerate(self.results):
             outputs[o]._node, outputs[o]._index, outputs[o]._requires = node, k, True
+
+
+def _may_vary(x: Any) -> bool:
+    """Whether x is a number that can become an input (a bool chooses, so it is static)."""
+    return is_number(x) and not isinstance(x, (bool, np.bool_))
+
+
+def _live_dtype(x: Any) -> dt.DType:
+    """What a number that varies is passed as: floats keep their precision."""
+    found = dt.of_scalar(x)
+    return dt.float64 if found.category == dt.FLOAT else found
 
 
 def _known(x: Any, own: dict) -> bool:
@@ -497,10 +510,10 @@ class Jit:
                 if type(payload) is not np.ndarray:
                     return self.function(*args, **kwargs)  # inside vmap
                 key_parts.append((payload.shape, payload.dtype, leaf._requires))
-            elif k in self._live and is_number(leaf):
+            elif k in self._live and _may_vary(leaf):
                 key_parts.append(type(leaf))
             else:
-                if is_number(leaf) and not isinstance(leaf, bool) and k not in self._static:
+                if _may_vary(leaf) and k not in self._static:
                     if (
                         k in self._seen
                         and self._seen[k] != leaf
@@ -543,17 +556,15 @@ class Jit:
         if reason:
             self.recompiles.append(reason)
             log.info("%s: captured again: %s", self.__name__, reason)
-        live = {
-            k for k, leaf in enumerate(leaves) if k in self._live and not isinstance(leaf, Tensor)
-        }
+        live = {k for k, leaf in enumerate(leaves) if k in self._live and _may_vary(leaf)}
         try:
             capture = Capture(self, leaves, treedef, live)
-        except TraceError as error:
+        except Exception as error:
             if live:  # perhaps the function needs the number's value: keep it static from now on
                 self._live -= live
                 self._static |= live
                 return self._call(leaves, treedef, args, kwargs)
-            if self.fallback:
+            if self.fallback and isinstance(error, TraceError):
                 warnings.warn(
                     f"jit: {self.__name__} runs eagerly: {error}", RuntimeWarning, stacklevel=4
                 )
@@ -580,8 +591,18 @@ class Jit:
                     for what, x, y in zip(("shape", "dtype", "requires_grad"), a, b):
                         if x != y:
                             return f"argument {k}: {what} changed from {x} to {y}"
-                return f"argument {k} changed from {a!r} to {b!r}"
+                before, now = (_shown(part) for part in (a, b))
+                return f"argument {k} changed from {before} to {now}"
         return None
+
+
+def _shown(part: Any) -> str:
+    """An argument's part of the key, for a person."""
+    if isinstance(part, tuple) and len(part) == 2:  # (type, value)
+        return "an object" if part[0] == "object" else repr(part[1])
+    if isinstance(part, tuple):
+        return f"a {BY_NUMPY[part[1]].name} tensor of shape {part[0]}"
+    return f"a varying {part.__name__}"
 
 
 def _hashable(x: Any) -> Any:

@@ -45,6 +45,7 @@ class Tensor:
     # Seldom set, hence in __dict__: hooks (id -> function), whether retain_grad() was called.
     _hooks: dict | None = None
     _after_grad: dict | None = None
+    _weak = False  # a number that a capture made an input: it never decides a dtype
     _closed = 0  # for an input of a differentiation (mg.func) that is over: the tape's number then
     _retain = False
 

@@ -199,16 +199,22 @@ class Executable:
         self.output_slot: dict[Value, int] = {}
         self.extra: list[tuple[int, Value]] = []  # outputs that are copied at the end
         base = len(graph.inputs)
+        inputs = [graph.inputs[self.donate[o]] if o in self.donate else None
+                  for o in range(len(graph.outputs))]  # fmt: skip
         for o, v in enumerate(graph.outputs):
-            donated_elsewhere = (
-                o in self.donate and p.alias.get(v) is not graph.inputs[self.donate[o]]
-            )
+            if inputs[o] is not None and p.alias.get(v) is inputs[o]:
+                self.output_slot[v] = base + o  # computed in place; other outputs copy it
+        for o, v in enumerate(graph.outputs):
+            if v is inputs[o] or self.output_slot.get(v) == base + o:
+                continue
             is_input = v in self.input_slot or v in graph.constants
-            if v in self.output_slot or is_input or donated_elsewhere:
-                if not (o in self.donate and self.input_slot.get(v) == self.donate[o]):
-                    self.extra.append((o, v))
+            if v in self.output_slot or is_input or inputs[o] is not None:
+                self.extra.append((o, v))
             else:
                 self.output_slot[v] = base + o
+        # Inputs whose old elements are a result while their memory gets new ones.
+        overwritten = {u for u, v in zip(inputs, graph.outputs) if u is not None and u is not v}
+        self.kept = [v for v in dict.fromkeys(v for _, v in self.extra) if v in overwritten]
         lives: dict[Any, list[int]] = {}
         for at, step in enumerate(p.steps):
             for b in _touched(step, self._is_stored):
@@ -296,7 +302,6 @@ class Executable:
         ]
         for word, _ in self.checks:
             word[0] = 0
-        self.single = len(self.parts) == 1 and not self.extra and isinstance(self.parts[0], Program)
 
     @property
     def has_host_steps(self) -> bool:
@@ -312,6 +317,7 @@ class Executable:
 
     def run_at(self, addresses: Sequence[int], arrays: Sequence[np.ndarray]) -> None:
         """Compute, with the arrays' addresses at hand."""
+        before = {v: np.array(arrays[self.input_slot[v]]) for v in self.kept}
         for part in self.parts:
             if isinstance(part, HostStep):
                 self._run_host(part, arrays)
@@ -323,7 +329,8 @@ class Executable:
                 raise IndexRangeError(step.complaint, place=step.nodes[0].place)
         base = len(self.graph.inputs)
         for o, v in self.extra:
-            np.copyto(arrays[base + o], self._view(v, arrays))
+            source = before[v] if v in before else self._view(v, arrays)
+            np.copyto(arrays[base + o], source.reshape(v.shape))
 
     def _run_host(self, step: HostStep, arrays: Sequence[np.ndarray]) -> None:
         node = step.node

@@ -178,6 +178,8 @@ def result_type(*operands: Any) -> DType:
             slot, dtype = 2, of_scalar(x)
         else:
             slot = 0 if x.shape else 1
+            if slot and getattr(x, "_weak", False):  # a Python number that a capture made an input
+                slot, dtype = 2, dtype if dtype.category != FLOAT else get_default_dtype()
         previous = by_class[slot]
         by_class[slot] = dtype if previous is None else promote_types(previous, dtype)
     result = _combine(_combine(by_class[0], by_class[1]), by_class[2])
