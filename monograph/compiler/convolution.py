@@ -27,9 +27,16 @@ LETTERS = "hwd"
 def lower_convolutions(graph: Graph) -> Graph:
     """Rewrite convolutions as the top of this file says.
 
-    Before:  %2: f32[2, 8, 6, 6] = conv(%0, %1) stride=(1,1) padding=(1,1) dilation=(1,1) groups=1
-    After:   %2: f32[2, 4, 8, 8] = pad(%0) low=(0,0,1,1) high=(0,0,1,1) interior=(0,0,0,0) value=0
-             %3: f32[2, 8, 6, 6] = conv(%2, %1) stride=(1,1) padding=(0,0) dilation=(1,1) groups=1
+    Before:  graph(%0: f32[2, 4, 6, 6], %1: f32[8, 4, 3, 3])
+             %2: f32[2, 8, 6, 6] = conv(%0, %1) stride=(1,1) padding=(1,1) dilation=(1,1) groups=1
+             %3: f32[2, 8, 6, 6] = exp(%2)
+             return %3
+    After:   graph(%0: f32[2, 4, 6, 6], %1: f32[8, 4, 3, 3])
+             %2: f32[2, 4, 8, 8] = pad(%0) low=(0,0,1,1) high=(0,0,1,1) interior=(0,0,0,0) value=0
+             %3: f32[8, 4, 3, 3] = copy(%1)
+             %4: f32[2, 8, 6, 6] = conv(%2, %3) stride=(1,1) padding=(0,0) dilation=(1,1) groups=1
+             %5: f32[2, 8, 6, 6] = exp(%4)
+             return %5
     """
     result = Graph()
     result.inputs = list(graph.inputs)

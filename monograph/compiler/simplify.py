@@ -24,10 +24,19 @@ LONG_REDUCTION = 4096
 def simplify(graph: Graph) -> Graph:
     """Apply the rules of this file and merge equal computations, in one walk from the inputs.
 
-    Before:  %1: f32[2, 3] = reshape(%0) shape=(2,3)
+    Before:  graph(%0: f32[6])
+             %1: f32[2, 3] = reshape(%0) shape=(2,3)
              %2: f32[6] = reshape(%1) shape=(6,)
              %3: f32[6] = mul(%2, 1)
-    After:   (nothing: %3 is %0)
+             %4: f32[6] = exp(%3)
+             %5: f32[6] = exp(%0)
+             %6: f32[6] = add(%4, %5)
+             return %3, %6
+    After:   graph(%0: f32[6])
+             %1: f32[2, 3] = reshape(%0) shape=(2,3)
+             %2: f32[6] = exp(%0)
+             %3: f32[6] = add(%2, %2)
+             return %0, %3
     Keeps: every output's value, shape and dtype (but -0.0 + 0 may keep its sign).
     """
     return _Rewriter(graph).run()
@@ -213,11 +222,13 @@ RULES: list[Callable] = [
 def remove_dead(graph: Graph) -> Graph:
     """Drop nodes whose results nobody reads.
 
-    Before:  %1: f32[2] = exp(%0)
+    Before:  graph(%0: f32[2])
+             %1: f32[2] = exp(%0)
              %2: f32[2] = neg(%0)
              return %2
-    After:   %2: f32[2] = neg(%0)
-             return %2
+    After:   graph(%0: f32[2])
+             %1: f32[2] = neg(%0)
+             return %1
     """
     live = set(graph.outputs)
     kept = []
@@ -233,10 +244,14 @@ def remove_dead(graph: Graph) -> Graph:
 def split_reductions(graph: Graph) -> Graph:
     """Reduce long sums with few results in two steps, so that several threads can share them.
 
-    Before:  %1: f32[64] = sum(%0) axes=(0,)                  # %0: f32[65536, 64]
-    After:   %1: f32[256, 256, 64] = reshape(%0) shape=(256,256,64)
-             %2: f32[256, 64] = sum(%1) axes=(1,)
+    Before:  graph(%0: f32[65536, 64])
+             %1: f32[64] = sum(%0) axes=(0,)
+             return %1
+    After:   graph(%0: f32[65536, 64])
+             %1: f32[32, 2048, 64] = reshape(%0) shape=(32,2048,64)
+             %2: f32[32, 64] = sum(%1) axes=(1,)
              %3: f32[64] = sum(%2) axes=(0,)
+             return %3
     The split depends on the shape only. Runs after simplify, which would join the sums again.
     """
     result = Graph()
