@@ -19,7 +19,7 @@ from ..core.errors import CompileError
 from ..core.shape import numel
 from ..ir.graph import Graph, Value
 from ..ir.op import Aval, Op
-from ..ops.movement import Permute
+from ..ops.movement import Expand, Permute
 from ..runtime import buffers
 
 # Elements read above which an op is worth a native call (about 20 microseconds of NumPy).
@@ -66,30 +66,24 @@ def _few_products(op: Any, args: list[Any]) -> bool:
 
 def _run(op: Op, args: list[Any]) -> Any:
     arrays: list[np.ndarray] = []
-    orders: list[Any] = []
+    readings: list[Any] = []
     key: list[Any] = [op]
     for a in args:
         if type(a) is not np.ndarray:
             key.append((type(a), a))
             continue
-        order = None
+        reading = None
         if not a.flags.c_contiguous:
-            # A transposed array is read as it stands, through a permutation.
-            order = tuple(sorted(range(a.ndim), key=lambda i: (-a.strides[i], i)))
-            stands = a.transpose(order)
-            if stands.flags.c_contiguous:
-                a = stands
-            else:
-                a, order = np.ascontiguousarray(a), None
+            a, reading = _as_it_stands(a)
         arrays.append(a)
-        orders.append(order)
-        key.append((a.shape, a.dtype, order))
+        readings.append(reading)
+        key.append((a.shape, a.dtype, reading))
     known = tuple(key)
     program = _programs.get(known)
     if program is None:
         if len(_programs) >= LIMIT:
             _programs.clear()
-        program = _programs[known] = _compile(op, args, arrays, orders)
+        program = _programs[known] = _compile(op, args, arrays, readings)
     if program is False:
         return None
     outs = [buffers.empty(v.shape, v.dtype.numpy) for v in program.graph.outputs]
@@ -97,7 +91,22 @@ def _run(op: Op, args: list[Any]) -> Any:
     return outs[0] if op.n_outputs == 1 else outs
 
 
-def _compile(op: Op, args: list[Any], arrays: list[np.ndarray], orders: list[Any]) -> Any:
+def _as_it_stands(a: np.ndarray) -> tuple[np.ndarray, Any]:
+    """The contiguous array behind a broadcast or transposed one, and how it is read.
+
+    The reading is (order, shape, axes): permute to `order`, then repeat along `axes` to `shape`.
+    """
+    shape = a.shape
+    axes = tuple(i for i, (n, step) in enumerate(zip(shape, a.strides)) if step == 0 and n > 1)
+    a = a[tuple(0 if i in axes else slice(None) for i in range(a.ndim))] if axes else a
+    order = tuple(sorted(range(a.ndim), key=lambda i: (-a.strides[i], i)))
+    stands = a.transpose(order)
+    if not stands.flags.c_contiguous:
+        stands, order = np.ascontiguousarray(a), tuple(range(a.ndim))
+    return stands, (order, shape, axes)
+
+
+def _compile(op: Op, args: list[Any], arrays: list[np.ndarray], readings: list[Any]) -> Any:
     """The executable, or False where the op has no kernel for these operands."""
     pipeline = importlib.import_module("monograph.compiler.pipeline")  # heavy: loads LLVM
     graph = Graph()
@@ -107,12 +116,15 @@ def _compile(op: Op, args: list[Any], arrays: list[np.ndarray], orders: list[Any
         if type(a) is not np.ndarray:
             inputs.append(a)
             continue
-        stands, order = arrays[position], orders[position]
+        stands, reading = arrays[position], readings[position]
         position += 1
         v = graph.input(Aval(stands.shape, BY_NUMPY[stands.dtype]))
-        if order is not None:
+        if reading is not None:
+            order, shape, axes = reading
             inverse = tuple(order.index(i) for i in range(len(order)))
             v = graph.add(Permute(inverse), v)
+            if axes:
+                v = graph.add(Expand(shape, axes), v)
         inputs.append(v)
     out = graph.add(op, *inputs)
     graph.outputs = list(out) if isinstance(out, tuple) else [out]
