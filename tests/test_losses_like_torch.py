@@ -1,9 +1,9 @@
 """Training curves against PyTorch: the same weights and data give the same losses for 20 steps.
 
-Networks with BatchNorm on few places amplify rounding: two float32 runs of PyTorch itself (or one in
-float32 and one in float64) part by several percent within ten steps of resnet18 on random images. So
-resnet18 is compared in float64, where rounding stays out of the way, and in float32 for the first
-steps.
+Networks with BatchNorm on few places amplify rounding: two float32 runs of PyTorch itself (or one
+in float32 and one in float64) part by several percent within ten steps of resnet18 on random
+images. So resnet18 is compared in float64, where rounding stays out of the way, and in float32 for
+the first steps.
 """
 
 from __future__ import annotations
@@ -55,9 +55,7 @@ def stepper(lib, model, workload):
 
     def step(x, y):
         out = model(x)
-        loss = lib.nn.functional.cross_entropy(
-            out.reshape(-1, workload.classes), y.reshape(-1)
-        )
+        loss = lib.nn.functional.cross_entropy(out.reshape(-1, workload.classes), y.reshape(-1))
         update.zero_grad()
         loss.backward()
         update.step()

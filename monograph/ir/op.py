@@ -68,7 +68,7 @@ class Op:
     differentiable  False where no gradient exists (comparisons, argmax)
     n_outputs       number of results; more than one comes as a tuple
     is_view         the result shares memory with the first input in eager mode (PyTorch's view ops)
-    slow_reference  the NumPy meaning runs element by element in Python: eager mode compiles it early
+    slow_reference  the NumPy meaning is a Python loop over elements: eager mode compiles it early
     onnx            name of the ONNX operator with the same meaning, or None
     """
 
