@@ -11,6 +11,7 @@ from importlib import import_module as _import_module
 from . import autograd, func
 from .api import indexing as _indexing
 from .api import interpreter as _interpreter
+from .api import random
 from .api import selection as _selection
 from .api import views as _views
 from .api.autograd import backward as _backward

@@ -476,6 +476,21 @@ def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any =
 
 
 @public
+def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
+    """beta * input + alpha * (the sum of all products of bmm(batch1, batch2))."""
+    same_dtype("addbmm", input=input, batch1=batch1, batch2=batch2)
+    _exactly("addbmm", "batch1", batch1, 3)
+    _exactly("addbmm", "batch2", batch2, 3)
+    if batch1.shape[0] != batch2.shape[0] or batch1.shape[2] != batch2.shape[1]:
+        raise ShapeError(
+            f"addbmm: batch1 {tuple(batch1.shape)} and batch2 {tuple(batch2.shape)} must be "
+            "(B, M, K) and (B, K, N)"
+        )
+    product = Contract("bmk,bkn->mn")(batch1, batch2)
+    return _scaled_sum("addbmm", input, product, beta, alpha)
+
+
+@public
 def chain_matmul(*matrices: Any) -> Any:
     """Product of several matrices in the order of evaluation with the fewest multiplications.
 

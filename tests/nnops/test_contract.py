@@ -237,7 +237,7 @@ def test_bilinear_agrees_with_torch(lead):
         ("addmm", [(2, 4), (2, 3), (3, 4)]), ("addmm", [(4,), (2, 3), (3, 4)]),
         ("addmm", [(2, 1), (2, 3), (3, 4)]), ("addmv", [(2,), (2, 3), (3,)]),
         ("baddbmm", [(5, 2, 4), (5, 2, 3), (5, 3, 4)]), ("addr", [(2, 3), (2,), (3,)]),
-        ("baddbmm", [(4,), (5, 2, 3), (5, 3, 4)]),
+        ("baddbmm", [(4,), (5, 2, 3), (5, 3, 4)]), ("addbmm", [(2, 4), (5, 2, 3), (5, 3, 4)]),
     ],
 )  # fmt: skip
 def test_products_with_a_summand_agree_with_torch(name, shapes, beta, alpha):

@@ -111,6 +111,12 @@ def test_default_generator_is_seeded_by_manual_seed():
         assert mg.seed() == mg.initial_seed() != 7
 
 
+def test_the_functions_are_also_in_a_module_of_their_own():
+    with mg.random.fork_rng():
+        assert mg.random.manual_seed(3) is mg.default_generator
+        assert mg.random.initial_seed() == 3
+
+
 def test_fork_rng_puts_the_state_back():
     before = mg.get_rng_state().tolist()
     with mg.fork_rng():
