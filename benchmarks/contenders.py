@@ -19,11 +19,12 @@ PEERS = ("torch", "torch-tuned", "torch-compile", "jax")
 
 @dataclass
 class Contender:
-    """step() -> loss; finish(loss) -> float."""
+    """step() -> loss; finish(loss) -> float; explain() -> mg.explain's report, for ours."""
 
     name: str
     step: Callable
     finish: Callable[[object], float]
+    explain: Callable | None = None
 
 
 def make(who: str, w: Workload, weights: dict[str, np.ndarray] | None, threads: int) -> Contender:
@@ -59,7 +60,12 @@ def _ours(who: str, w: Workload, weights) -> Contender:
         return loss
 
     run = mg.jit(step) if who == "jit" else step
-    return Contender(f"ours {who}", lambda: run(x, y), lambda loss: loss.item())
+    return Contender(
+        f"ours {who}",
+        lambda: run(x, y),
+        lambda loss: loss.item(),
+        lambda: mg.explain(step, x, y, rounds=10),
+    )
 
 
 def _torch(who: str, w: Workload, weights, threads: int) -> Contender:

@@ -4,6 +4,7 @@
     python benchmarks/run.py --workload cnn --rounds 20
     python benchmarks/run.py --workload start-up
     python benchmarks/run.py --peers torch,compile,jax --json results.json
+    python benchmarks/run.py --workload cnn --explain         # where our time goes, by kernel
 
 A step is forward, backward and optimizer, on one batch that stays the same. In each round every
 contender takes a turn: one step that is not counted, then enough steps for a fifth of a second.
@@ -156,6 +157,16 @@ def print_workload(result: dict) -> None:
         print(f"  {note}")
 
 
+def print_explanation(name: str, whole: bool) -> None:
+    """Our compiled step by kind of kernel; `whole`: with the table of all kernels."""
+    from contenders import make
+
+    report = make("jit", WORKLOADS[name], weights(name), THREADS).explain()
+    print(f"\n{name}\n{report.families}\n{report.memory}\n{report.totals}")
+    if whole:
+        print(report.table)
+
+
 # Start-up
 
 IMPORTS = {"ours": "monograph", "torch": "torch", "jax": "jax"}
@@ -281,11 +292,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="rounds (default: by workload)")
     parser.add_argument("--peers", default="torch,compile,jax", help="of torch, compile, jax")
     parser.add_argument("--json", metavar="FILE", help="write the results here, too")
+    parser.add_argument("--explain", action="store_true", help="our kernels instead of a race")
+    parser.add_argument("--kernels", action="store_true", help="with --explain: every kernel")
     parser.add_argument("--quiet", action="store_true", help="print no table")
     args = parser.parse_args()
     peers = [p for p in args.peers.split(",") if p]
     if unknown := set(peers) - set(PEERS):
         parser.error(f"--peers: unknown {sorted(unknown)}; known: {sorted(PEERS)}")
+    if args.explain or args.kernels:
+        for name in [args.workload] if args.workload else list(WORKLOADS):
+            print_explanation(name, args.kernels)
+        return
     results = []
     for name in [args.workload] if args.workload else list(ROUNDS):
         result = run_one(name, args.rounds, peers) if args.workload else run_apart(name, args)
