@@ -290,6 +290,35 @@ def _search_sorted(rng: Any) -> list[Sample]:
     ]
 
 
+def _matrices(name: str, *fields: Any, shape: tuple[int, ...] = (2, 3, 3), **options: Any) -> Any:
+    """Well-conditioned matrices: distinct numbers with a heavy diagonal."""
+
+    def make(rng: Any) -> list[Sample]:
+        x = _reals(rng, shape) + 3 * np.eye(shape[-2], shape[-1]) * np.arange(1, shape[-1] + 1)
+        return [Sample(_op(name, *fields), (x,), **options)]
+
+    return make
+
+
+def _solves(rng: Any) -> list[Sample]:
+    (matrix,) = _matrices("inv")(rng)
+    right = _reals(rng, (2, 3, 2))
+    return [Sample(_op("solve"), (*matrix.args, right))]
+
+
+def _triangular_solves(rng: Any) -> list[Sample]:
+    a, b = _solves(rng)[0].args
+    op = "solve_triangular"
+    return [Sample(_op(op, up, unit), (a, b)) for up in (False, True) for unit in (False, True)]
+
+
+def _positive_definite(rng: Any) -> list[Sample]:
+    x = _reals(rng, (2, 3, 3))
+    symmetric = x @ x.swapaxes(-1, -2) + 2 * np.eye(3)
+    # The gradient is that of symmetric changes, and other samples would not be definite.
+    return [Sample(_op("cholesky"), (symmetric,), False, False)]
+
+
 _STATE = np.array([1234567890123, 5], np.int64)
 
 TABLE: dict[str, Callable[[Any], list[Sample]]] = {
@@ -401,6 +430,15 @@ TABLE: dict[str, Callable[[Any], list[Sample]]] = {
     "running_extreme": _of(
         ("running_extreme", (0, True), [(4, 3)]), ("running_extreme", (1, False), [(3, 4)])
     ),
+    "inv": _matrices("inv"),
+    "det": _matrices("det"),
+    "slogdet": _matrices("slogdet"),
+    "solve": _solves,
+    "solve_triangular": _triangular_solves,
+    "cholesky": _positive_definite,
+    "qr": _matrices("qr", shape=(4, 3)),
+    "eigh": _matrices("eigh", False, gradient=False),
+    "svd": _matrices("svd", False, shape=(4, 3)),
     "index_select": _indexed("index_select", [[2, 0], [0, 3]]),
     "index_add": _indexed("index_add", [2, 0, 2], (3, 3)),
     "index_set": _indexed("index_set", [2, 0, 2], (3, 3)),
