@@ -1,6 +1,7 @@
 """The command line: help, version, errors in one sentence, doctor."""
 
 import re
+import signal
 import subprocess
 import sys
 
@@ -83,3 +84,26 @@ def test_doctor_fails_where_a_test_fails(capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "FAIL  compiled formula agrees with NumPy" in out and "division by zero" in out
     assert "expected [1, 2]" in out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_an_interruption_ends_a_demo_without_a_traceback(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from monograph.cli.main import main; raise SystemExit(main())"]
+        + ["demo", "--epochs", "100000"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while "Epoch 2" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert err.endswith("\ninterrupted\n") and "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []

@@ -15,10 +15,11 @@ import pytest
 import monograph as mg
 from monograph import optim, train
 from monograph.core.errors import ArgumentTypeError, DataError, FileFormatError
+from monograph.data import DataLoader
 from monograph.train import checkpoint as module
 from monograph.train import load_checkpoint, save_checkpoint
 
-from .models import Regression, loader, quiet, same, weights
+from .models import Regression, dataset, loader, quiet, same, weights
 
 STATE = {
     "none": None,
@@ -218,6 +219,18 @@ def test_training_that_resumes_inside_an_epoch_equals_training_without_a_break(t
     again, resumed = run(2, tmp_path / "b", path, **options)
     assert same(weights(model), weights(resumed))
     assert again.callback_metrics == trainer.callback_metrics
+
+
+def test_training_with_workers_resumes_inside_an_epoch(tmp_path):
+    found = []
+    for directory, path in (("a", None), ("b", tmp_path / "a" / "epoch=1-step=7.ckpt")):
+        train.seed_everything(3)
+        model = Regression()
+        callback = train.ModelCheckpoint(tmp_path / directory, save_top_k=-1, every_n_train_steps=1)
+        data = DataLoader(dataset(), batch_size=8, shuffle=True, num_workers=2)
+        quiet(max_epochs=2, callbacks=callback).fit(model, data, ckpt_path=path)
+        found.append(weights(model))
+    assert same(*found)
 
 
 def test_training_that_resumes_inside_a_window_equals_training_without_a_break(tmp_path):
