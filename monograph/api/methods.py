@@ -29,9 +29,13 @@ add sub mul div pow neg abs sign exp log log1p expm1 sqrt rsqrt sin cos tan tanh
 floor ceil round trunc clamp clamp_min clamp_max relu reciprocal square lerp addcmul addcdiv
 remainder floor_divide fmod masked_fill scatter scatter_add index_add index_fill index_copy
 index_put logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
-bitwise_not eq ne lt le gt ge atan2 tril triu cumsum cumprod addmm addmv addr addbmm baddbmm nan_to_num
+bitwise_not eq ne lt le gt ge atan2 tril triu cumsum cumprod addmm addmv addr addbmm baddbmm
+nan_to_num
 scatter_reduce masked_scatter sinh cosh asin acos atan asinh acosh atanh exp2 log2 log10 frac
-hypot maximum minimum put
+hypot maximum minimum put absolute arccos arccosh arcsin arcsinh arctan arctan2 arctanh
+bitwise_left_shift bitwise_right_shift clip copysign deg2rad digamma divide erfc erfinv fix
+float_power greater greater_equal heaviside ldexp less less_equal lgamma logit multiply negative
+not_equal rad2deg renorm sgn sinc subtract true_divide xlogy
 """.split()
 
 

@@ -132,7 +132,7 @@ class Silu(Elementwise):
         return x / (exp_formula(s, -x) + 1.0)
 
 
-def _float_input(name: str, input: Any) -> Any:
+def float_input(name: str, input: Any) -> Any:
     x = as_operand(name, input)
     if not x.dtype.is_floating_point:
         raise DTypeError(
@@ -167,13 +167,13 @@ def gelu(input: Any, approximate: str = "none") -> Any:
     """x times the normal distribution function of x; approximate="tanh" is the cheaper formula."""
     if approximate not in ("none", "tanh"):
         raise ArgumentError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
-    return Gelu(approximate == "tanh")(_float_input("gelu", input))
+    return Gelu(approximate == "tanh")(float_input("gelu", input))
 
 
 @functional
 def silu(input: Any, inplace: bool = False) -> Any:
     """x * sigmoid(x), element by element."""
-    return _written("silu", input, Silu()(_float_input("silu", input)), inplace)
+    return _written("silu", input, Silu()(float_input("silu", input)), inplace)
 
 
 functional(sigmoid)
@@ -205,7 +205,7 @@ def relu6(input: Any, inplace: bool = False) -> Any:
 @functional
 def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Any:
     """x where positive, else negative_slope * x."""
-    x = _float_input("leaky_relu", input)
+    x = float_input("leaky_relu", input)
     return _written("leaky_relu", input, where(gt(x, 0), x, mul(x, negative_slope)), inplace)
 
 
@@ -213,7 +213,7 @@ def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) 
 @functional
 def prelu(input: Any, weight: Any) -> Any:
     """x where positive, else weight * x; weight (1,) or (C,) along dimension 1."""
-    x = _float_input("prelu", input)
+    x = float_input("prelu", input)
     shape, n = shape_of(x), weight.shape[0] if weight.shape else 1
     if len(weight.shape) > 1 or (n != 1 and (len(shape) < 2 or shape[1] != n)):
         raise ShapeError(
@@ -232,7 +232,7 @@ def _elu(x: Any, alpha: float, rate: float) -> Any:
 @functional
 def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
     """x where positive, else alpha * (exp(x) - 1)."""
-    return _written("elu", input, _elu(_float_input("elu", input), alpha, 1), inplace)
+    return _written("elu", input, _elu(float_input("elu", input), alpha, 1), inplace)
 
 
 @public
@@ -242,7 +242,7 @@ def selu(input: Any, inplace: bool = False) -> Any:
 
     Source: G. Klambauer and others, "Self-normalizing neural networks", 2017.
     """
-    x = _float_input("selu", input)
+    x = float_input("selu", input)
     out = mul(_elu(x, 1.6732632423543772, 1), 1.0507009873554805)
     return _written("selu", input, out, inplace)
 
@@ -251,13 +251,13 @@ def selu(input: Any, inplace: bool = False) -> Any:
 @functional
 def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
     """x where positive, else alpha * (exp(x / alpha) - 1)."""
-    return _written("celu", input, _elu(_float_input("celu", input), alpha, 1 / alpha), inplace)
+    return _written("celu", input, _elu(float_input("celu", input), alpha, 1 / alpha), inplace)
 
 
 @functional
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
     """log(1 + exp(beta * x)) / beta; x itself where beta * x is above threshold."""
-    x = _float_input("softplus", input)
+    x = float_input("softplus", input)
     scaled = mul(x, beta)
     large = gt(scaled, threshold)
     return where(large, x, div_(log1p(exp(where(large, 0.0, scaled))), beta))
@@ -266,7 +266,7 @@ def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
 @functional
 def mish(input: Any, inplace: bool = False) -> Any:
     """x * tanh(softplus(x))."""
-    x = _float_input("mish", input)
+    x = float_input("mish", input)
     return _written("mish", input, mul(x, tanh(softplus(x))), inplace)
 
 
@@ -280,28 +280,28 @@ def softsign(input: Any) -> Any:
 @functional
 def hardsigmoid(input: Any, inplace: bool = False) -> Any:
     """x / 6 + 1/2 limited to [0, 1]."""
-    x = _float_input("hardsigmoid", input)
+    x = float_input("hardsigmoid", input)
     return _written("hardsigmoid", input, div_(_clipped(add_(x, 3), 0.0, 6.0), 6), inplace)
 
 
 @functional
 def hardswish(input: Any, inplace: bool = False) -> Any:
     """x * hardsigmoid(x)."""
-    x = _float_input("hardswish", input)
+    x = float_input("hardswish", input)
     return _written("hardswish", input, div_(mul(x, _clipped(add_(x, 3), 0.0, 6.0)), 6), inplace)
 
 
 @functional
 def logsigmoid(input: Any) -> Any:
     """log(sigmoid(x)), without overflow."""
-    x = _float_input("logsigmoid", input)
+    x = float_input("logsigmoid", input)
     return sub_(minimum(x, 0), log1p(exp(neg(abs(x)))))
 
 
 @functional
 def hardshrink(input: Any, lambd: float = 0.5) -> Any:
     """x where |x| > lambd, else 0."""
-    x = _float_input("hardshrink", input)
+    x = float_input("hardshrink", input)
     return where(le(abs(x), lambd), 0.0, x)
 
 
@@ -310,7 +310,7 @@ def softshrink(input: Any, lambd: float = 0.5) -> Any:
     """x moved towards 0 by lambd; 0 where |x| <= lambd."""
     if lambd < 0:
         raise ArgumentError(f"softshrink: lambd must not be negative, got {lambd}")
-    x = _float_input("softshrink", input)
+    x = float_input("softshrink", input)
     inside = bitwise_and(ge(x, -lambd), le(x, lambd))
     return where(inside, 0.0, where(gt(x, 0), sub_(x, lambd), add_(x, lambd)))
 
@@ -334,7 +334,7 @@ def threshold(input: Any, threshold: float, value: float, inplace: bool = False)
 @functional
 def glu(input: Any, dim: int = -1) -> Any:
     """First half of x along `dim` times the sigmoid of the second half."""
-    x = _float_input("glu", input)
+    x = float_input("glu", input)
     axis = normalize_dim("glu", dim, len(x.shape))
     n = x.shape[axis] if x.shape else 1
     if n % 2:
@@ -346,7 +346,7 @@ def _softmax_input(name: str, input: Any, dim: Any, dtype: Any) -> tuple[Any, tu
     if dim is None:
         raise ArgumentError(f"{name}: dim must be given", hint=f"{name}(x, dim=-1)")
     x = as_operand(name, input)
-    x = _float_input(name, cast(x, as_dtype(dtype)) if dtype is not None else x)
+    x = float_input(name, cast(x, as_dtype(dtype)) if dtype is not None else x)
     axis = normalize_dim(name, dim, len(x.shape))
     wide = cast(x, dt.float32) if x.dtype.itemsize == 2 else x
     return wide, (axis,) if x.shape else (), x.dtype
@@ -388,3 +388,19 @@ def log_softmax(input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = 
         return cast(sub_(x, x), result)
     shifted = shift_by_max(x, axes)
     return cast(sub_(shifted, log(_sum_kept(exp(shifted), axes))), result)
+
+
+def in_place(f: Any) -> Any:
+    """The form `f_` of an activation, which writes its input; published."""
+
+    def form(input: Any, *args: Any, **kwargs: Any) -> Any:
+        return f(input, *args, **kwargs, inplace=True)
+
+    form.__name__ = form.__qualname__ = f.__name__ + "_"
+    form.__doc__ = f"In-place version of {f.__name__}."
+    return functional(form)
+
+
+celu_, elu_, hardtanh_, leaky_relu_, selu_, threshold_ = map(
+    in_place, (celu, elu, hardtanh, leaky_relu, selu, threshold)
+)

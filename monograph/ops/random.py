@@ -24,9 +24,9 @@ from ..core.shape import Shape, contiguous_strides, normalize_dim, numel
 from ..core.tracing import is_tracing
 from ..ir.op import Elementwise, Full, Source, op
 from ..kernel.ir import Const
-from .activations import softmax
+from .activations import float_input, in_place, softmax
 from .align import broadcast_to, cast, functional
-from .arith import Add, Ge, add, eq, mul, neg, sub
+from .arith import Add, Ge, add, eq, gt, mul, neg, sub, where
 from .basic import Where
 from .exponential import log
 from .movement import Detach, Pad, Reshape, Slice
@@ -398,3 +398,28 @@ def alpha_dropout(input: Any, p: float = 0.5, training: bool = False, inplace: b
         kept = Where()(random_keep(tuple(input.shape), p), input, low)
         out = add(mul(kept, a), -a * p * low)
     return input._write(out, "alpha_dropout") if inplace else out
+
+
+@functional
+def rrelu(
+    input: Any,
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    training: bool = False,
+    inplace: bool = False,
+) -> Any:
+    """x where positive, else x times a slope: random in [lower, upper) in training, else the mean.
+
+    Source: B. Xu and others, "Empirical evaluation of rectified activations", 2015.
+    """
+    if lower > upper:
+        raise ArgumentError(f"rrelu: lower {lower} is above upper {upper}")
+    x = float_input("rrelu", input)
+    slope: Any = (lower + upper) / 2
+    if training:
+        slope = add(mul(random_unit(tuple(x.shape), x.dtype), upper - lower), lower)
+    out = where(gt(x, 0), x, mul(x, slope))
+    return input._write(out, "rrelu") if inplace else out
+
+
+rrelu_ = in_place(rrelu)

@@ -98,6 +98,28 @@ def test_in_place_activations_write_the_input():
           lambda t: torch.nn.functional.elu(t.clone(), inplace=True), X)  # fmt: skip
 
 
+def test_in_place_forms():
+    cases = {"celu_": (), "elu_": (0.5,), "hardtanh_": (-2.0, 0.5), "leaky_relu_": (0.2,),
+             "relu_": (), "selu_": (), "threshold_": (0.5, -7.0), "rrelu_": ()}  # fmt: skip
+    for name, args in cases.items():
+        x = mg.tensor(X)
+        assert getattr(F, name)(x, *args) is x
+        y = getattr(torch.nn.functional, name)(torch.from_numpy(X.copy()), *args)
+        np.testing.assert_allclose(x.numpy(), y.numpy(), rtol=1e-6)
+
+
+def test_rrelu_draws_its_slopes():
+    mg.manual_seed(0)
+    x = mg.full((1000,), -1.0, requires_grad=True)
+    y = F.rrelu(x, 0.25, 0.5, training=True)
+    y.sum().backward()
+    assert -0.5 <= y.min().item() < -0.48 and -0.27 < y.max().item() <= -0.25
+    assert mg.equal(x.grad, -y.detach())
+    assert F.rrelu(mg.tensor([-8.0, 2.0]), 0.25, 0.5).tolist() == [-3.0, 2.0]
+    with raises_message(ArgumentError, "rrelu: lower 1 is above upper 0.5"):
+        F.rrelu(x, 1, 0.5)
+
+
 def test_nan_passes_through():
     x = np.array([np.nan, 1.0], np.float32)
     for name, cases in CASES.items():
