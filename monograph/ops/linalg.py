@@ -346,6 +346,21 @@ def cond(A: Any, p: Any = None) -> Any:
 
 
 @public
+def cholesky_solve(input: Any, L: Any, upper: bool = False) -> Any:
+    """X of A X = input, where L is the Cholesky factor of A."""
+    first = solve_triangular(transposed(L) if upper else L, input, upper=False)
+    return solve_triangular(L if upper else transposed(L), first, upper=True)
+
+
+@public
+def cholesky_inverse(L: Any, upper: bool = False) -> Any:
+    """The inverse of the matrix whose Cholesky factor is L."""
+    L = _matrices("cholesky_inverse", L, True, "L")
+    identity = where(diagonal_mask(tuple(L.shape)), 1.0, mul(L, 0.0))
+    return cholesky_solve(identity, L, upper)
+
+
+@public
 def inverse(input: Any) -> Any:
     """Alias of linalg.inv."""
     return inv(input)

@@ -351,6 +351,14 @@ def lp_pool2d(
     return _lp_pool(2, input, norm_type, kernel_size, stride, ceil_mode)
 
 
+@functional
+def lp_pool3d(
+    input: Any, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+) -> Any:
+    """(sum of x**p over each window) ** (1/p), (N, C, D, H, W) -> (N, C, OD, OH, OW)."""
+    return _lp_pool(3, input, norm_type, kernel_size, stride, ceil_mode)
+
+
 def _max_unpool(
     n: int, input: Any, indices: Any, kernel_size: Any, stride: Any, padding: Any, output_size: Any
 ) -> Any:

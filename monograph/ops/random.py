@@ -359,6 +359,19 @@ def dropout3d(input: Any, p: float = 0.5, training: bool = True, inplace: bool =
 
 
 @functional
+def feature_alpha_dropout(
+    input: Any, p: float = 0.5, training: bool = False, inplace: bool = False
+) -> Any:
+    """alpha_dropout of whole channels of (N, C, ...)."""
+    if len(input.shape) < 2:
+        raise ShapeError(
+            f"feature_alpha_dropout: needs at least 2 dimensions, got shape {tuple(input.shape)}"
+        )
+    shape = tuple(n if a < 2 else 1 for a, n in enumerate(input.shape))
+    return _alpha_drop("feature_alpha_dropout", input, p, training, inplace, shape)
+
+
+@functional
 def gumbel_softmax(
     logits: Any, tau: float = 1.0, hard: bool = False, eps: float = 1e-10, dim: int = -1
 ) -> Any:
@@ -387,7 +400,13 @@ def alpha_dropout(input: Any, p: float = 0.5, training: bool = False, inplace: b
 
     Source: Klambauer and others, "Self-normalizing neural networks", 2017.
     """
-    p = _checked("alpha_dropout", input, p)
+    return _alpha_drop("alpha_dropout", input, p, training, inplace, tuple(input.shape))
+
+
+def _alpha_drop(
+    name: str, input: Any, p: Any, training: bool, inplace: bool, shape: Shape
+) -> Any:
+    p = _checked(name, input, p)
     if not training or p == 0:
         return input
     low = -1.7580993408473766  # -scale * alpha of SELU
@@ -395,9 +414,9 @@ def alpha_dropout(input: Any, p: float = 0.5, training: bool = False, inplace: b
         out = mul(input, 0.0)
     else:
         a = ((1 - p) * (1 + p * low * low)) ** -0.5
-        kept = Where()(random_keep(tuple(input.shape), p), input, low)
-        out = add(mul(kept, a), -a * p * low)
-    return input._write(out, "alpha_dropout") if inplace else out
+        keep = broadcast_to(random_keep(shape, p), tuple(input.shape))
+        out = add(mul(Where()(keep, input, low), a), -a * p * low)
+    return input._write(out, name) if inplace else out
 
 
 @functional

@@ -79,6 +79,23 @@ def test_cholesky_agrees_with_torch(lead, upper):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("upper", [True, False])
+def test_solves_with_a_cholesky_factor_agree_with_torch(upper):
+    factor, b = np.linalg.cholesky(definite(3, 4, 4)), rng(1).standard_normal((3, 4, 2))
+    factor = factor.swapaxes(-1, -2) if upper else factor
+    ours, theirs = (mg.triu, torch.triu) if upper else (mg.tril, torch.tril)
+    check(
+        lambda x, y: mg.cholesky_solve(x, ours(y), upper),
+        lambda x, y: torch.cholesky_solve(x, theirs(y), upper),
+        b, factor, rtol=1e-7, atol=1e-7,
+    )  # fmt: skip
+    check(  # PyTorch's gradient also has the other triangle, which is not read
+        lambda x: mg.cholesky_inverse(ours(x), upper),
+        lambda x: torch.cholesky_inverse(theirs(x), upper),
+        factor, rtol=1e-7, atol=1e-7,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("shape", [(4, 4), (5, 3), (3, 5), (2, 5, 3)])
 def test_qr_agrees_with_torch(shape, which):

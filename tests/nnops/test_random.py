@@ -389,6 +389,11 @@ def test_gumbel_softmax_samples_in_proportion_with_soft_gradients():
     np.testing.assert_allclose(made, expected, rtol=1e-12)
 
 
+def test_feature_alpha_dropout_saturates_whole_channels():
+    y = source.feature_alpha_dropout(mg.ones(50, 8, 3, 2), 0.5, training=True).numpy()
+    assert (y.min((2, 3)) == y.max((2, 3))).all() and len(np.unique(y)) == 2
+
+
 def test_alpha_dropout_keeps_mean_and_variance():
     with mg.fork_rng():
         mg.manual_seed(0)
