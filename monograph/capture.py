@@ -78,9 +78,12 @@ class Capture:
         args: list[Any] = []
         self.arg_tensors: dict[int, int] = {}
         symbols: list[Any] = []
+        first: dict[int, Tensor] = {}
         for k, leaf in enumerate(leaves):
-            if isinstance(leaf, Tensor):
-                shown = wrap(leaf._value())
+            if id(leaf) in first:  # the same tensor again: what is written shows in both
+                args.append(first[id(leaf)])
+            elif isinstance(leaf, Tensor):
+                shown = first[id(leaf)] = wrap(leaf._value())
                 shown._requires = leaf._requires
                 self.arg_tensors[id(shown)] = k
                 trace.lift(shown)
@@ -502,6 +505,7 @@ class Jit:
 
     def _call(self, leaves: list, treedef: Any, args: tuple, kwargs: dict) -> Any:
         key_parts: list[Any] = [treedef, modes.grad, modes.inference, dt.get_default_dtype()]
+        first: dict[int, int] = {}
         for k, leaf in enumerate(leaves):
             if isinstance(leaf, np.ndarray):
                 leaves[k] = leaf = as_tensor(leaf)
@@ -509,6 +513,9 @@ class Jit:
                 payload = leaf._value()
                 if type(payload) is not np.ndarray:
                     return self.function(*args, **kwargs)  # inside vmap
+                if first.setdefault(id(leaf), k) != k:
+                    key_parts.append(("same as", first[id(leaf)]))
+                    continue
                 key_parts.append((payload.shape, payload.dtype, leaf._requires))
             elif k in self._live and _may_vary(leaf):
                 key_parts.append(type(leaf))
@@ -599,6 +606,8 @@ class Jit:
 def _shown(part: Any) -> str:
     """An argument's part of the key, for a person."""
     if isinstance(part, tuple) and len(part) == 2:  # (type, value)
+        if part[0] == "same as":
+            return f"the same tensor as argument {part[1]}"
         return "an object" if part[0] == "object" else repr(part[1])
     if isinstance(part, tuple):
         return f"a {BY_NUMPY[part[1]].name} tensor of shape {part[0]}"

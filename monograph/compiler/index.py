@@ -206,6 +206,8 @@ ZERO = Index((), 0)
 
 def whole(i: Index) -> Index:
     """The same index, of which divisions stay divisions and never ask for a split of the loop."""
+    if i.low < 0:  # atoms start at 0
+        return whole(i - i.low) + i.low
     return Index(((Atom("", i.high + 1, i, 1), 1),)) if i.terms else i
 
 

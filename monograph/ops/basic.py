@@ -34,7 +34,8 @@ class Cast(Elementwise):
         code = self.dtype.code
         if code == "bool":
             return s.ne(x, 0)
-        return s.cast(x, "f32" if code in ("f16", "bf16") else code)
+        rounded = s.cast(x, code)
+        return s.cast(rounded, "f32") if code in ("f16", "bf16") else rounded
 
 
 @op

@@ -317,6 +317,14 @@ def test_the_same_tensor_twice():
     assert x.tolist() == [2, 2]
     y = mg.zeros(2)
     assert f(x, y).tolist() == [0, 0]
+    g = mg.jit(lambda x, y: (y * 2, x.add_(1), y.sin() + y.sum())[-1])
+    a, b = mg.ones(5), mg.ones(5)
+    g(mg.zeros(5), a)
+    for _ in range(3):
+        close(g(a, a), g.function(b, b))
+    assert g.recompiles == [
+        "argument 1 changed from a float32 tensor of shape (5,) to the same tensor as argument 0"
+    ]
 
 
 def test_an_argument_that_is_also_captured():
