@@ -50,14 +50,15 @@ def _address(array: np.ndarray) -> int:
 class _Input:
     """Where one graph input comes from at each call."""
 
-    __slots__ = ("kind", "source", "aval", "array", "address")
+    __slots__ = ("kind", "source", "aval", "array", "address", "requires")
 
     def __init__(self, kind: str, source: Any, aval: Aval):
-        self.kind = kind  # "arg", "captured", "scalar"
+        self.kind = kind  # "arg", "arg_grad", "captured", "live", "scalar"
         self.source = source  # leaf number, tensor, getter
         self.aval = aval
         self.array: Any = None
         self.address = 0
+        self.requires = kind == "captured" and source._requires
 
 
 class Capture:
@@ -77,6 +78,7 @@ class Capture:
     def _trace(self, trace: Trace, leaves: list[Any], treedef: pytree.TreeDef) -> None:
         args: list[Any] = []
         self.arg_tensors: dict[int, int] = {}
+        self.arg_grads: dict[int, int] = {}  # id of an argument's .grad as shown -> leaf number
         symbols: list[Any] = []
         first: dict[int, Tensor] = {}
         for k, leaf in enumerate(leaves):
@@ -85,6 +87,9 @@ class Capture:
             elif isinstance(leaf, Tensor):
                 shown = first[id(leaf)] = wrap(leaf._value())
                 shown._requires = leaf._requires
+                if leaf._requires and leaf._grad is not None:
+                    shown._grad = wrap(leaf._grad._value())
+                    self.arg_grads[id(shown._grad)] = k
                 self.arg_tensors[id(shown)] = k
                 trace.lift(shown)
                 symbols.append((k, shown))
@@ -108,7 +113,8 @@ class Capture:
         args = {id(t): k for k, t in symbols if isinstance(t, Tensor)}
         live = {s.value: k for k, s in symbols if isinstance(s, Symbol)}
         scalars = {v: getter for getter, v in trace.scalars}
-        # What each call returns: ("new", output position), ("same", tensor), ("arg", k), constant.
+        # What each call returns: ("new", output position), ("same", tensor), ("arg", k),
+        # ("arg_grad", k), constant.
         self.returns: list[tuple[str, Any]] = []
         outputs: list[Value] = []
         differentiable: list[tuple[int, Tensor]] = []
@@ -118,6 +124,8 @@ class Capture:
                 self.returns.append(("constant", leaf))
             elif id(leaf) in args:
                 self.returns.append(("arg", args[id(leaf)]))
+            elif id(leaf) in self.arg_grads:
+                self.returns.append(("arg_grad", self.arg_grads[id(leaf)]))
             elif id(leaf) in captured_ids:
                 self.returns.append(("same", leaf))
             elif type(leaf._value()) is not Symbol:
@@ -136,6 +144,8 @@ class Capture:
             who = args.get(id(t), t)
             if type(t._payload) is Symbol and id(t) not in captured_ids and id(t) not in args:
                 continue  # a tensor of the function's own
+            if g is not None and who is args.get(id(t)) and who == self.arg_grads.get(id(g)):
+                continue  # still the argument's own
             if g is None or type(g._value()) is not Symbol or id(g) in captured_ids:
                 self.grads.append((who, "set", g))
             else:
@@ -150,18 +160,25 @@ class Capture:
                 donate[len(outputs)] = position[c.symbol.value]
                 outputs.append(c.result)
                 k = args.get(id(c.tensor))
-                self.written.append((len(outputs) - 1, c.tensor if k is None else k))
+                who = c.tensor if k is None else k
+                if id(c.tensor) in self.arg_grads:
+                    who = ("grad", self.arg_grads[id(c.tensor)])
+                self.written.append((len(outputs) - 1, who))
         self.inputs = []
         for v in graph.inputs:
             if v in by_input:
                 tensor = by_input[v].tensor
                 k = args.get(id(tensor))
                 source = ("captured", tensor) if k is None else ("arg", k)
+                if id(tensor) in self.arg_grads:
+                    source = ("arg_grad", self.arg_grads[id(tensor)])
             elif v in live:
                 source = ("live", live[v])
             else:
                 source = ("scalar", scalars[v])
             self.inputs.append(_Input(*source, v.aval))
+            if v in by_input:
+                self.inputs[-1].requires = by_input[v].tape[2]
         graph.outputs = outputs
         self.donate = donate
         self.guards = list(trace.guards)
@@ -189,7 +206,11 @@ class Capture:
     def accepts(self) -> str | None:
         """None if all guards hold, else the one that does not."""
         for source in self.inputs:
-            if source.kind == "captured" and source.source._payload is not source.array:
+            if source.kind != "captured":
+                continue
+            if source.source._requires is not source.requires:
+                return f"requires_grad of a captured tensor changed from {source.requires}"
+            if source.source._payload is not source.array:
                 now, aval = source.source, source.aval
                 if now.dtype is not aval.dtype or tuple(now.shape) != aval.shape:
                     return (
@@ -222,8 +243,9 @@ class Capture:
                 arrays.append(payload)
                 addresses.append(source.address)
             else:
-                if kind == "arg":
-                    payload = leaves[source.source]._value()
+                if kind == "arg" or kind == "arg_grad":
+                    tensor = leaves[source.source]
+                    payload = (tensor if kind == "arg" else tensor._grad)._value()
                     if not payload.flags.c_contiguous:
                         copy = np.ascontiguousarray(payload)
                         copied_back.append((payload, copy))
@@ -262,7 +284,10 @@ class Capture:
 
     def _finish(self, leaves: list[Any], made: list[Any]) -> Any:
         for _, who in self.written:
-            tensor = leaves[who] if isinstance(who, int) else who
+            if isinstance(who, tuple):
+                tensor = leaves[who[1]]._grad
+            else:
+                tensor = leaves[who] if isinstance(who, int) else who
             tensor._version[0] += 1
             if tensor._base is not None:
                 tensor._refresh()
@@ -288,6 +313,8 @@ class Capture:
                 results.append(outputs[value])
             elif what == "arg":
                 results.append(leaves[value])
+            elif what == "arg_grad":
+                results.append(leaves[value]._grad)
             else:
                 results.append(value)
         return self.out_tree.unflatten(results)
@@ -356,6 +383,11 @@ class _Backward:
                     saved.append(source.source)
                 elif source.kind == "arg":
                     saved.append(leaves[source.source])
+                elif source.kind == "arg_grad":
+                    saved.append(leaves[source.source]._grad)
+                elif source.kind == "live":
+                    number = leaves[source.source]
+                    saved.append(np.array(number, _live_dtype(number).numpy))
                 else:
                     saved.append(np.array(source.source(), np.float32))
         node = _JitNode(self, capture, leaves, saved, sources)
@@ -365,6 +397,8 @@ class _Backward:
 
 def _may_vary(x: Any) -> bool:
     """Whether x is a number that can become an input (a bool chooses, so it is static)."""
+    if isinstance(x, int) and not -(2**63) <= x < 2**63:
+        return False
     return is_number(x) and not isinstance(x, (bool, np.bool_))
 
 
@@ -516,7 +550,8 @@ class Jit:
                 if first.setdefault(id(leaf), k) != k:
                     key_parts.append(("same as", first[id(leaf)]))
                     continue
-                key_parts.append((payload.shape, payload.dtype, leaf._requires))
+                has_grad = leaf._requires and leaf._grad is not None
+                key_parts.append((payload.shape, payload.dtype, leaf._requires, has_grad))
             elif k in self._live and _may_vary(leaf):
                 key_parts.append(type(leaf))
             else:
@@ -594,8 +629,9 @@ class Jit:
                 return f"{what} changed from {a} to {b}"
         for k, (a, b) in enumerate(zip(old[4:], key[4:])):
             if a != b:
-                if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b) == 3:
-                    for what, x, y in zip(("shape", "dtype", "requires_grad"), a, b):
+                if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b) == 4:
+                    facts = ("shape", "dtype", "requires_grad", "whether it has a .grad")
+                    for what, x, y in zip(facts, a, b):
                         if x != y:
                             return f"argument {k}: {what} changed from {x} to {y}"
                 before, now = (_shown(part) for part in (a, b))

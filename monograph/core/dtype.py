@@ -174,7 +174,7 @@ def result_type(*operands: Any) -> DType:
     by_class: list[DType | None] = [None, None, None]  # dimensioned, 0-d, Python numbers
     for x in operands:
         dtype = getattr(x, "dtype", None)
-        if dtype is None:
+        if type(dtype) is not DType:  # a number of Python or NumPy
             slot, dtype = 2, of_scalar(x)
         else:
             slot = 0 if x.shape else 1

@@ -665,3 +665,12 @@ def test_a_number_that_some_function_refuses_as_a_tensor_stays_static():
     for p, flag, name in ((0.1, True, "a"), (0.2, False, "bb"), (0.3, True, "ccc")):
         assert f(x, p, flag, name).tolist() == [len(name)] * 4
     assert f(x, 1, 2, "d").tolist() == [1] * 4
+
+
+def test_numbers_of_numpy_and_numbers_beyond_int64():
+    f = mg.jit(lambda x, k: x * k)
+    x = mg.ones(1)
+    assert [f(x, np.float32(k)).item() for k in (1.5, 2.5, 3.5)] == [1.5, 2.5, 3.5]
+    assert [f(x, np.int64(k)).item() for k in (1, 2, 3)] == [1, 2, 3]
+    assert [f(x, k).item() for k in (1, 2, 2**70, 3)] == [1, 2, 2**70, 3]
+    assert f(x, np.float32(2)).dtype is mg.float32

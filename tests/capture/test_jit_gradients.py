@@ -223,3 +223,72 @@ def test_no_grad_calls_leave_no_tape():
     assert f(mg.ones(3)).requires_grad
     with mg.inference_mode():
         assert not f(mg.ones(3)).requires_grad
+
+
+def test_gradients_of_arguments_accumulate():
+    f, g = mg.jit(lambda x: (x * x).sum().backward()), lambda x: (x * x).sum().backward()
+    x, y = (mg.tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+    for _ in range(3):
+        f(x)
+        g(y)
+        assert x.grad.tolist() == y.grad.tolist()
+    held = x.grad
+    f(x)
+    assert x.grad is held and held.tolist() == [8, 16]
+    x.grad = None
+    f(x)
+    assert x.grad.tolist() == [2, 4] and held.tolist() == [8, 16]
+    z = mg.ones(2, requires_grad=True)
+    f(z)
+    assert z.grad.tolist() == [2, 2] and x.grad.tolist() == [2, 4]
+
+
+def test_gradients_of_arguments_are_read_and_set():
+    @mg.jit
+    def f(x):
+        before = x.grad * 1
+        x.grad = None
+        (x * 3).sum().backward()
+        return before
+
+    x = mg.ones(2, requires_grad=True)
+    x.grad = mg.full((2,), 7.0)
+    assert f(x).tolist() == [7, 7]
+    assert f(x).tolist() == [3, 3]
+    assert x.grad.tolist() == [3, 3]
+    g = mg.jit(lambda x: x.grad)
+    assert g(x) is x.grad and g(x) is x.grad
+
+
+def test_numbers_that_vary_take_part_in_gradients():
+    f = mg.jit(lambda x, k: (x * x * k).sum())
+    for k in (1.0, 2.0, 3.0, 0.5):
+        x = mg.ones(2, requires_grad=True)
+        f(x, k).backward()
+        assert x.grad.tolist() == [2 * k] * 2
+
+
+def test_captured_tensors_that_begin_or_cease_to_require_gradients():
+    w = mg.ones(2)
+    f = mg.jit(lambda x: (x * w).sum())
+    assert not f(mg.ones(2)).requires_grad
+    w.requires_grad_()
+    f(mg.ones(2)).backward()
+    assert w.grad.tolist() == [1, 1]
+    w.requires_grad_(False)
+    assert not f(mg.ones(2)).requires_grad
+    assert f.recompiles == ["requires_grad of a captured tensor changed from False"]
+
+
+def test_a_parameter_frozen_between_steps_gets_no_gradient():
+    a, b = mg.ones(2, requires_grad=True), mg.ones(2, requires_grad=True)
+
+    @mg.jit
+    def step():
+        a.grad = b.grad = None
+        (a * b).sum().backward()
+
+    step()
+    a.requires_grad_(False)
+    step()
+    assert a.grad is None and b.grad.tolist() == [1, 1]
