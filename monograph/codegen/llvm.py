@@ -88,6 +88,10 @@ class KernelWriter(VectorLoops):
             if stmt.value.dtype == "i64" and self.is_index(stmt.value):
                 self.indices[stmt.name] = self.index(stmt.value)
                 self.values.pop(stmt.name, None)
+            elif self.is_bound(stmt.value):
+                # An atom of indices: what adds to it keeps its stride.
+                self.indices[stmt.name] = self.atom(self.value(stmt.value))
+                self.values.pop(stmt.name, None)
             else:
                 self.values[stmt.name] = self.value(stmt.value)
                 self.indices.pop(stmt.name, None)

@@ -92,6 +92,15 @@ class MemoryWriter(Builder):
             self.pure_memo[key] = found
         return found
 
+    def is_bound(self, expr: Expr) -> bool:
+        """Whether an expression is the smaller or the larger of two indices."""
+        return (
+            isinstance(expr, Call)
+            and expr.dtype == "i64"
+            and expr.op in ("min", "max")
+            and all(self.is_index(x) for x in expr.args)
+        )
+
     def index(self, expr: Expr) -> Polynomial:
         key = id(expr)
         found = self.index_memo.get(key)
