@@ -9,6 +9,7 @@ import types
 import unittest
 import warnings
 
+import numpy as np
 import pytest
 
 import monograph as mg
@@ -50,6 +51,16 @@ DIFFERENT = {
     "nn.functional.pad": "negative padding is not defined for every mode here",
     "diff": "n = 0 ignores what is prepended there",
 }  # fmt: skip
+OTHER_GRADIENTS = {
+    "cdist": "p = 0 has no gradient here, zeros there",
+    "cholesky_inverse": "the triangle that is not read has a gradient there",
+    "cholesky_solve": "the triangle that is not read has a gradient there",
+    "nn.functional.ctc_loss": "the gradient is for log_probs here (docs/differences.md)",
+    "nn.functional.max_unpool1d": "only the last value at a place has a gradient here",
+    "nn.functional.max_unpool2d": "only the last value at a place has a gradient here",
+    "nn.functional.max_unpool3d": "only the last value at a place has a gradient here",
+    "sgn": "PyTorch's zero gradient cannot be read",
+}  # fmt: skip
 # OpInfo calls these with the arguments in another order.
 ADAPTED = {
     "where": lambda x, condition, y: mg.where(condition, x, y),
@@ -73,15 +84,22 @@ def database():
     return found
 
 
-def ours(x):
+def ours(x, made=None):
+    """The same structure with tensors of this package; `made` keeps (theirs, ours) by identity."""
     if isinstance(x, torch.Tensor):
-        return mg.tensor(x.detach().numpy())
+        if made is None or not x.requires_grad:
+            return mg.tensor(x.detach().numpy())
+        if id(x) not in made:
+            made[id(x)] = (x, mg.tensor(x.detach().numpy(), requires_grad=True))
+        return made[id(x)][1]
     if isinstance(x, torch.dtype):
         return getattr(mg, str(x).split(".")[1])
     if isinstance(x, (list, tuple)):
-        return type(x)(ours(v) for v in x) if type(x) in (list, tuple) else tuple(map(ours, x))
+        return (
+            type(x)(ours(v, made) for v in x) if type(x) in (list, tuple) else tuple(map(ours, x))
+        )
     if isinstance(x, dict):
-        return {k: ours(v) for k, v in x.items()}
+        return {k: ours(v, made) for k, v in x.items()}
     return x
 
 
@@ -95,6 +113,54 @@ def compare(got, expected):
             assert g == e
 
 
+def function_of(name):
+    module = F if name.startswith("nn.functional.") else mg
+    return ADAPTED.get(name) or getattr(module, name.removeprefix("nn.functional."))
+
+
+def floats(result):
+    return [o for o in leaves(result) if getattr(o, "requires_grad", False)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_of_samples(name):
+    reason = DIFFERENT.get(name) or OTHER_GRADIENTS.get(name)
+    infos = [
+        info for info in database().get(name, [])
+        if torch.float64 in info.dtypes and info.supports_autograd
+    ]  # fmt: skip
+    if reason or not infos:
+        pytest.skip(reason or "PyTorch has no samples of it")
+    for info in infos:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for sample in list(info.sample_inputs("cpu", torch.float64, requires_grad=True))[:25]:
+                made = {}
+                arguments = ours((sample.input, *sample.args), made)
+                options = ours(sample.kwargs, made)
+                for theirs, _ in made.values():
+                    theirs.grad = None  # samples share tensors
+                try:
+                    outs = floats(info.op(sample.input, *sample.args, **sample.kwargs))
+                    rng = np.random.default_rng(0)
+                    weights = [rng.uniform(0.5, 1.5, tuple(o.shape)) for o in outs]
+                    for o, w in zip(outs, weights):
+                        o.backward(torch.as_tensor(w), retain_graph=True)
+                except (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError):
+                    continue
+                try:
+                    got = floats(function_of(name)(*arguments, **options))
+                    for o, w in zip(got, weights, strict=True):
+                        o.backward(mg.tensor(w), retain_graph=True)
+                    for theirs, mine in made.values():
+                        zero = np.zeros(mine.shape)
+                        a = zero if mine.grad is None else mine.grad.numpy()
+                        b = zero if theirs.grad is None else theirs.grad.numpy()
+                        assert_close(a, b, rtol=1e-6, atol=1e-6, equal_nan=True)
+                except Exception as error:
+                    raise AssertionError(f"{name}: {sample.summary()[:800]}\n{error}") from error
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_samples(name):
     if name in DIFFERENT:
@@ -102,8 +168,7 @@ def test_samples(name):
     infos = database().get(name, [])
     if not infos:
         pytest.skip("PyTorch has no samples of it")
-    module = F if name.startswith("nn.functional.") else mg
-    function = ADAPTED.get(name) or getattr(module, name.removeprefix("nn.functional."))
+    function = function_of(name)
     for info in infos:
         for dtype in {torch.float32, torch.int64} & info.dtypes:
             with warnings.catch_warnings():
