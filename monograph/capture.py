@@ -182,6 +182,7 @@ class Capture:
         graph.outputs = outputs
         self.donate = donate
         self.guards = list(trace.guards)
+        self.captured_ids = {id(s.source) for s in self.inputs if s.kind == "captured"}
         self.backward: _Backward | None = None
         if differentiable:
             nodes = len(graph.nodes)
@@ -222,6 +223,22 @@ class Capture:
             if now is not value and now != value:
                 return f"{what} changed from {value!r} to {now!r}"
         return None
+
+    def has_overlaps(self, leaves: list[Any]) -> bool:
+        """Whether something written may stand where another argument does: the program, which
+        takes them for different tensors, would read old or new elements by chance."""
+        if not self.written:
+            return False
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        if any(id(t) in self.captured_ids for t in tensors):
+            return True
+        for _, who in self.written:
+            if isinstance(who, int):
+                mine = leaves[who]
+                for t in tensors:
+                    if t is not mine and np.may_share_memory(t._value(), mine._value()):
+                        return True
+        return False
 
     def run(self, leaves: list[Any]) -> Any:
         addresses: list[int] = []
@@ -574,6 +591,8 @@ class Jit:
         for capture in variants or ():
             reason = capture.accepts()
             if reason is None:
+                if capture.has_overlaps(leaves):
+                    return self.function(*args, **kwargs)
                 return capture.run(leaves)
         return self._capture(key, reason, leaves, treedef, args, kwargs)
 
@@ -615,6 +634,8 @@ class Jit:
             raise
         capture.treedef = treedef  # type: ignore[attr-defined]
         self.captures.setdefault(key, []).append(capture)
+        if capture.has_overlaps(leaves):
+            return self.function(*args, **kwargs)
         return capture.run(leaves)
 
     def _difference(self, key: tuple) -> str | None:

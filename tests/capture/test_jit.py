@@ -327,6 +327,34 @@ def test_the_same_tensor_twice():
     ]
 
 
+def test_arguments_that_share_memory_with_what_is_written():
+    def f(x, y):
+        before = y * 3
+        x.add_(1)
+        return before, y.sin(), y.flip(0) + y
+
+    g = mg.jit(f)
+    for part in (lambda t: t[1:], lambda t: t.detach(), lambda t: t[::2], lambda t: t.clone()):
+        for _ in range(2):
+            a, b = mg.arange(6.0), mg.arange(6.0)
+            for mine, other in zip(g(a, part(a)), f(b, part(b))):
+                close(mine, other)
+            same(a, b)
+
+
+def test_an_argument_that_is_also_written_by_reference():
+    mine, other = mg.arange(4.0), mg.arange(4.0)
+
+    def make(w):
+        return lambda x: (x * 2, w.add_(1), x.flip(0) + x)
+
+    f, g = mg.jit(make(mine)), make(other)
+    f(mg.zeros(4)), g(mg.zeros(4))
+    for _ in range(2):
+        for a, b in zip(f(mine), g(other)):
+            close(a, b)
+
+
 def test_an_argument_that_is_also_captured():
     w = mg.zeros(2)
     f = mg.jit(lambda x: (w.add_(x), x * 1)[1])
