@@ -135,7 +135,9 @@ class Sign(Elementwise):
         return (mul(g, 0),)
 
     def scalar(self, s: Any, x: Any) -> Any:
-        result = s.select(x > 0, s.const(1, x), s.select(x < 0, s.const(-1, x), s.const(0, x)))
+        zero = s.const(0, x)
+        below = zero if x.dtype.startswith("u") else s.select(x < 0, s.const(-1, x), zero)
+        result = s.select(x > 0, s.const(1, x), below)
         return s.select(s.ne(x, x), x, result) if x.dtype in ("f32", "f64") else result
 
 
