@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from .api.creation import as_tensor
+from .capture_gradient import Backward, live_dtype
 from .compiler.pipeline import Executable, compile_graph
 from .core import dtype as dt
 from .core import pytree
@@ -33,11 +34,10 @@ from .core.dtype import BY_NUMPY
 from .core.errors import ArgumentError, GradError, TraceError
 from .core.modes import modes
 from .core.shape import is_number
-from .ir.graph import Graph, Value
+from .ir.graph import Value
 from .ir.op import Aval
 from .runtime import buffers
 from .tensor import Tensor, wrap
-from .transform import tape
 from .transform.trace import Symbol, Trace
 
 log = logging.getLogger("monograph.jit")
@@ -95,7 +95,7 @@ class Capture:
                 symbols.append((k, shown))
                 args.append(shown)
             elif k in self.live:
-                symbol = trace.input(Aval((), _live_dtype(leaf)))
+                symbol = trace.input(Aval((), live_dtype(leaf)))
                 symbols.append((k, symbol))
                 number = wrap(symbol)
                 number._weak = True
@@ -183,11 +183,11 @@ class Capture:
         self.donate = donate
         self.guards = list(trace.guards)
         self.captured_ids = {id(s.source) for s in self.inputs if s.kind == "captured"}
-        self.backward: _Backward | None = None
+        self.backward: Backward | None = None
         if differentiable:
             nodes = len(graph.nodes)
             try:
-                self.backward = _Backward(trace, differentiable, args)
+                self.backward = Backward(trace, differentiable, args)
                 outputs.extend(self.backward.residual_outputs(graph))
             except GradError:  # backward ran inside and freed the tape: the results are constants
                 del graph.nodes[nodes:]
@@ -271,7 +271,7 @@ class Capture:
                     payload = np.array(source.source(), np.float32)
                 else:
                     x = leaves[source.source]
-                    payload = np.array(x, _live_dtype(x).numpy)
+                    payload = np.array(x, live_dtype(x).numpy)
                 arrays.append(payload)
                 addresses.append(_address(payload))
         count = len(self.inputs)
@@ -337,187 +337,11 @@ class Capture:
         return self.out_tree.unflatten(results)
 
 
-class _Backward:
-    """The gradient of a capture's results: a second program on values that the first one keeps."""
-
-    def __init__(self, trace: Trace, results: list[tuple[int, Tensor]], args: dict[int, int]):
-        self.results = [o for o, _ in results]
-        tensors = [t for _, t in results]
-        leaves = trace.grad_leaves()
-        self.sources = [args.get(id(t), t) for t in leaves]
-        before = len(trace.graph.nodes)
-        known_inputs = list(trace.graph.inputs)
-        seeds = []
-        for t in tensors:
-            symbol = trace.input(Aval(tuple(t.shape), t.dtype))
-            seeds.append(symbol)
-        found = tape.run_backward(tensors, [wrap(s) for s in seeds], leaves, True, False, None)
-        self.positions = sorted(found)
-        nodes = trace.graph.nodes[before:]
-        del trace.graph.nodes[before:]
-        trace.graph.inputs[:] = known_inputs
-        ends = [found[i]._value().value for i in self.positions]
-        constants = trace.graph.constants
-        made = {v for n in nodes for v in n.outputs} | {s.value for s in seeds}
-        needed: dict[Value, None] = {}
-        for v in [v for n in _live(nodes, ends) for v in n.values] + ends:
-            if v not in made and v not in constants:
-                needed[v] = None
-        self.residuals = list(needed)
-        graph = Graph()  # of its own: what it receives must have no maker
-        own = {v: graph.input(v.aval) for v in (*self.residuals, *(s.value for s in seeds))}
-        own.update({v: graph.constant(a, v.aval) for v, a in constants.items()})
-        for n in nodes:
-            inputs = [own[i] if isinstance(i, Value) else i for i in n.inputs if _known(i, own)]
-            if len(inputs) == len(n.inputs):
-                out = graph.add(n.op, *inputs, place=n.place)
-                own.update(zip(n.outputs, out if isinstance(out, tuple) else (out,)))
-        graph.outputs = [own[v] for v in ends]
-        self.graph = graph
-        self.executable: Executable | None = None
-        self.seed_avals = [s.value.aval for s in seeds]
-
-    def residual_outputs(self, forward: Graph) -> list[Value]:
-        """Values that the forward program must also give out (inputs are at hand already)."""
-        self.first = len(forward.outputs)
-        inputs = {v: i for i, v in enumerate(forward.inputs)}
-        self.from_inputs = [inputs.get(v) for v in self.residuals]
-        return [v for v in self.residuals if v not in inputs]
-
-    def attach(
-        self, capture: Capture, leaves: list[Any], outputs: list[Tensor], made: list
-    ) -> None:
-        """Put the results on the tape."""
-        sources = [leaves[s] if isinstance(s, int) else s for s in self.sources]
-        extra = iter(made[self.first :])
-        saved = []
-        for i in self.from_inputs:
-            if i is None:
-                saved.append(next(extra))
-            else:
-                source = capture.inputs[i]
-                if source.kind == "captured":
-                    saved.append(source.source)
-                elif source.kind == "arg":
-                    saved.append(leaves[source.source])
-                elif source.kind == "arg_grad":
-                    saved.append(leaves[source.source]._grad)
-                elif source.kind == "live":
-                    number = leaves[source.source]
-                    saved.append(np.array(number, _live_dtype(number).numpy))
-                else:
-                    saved.append(np.array(source.source(), np.float32))
-        node = _JitNode(self, capture, leaves, saved, sources)
-        for k, o in enumerate(self.results):
-            outputs[o]._node, outputs[o]._index, outputs[o]._requires = node, k, True
-
-
 def _may_vary(x: Any) -> bool:
     """Whether x is a number that can become an input (a bool chooses, so it is static)."""
     if isinstance(x, int) and not -(2**63) <= x < 2**63:
         return False
     return is_number(x) and not isinstance(x, (bool, np.bool_))
-
-
-def _live_dtype(x: Any) -> dt.DType:
-    """What a number that varies is passed as: floats keep their precision."""
-    found = dt.of_scalar(x)
-    return dt.float64 if found.category == dt.FLOAT else found
-
-
-def _known(x: Any, own: dict) -> bool:
-    return not isinstance(x, Value) or x in own
-
-
-def _live(nodes: list[Any], outputs: list[Value]) -> list[Any]:
-    """The nodes that the outputs depend on."""
-    live, kept = set(outputs), []
-    for n in reversed(nodes):
-        if any(v in live for v in n.outputs):
-            live.update(n.values)
-            kept.append(n)
-    return kept[::-1]
-
-
-class _JitNode(tape.Node):
-    """The tape's node for a call of a captured function."""
-
-    __slots__ = ("program", "capture", "leaves", "saved", "versions")
-
-    def __init__(
-        self, program: _Backward, capture: Capture, leaves: list, saved: list, sources: list
-    ):
-        self.op = None  # type: ignore[assignment]
-        self.seq = next(tape._sequence)
-        self.place = None
-        self.hooks = None
-        self.edges = tuple(
-            tape.edge_of(s) if isinstance(s, Tensor) and s._requires else None for s in sources
-        )
-        self.n_outputs = len(program.seed_avals)
-        self.recompute = None
-        self.inputs = self.outs = ()
-        self.program, self.capture, self.leaves = program, capture, leaves
-        self.saved = saved
-        self.versions = [s._version[0] if isinstance(s, Tensor) else 0 for s in saved]
-
-    @property
-    def title(self) -> str:
-        return f"jit_{self.capture.owner.__name__}"
-
-    def pull(self, gs: list[Any], wanted: list[bool], linked: bool) -> list[Any]:
-        if self.inputs is None:
-            raise tape._used_twice(self)
-        if modes.grad or modes.trace is not None or modes.vmap is not None:
-            return self._pull_again(gs)
-        program = self.program
-        if program.executable is None:
-            program.executable = compile_graph(program.graph)
-        arrays = []
-        for s, version in zip(self.saved, self.versions):
-            if isinstance(s, Tensor):
-                if s._version[0] != version:
-                    raise tape.GradError(
-                        f"backward: a tensor that {self.title} read was changed in place since"
-                    )
-                arrays.append(np.ascontiguousarray(s._value()))
-            else:
-                arrays.append(s)
-        for g, aval in zip(gs, program.seed_avals):
-            arrays.append(
-                np.zeros(aval.shape, aval.dtype.numpy)
-                if g is None
-                else np.ascontiguousarray(g._value())
-            )
-        outs = [buffers.empty(v.shape, v.dtype.numpy) for v in program.graph.outputs]
-        program.executable.run(arrays, outs)
-        results: list[Any] = [None] * len(self.edges)
-        for i, a in zip(program.positions, outs):
-            results[i] = wrap(a)
-        return results
-
-    def _pull_again(self, gs: list[Any]) -> list[Any]:
-        """For gradients of gradients: run the plain function again and differentiate that."""
-        capture = self.capture
-        args, kwargs = capture.treedef.unflatten(self.leaves)  # type: ignore[attr-defined]
-        before, modes.grad = modes.grad, True
-        try:
-            result = capture.owner.function(*args, **kwargs)
-        finally:
-            modes.grad = before
-        tensors = [t for t in pytree.flatten(result)[0] if isinstance(t, Tensor)]
-        outs = [t for (what, _), t in zip(capture.returns, tensors) if what == "new"]
-        outs = [outs[o] for o in self.program.results]
-        sources = [self.leaves[s] if isinstance(s, int) else s for s in self.program.sources]
-        pairs = [(o, g) for o, g in zip(outs, gs) if g is not None and o.requires_grad]
-        found = tape.run_backward(
-            [o for o, _ in pairs], [g for _, g in pairs], sources, True, modes.grad, None
-        )
-        return [found.get(i) for i in range(len(sources))]
-
-    def release(self) -> None:
-        self.inputs = None
-        self.saved = self.leaves = []
 
 
 class Jit:
