@@ -403,9 +403,7 @@ def alpha_dropout(input: Any, p: float = 0.5, training: bool = False, inplace: b
     return _alpha_drop("alpha_dropout", input, p, training, inplace, tuple(input.shape))
 
 
-def _alpha_drop(
-    name: str, input: Any, p: Any, training: bool, inplace: bool, shape: Shape
-) -> Any:
+def _alpha_drop(name: str, input: Any, p: Any, training: bool, inplace: bool, shape: Shape) -> Any:
     p = _checked(name, input, p)
     if not training or p == 0:
         return input
