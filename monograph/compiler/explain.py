@@ -268,9 +268,9 @@ class Explanation:
         for row, times in zip(self.rows, zip(*each), strict=True):
             row.seconds = min(times)
         threads = get_num_threads()
-        self.limits = Limits(
-            machine.fma_peak("f32", threads), machine.read_bandwidth(parallel=threads > 1), threads
-        )
+        # Measured anew, and more than once: a neighbour may have had a core for a moment.
+        peak = max(machine.fma_peak.__wrapped__("f32", threads) for _ in range(3))
+        self.limits = Limits(peak, machine.read_bandwidth(parallel=threads > 1), threads)
 
     # Helpers
 
