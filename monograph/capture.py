@@ -224,7 +224,7 @@ class Capture:
                 return f"{what} changed from {value!r} to {now!r}"
         return None
 
-    def has_overlaps(self, leaves: list[Any]) -> bool:
+    def has_overlaps(self, leaves: Sequence[Any]) -> bool:
         """Whether something written may stand where another argument does: the program, which
         takes them for different tensors, would read old or new elements by chance."""
         if not self.written:
@@ -240,7 +240,7 @@ class Capture:
                         return True
         return False
 
-    def run(self, leaves: list[Any]) -> Any:
+    def run(self, leaves: Sequence[Any]) -> Any:
         addresses: list[int] = []
         arrays: list[Any] = []
         copied_back: list[tuple[Any, Any]] = []
@@ -274,32 +274,34 @@ class Capture:
                     payload = np.array(x, live_dtype(x).numpy)
                 arrays.append(payload)
                 addresses.append(_address(payload))
-        count = len(self.inputs)
         made: list[Any] = [None] * len(self.out_avals)
+        places: list[Any] = [None] * len(self.out_avals)
         for o in self.fresh:
-            made[o] = self._reused_grad(o) if o in self.grad_arrays else None
+            made[o], places[o] = self._reused_grad(o)
             if made[o] is None:
                 aval = self.out_avals[o]
                 made[o] = buffers.empty(aval.shape, aval.dtype.numpy)
+                places[o] = _address(made[o])
         for o, i in self.donate.items():
-            made[o] = arrays[i]
+            made[o], places[o] = arrays[i], addresses[i]
         arrays.extend(made)
-        addresses.extend([_address(a) for a in made])
-        assert len(addresses) == count + len(made)
+        addresses.extend(places)
         self.executable.run_at(addresses, arrays)
         for original, copy in copied_back:
             if any(copy is made[o] for o in self.donate):
                 np.copyto(original, copy)
         return self._finish(leaves, made)
 
-    def _reused_grad(self, o: int) -> Any:
-        """The array of the gradient written last time, if nobody else holds it."""
-        array, owner, held = self.grad_arrays[o]
-        if owner._grad is held and sys.getrefcount(held) <= 4 and held._payload is array:
-            return array
-        return None
+    def _reused_grad(self, o: int) -> tuple[Any, int]:
+        """The array of the gradient written last time and its address, if nobody else holds it."""
+        known = self.grad_arrays.get(o)
+        if known is not None:
+            array, owner, held, address = known
+            if owner._grad is held and sys.getrefcount(held) <= 4 and held._payload is array:
+                return array, address
+        return None, 0
 
-    def _finish(self, leaves: list[Any], made: list[Any]) -> Any:
+    def _finish(self, leaves: Sequence[Any], made: list[Any]) -> Any:
         for _, who in self.written:
             if isinstance(who, tuple):
                 tensor = leaves[who[1]]._grad
@@ -320,7 +322,7 @@ class Capture:
             grad = wrap(made[value])
             tensor._grad = grad
             if not isinstance(who, int):
-                self.grad_arrays[value] = (made[value], tensor, grad)
+                self.grad_arrays[value] = (made[value], tensor, grad, _address(made[value]))
         results = []
         outputs = [wrap(a) for a in made[: self.new_outputs]]
         if self.backward is not None and modes.grad:
@@ -361,6 +363,7 @@ class Jit:
         self.static_argnames = set(static_argnames)
         self.fallback = fallback
         self.captures: dict[Any, list[Capture]] = {}
+        self._plain: dict[Any, Any] = {}  # the same lists by a key that is quicker to make
         self.recompiles: list[str] = []
         self._live: set[int] = set()  # leaves that are numbers and vary
         self._static: set[int] = set()  # leaves whose value the function needs
@@ -374,11 +377,31 @@ class Jit:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if modes.trace is not None or modes.vmap is not None:
             return self.function(*args, **kwargs)
-        leaves, treedef = pytree.flatten((args, kwargs))
+        key = None if kwargs else self._plain_key(args)
         with self._lock:
-            return self._call(leaves, treedef, args, kwargs)
+            if key is not None:  # only distinct tensors: no need to look for containers
+                for capture in self._plain.get(key, ()):
+                    if capture.accepts() is None and not capture.has_overlaps(args):
+                        return capture.run(args)
+            leaves, treedef = pytree.flatten((args, kwargs))
+            return self._call(leaves, treedef, args, kwargs, key)
 
-    def _call(self, leaves: list, treedef: Any, args: tuple, kwargs: dict) -> Any:
+    def _plain_key(self, args: tuple) -> Any:
+        """What captures depend on where all arguments are distinct tensors of arrays; else None."""
+        parts: list[Any] = [modes.grad, modes.inference, dt.get_default_dtype()]
+        for a in args:
+            if not isinstance(a, Tensor):
+                return None
+            payload = a._value()
+            if type(payload) is not np.ndarray:
+                return None
+            has_grad = a._requires and a._grad is not None
+            parts.append((payload.shape, payload.dtype, a._requires, has_grad))
+        return tuple(parts) if len({id(a) for a in args}) == len(args) else None
+
+    def _call(
+        self, leaves: list, treedef: Any, args: tuple, kwargs: dict, plain: Any = None
+    ) -> Any:
         key_parts: list[Any] = [treedef, modes.grad, modes.inference, dt.get_default_dtype()]
         first: dict[int, int] = {}
         for k, leaf in enumerate(leaves):
@@ -417,6 +440,8 @@ class Jit:
             if reason is None:
                 if capture.has_overlaps(leaves):
                     return self.function(*args, **kwargs)
+                if plain is not None:
+                    self._plain[plain] = variants
                 return capture.run(leaves)
         return self._capture(key, reason, leaves, treedef, args, kwargs)
 
