@@ -33,6 +33,7 @@ from ..index import Atom, Index, NeedSplit, whole
 from ..steps import Context, Step, lowers
 
 CHUNK_FLOPS = 4_000_000
+FILTER_BYTES = 640 * 1024
 
 
 def const(n: int) -> Const:
@@ -136,8 +137,13 @@ def lower_conv(node: Node, context: Context) -> list[Step] | None:
     outer = math.prod(places[:-1]) // together  # rows of one image
     depth = math.prod(kernel) * channels
     row_flops = 2 * row_size * outputs * depth
+    # Filters that do not stay in the second cache: a chunk takes one block of them, and more rows.
+    split = column_tiles > 1 and depth * outputs * x.dtype.itemsize > FILTER_BYTES
+    if split:
+        row_flops = 4 * row_flops // (16 * column_tiles)
     rows_per_chunk = max(1, min(n * outer, CHUNK_FLOPS // max(row_flops, 1)))
-    grid = -(-(n * outer) // rows_per_chunk)
+    row_chunks = -(-(n * outer) // rows_per_chunk)
+    grid = row_chunks * (column_tiles if split else 1)
 
     # Position of an image row: "row" counts (image, all spatial dims but the last).
     lets: list[Stmt] = [Let("image", Var("row") // outer)]
@@ -220,15 +226,19 @@ def lower_conv(node: Node, context: Context) -> list[Step] | None:
              tuple(stores), "vector"),), "unroll"),
     )  # fmt: skip
     tiles = Loop("row_tile", const(0), const(row_tiles), inside)
-    start = Var("chunk") * rows_per_chunk
+    row_chunk: Expr = Var("chunk") % row_chunks if split else Var("chunk")
+    start = row_chunk * rows_per_chunk
     stop = s.minimum(start + rows_per_chunk, const(n * outer))
     rows = Loop("row", start, stop, (*lets, tiles))
     # Filters outermost: a block of them stays in cache while the pixels of the chunk pass.
-    columns = Loop("column_tile", const(0), const(column_tiles), (channel_let, rows))
+    block = (channel_let, rows)
+    columns: tuple[Stmt, ...] = (Loop("column_tile", const(0), const(column_tiles), block),)
+    if split:
+        columns = (Let("column_tile", Var("chunk") // row_chunks), *block)
     kernel_ = Kernel(
         context.title,
         (Buffer("x", code), Buffer("w", code), *buffers),
-        (columns,),
+        columns,
         (),
         const(grid),
     )
