@@ -25,8 +25,7 @@ from ..runtime.machine_code import kernel_assembly, kernel_text
 from ..runtime.program import Program
 from ..runtime.threads import get_num_threads
 from .fuse import Group
-from .pipeline import Executable, HostStep
-from .pipeline import _bytes as size_bytes
+from .pipeline import Executable, HostStep, size_bytes
 from .steps import Scratch, Step
 
 # A constant longer than this prints as its first characters.

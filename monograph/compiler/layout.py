@@ -74,10 +74,21 @@ class Layouts:
     def strides(self, v: Value) -> tuple[int, ...]:
         """Elements from one index to the next, along each axis."""
         result, step = [0] * len(v.shape), 1
+        order = self.orders.get(v)
         for axis in reversed(self.order(v)):
             result[axis] = step
-            step *= max(v.shape[axis], 1)
+            size = max(v.shape[axis], 1)
+            # Rows of filters at a multiple of 1 KiB would fall into a few sets of the caches.
+            if step == 1 and order == filter_order(len(v.shape)) and not size % 256:
+                size += 16
+            step *= size
         return tuple(result)
+
+    def elements(self, v: Value) -> int:
+        """How many elements v's memory spans."""
+        if 0 in v.shape:
+            return 0
+        return 1 + sum((n - 1) * s for n, s in zip(v.shape, self.strides(v)))
 
 
 def choose_layouts(graph: Graph, fusion: Fusion) -> Layouts:

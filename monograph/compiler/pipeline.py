@@ -228,7 +228,9 @@ class Executable:
         for step in p.steps:
             if isinstance(step, Step) and step.status is not None:
                 lives[step.status] = [0, len(p.steps)]
-        needs = [Need(b, _bytes(b), first, last) for b, (first, last) in lives.items()]
+        needs = [
+            Need(b, size_bytes(b, p.layouts), first, last) for b, (first, last) in lives.items()
+        ]
         p.offsets, p.arena_bytes = plan_arena(needs)
         self.arena = buffers.empty((max(p.arena_bytes, 64),), np.uint8)
         self.constants = {v: np.ascontiguousarray(a) for v, a in graph.constants.items()}
@@ -259,11 +261,10 @@ class Executable:
         if v in self.constants:
             return self.constants[v]
         offset = self.plan.offsets[v]
-        size = _bytes(v)
-        order = self.plan.layouts.order(v)
+        size = size_bytes(v, self.plan.layouts)
         block = self.arena[offset : offset + size].view(v.dtype.numpy)
-        stands = block.reshape([v.shape[a] for a in order])
-        return stands.transpose([order.index(a) for a in range(len(order))])
+        steps = [n * v.dtype.itemsize for n in self.plan.layouts.strides(v)]
+        return np.lib.stride_tricks.as_strided(block, v.shape, steps)
 
     # Code
 
@@ -356,10 +357,12 @@ def _touched(step: Step | HostStep, is_stored: Callable[[Value], bool]) -> list[
     return found
 
 
-def _bytes(b: Any) -> int:
+def size_bytes(b: Any, layouts: Layouts | None = None) -> int:
+    """The memory of a value (in its layout, or dense) or scratch."""
     if isinstance(b, Scratch):
         return b.size * np.dtype(_NUMPY.get(b.dtype, b.dtype)).itemsize
-    return b.aval.size * b.dtype.itemsize
+    elements = b.aval.size if layouts is None else layouts.elements(b)
+    return elements * b.dtype.itemsize
 
 
 _NUMPY = {
