@@ -1,8 +1,7 @@
 """The workloads: networks that run on `torch` and on `monograph` alike, their weights and data.
 
 `build(lib, name)` makes the network with `lib` (either module); jax_models.py has the same
-functions
-of the same weights in JAX. Weights and data are NumPy's, equal for everybody.
+functions of the same weights in JAX. Weights and data are NumPy's, equal for everybody.
 """
 
 from __future__ import annotations

@@ -110,7 +110,6 @@ class Index:
         if split is not None:
             raise split
         if self.low < 0:
-            shift = -(-self.low // -n) * -n if self.low % n else self.low
             shift = (self.low // n) * n
             return (self - shift) // n + shift // n
         return Index(((Atom("", self.high // n + 1, self, n), 1),))

@@ -138,11 +138,11 @@ def _head(at: tuple[Value, tuple[int, ...], int], name: str) -> Matrix:
     return Matrix(name, lambda i, j: base + i * steps[2] + j)
 
 
-def _mask_statements(
+def _masked_score(
     mask: Value | None, context: Context, code: str, score: Expr, row: Expr, key: Expr, keys: int,
     causal: bool,
-) -> tuple[list[Stmt], Expr]:  # fmt: skip
-    """(statements, score with what does not take part at -inf)."""
+) -> Expr:  # fmt: skip
+    """The score, or -inf where a key does not take part."""
     lowest = Const(-math.inf, code)
     if mask is not None:
         assert context.locate is not None
@@ -162,7 +162,7 @@ def _mask_statements(
     allowed: Expr = key < keys
     if causal:
         allowed = Call("and", (allowed, key <= row), "bool")
-    return [], s.select(allowed, score, lowest)
+    return s.select(allowed, score, lowest)
 
 
 @lowers("attention")
@@ -194,7 +194,7 @@ def lower_attention(node: Node, context: Context) -> list[Step] | None:
     j, i = Var("j"), Var("i")
     exp = Exp().scalar
     at = i * KEYS + j
-    _, masked = _mask_statements(
+    masked = _masked_score(
         mask, context, code, Load("scores", at, code), first + i, key0 + j, keys, causal
     )
     # A row that has seen no key has maximum -inf: subtract 0 there, not -inf.
@@ -322,7 +322,7 @@ def lower_attention_grad(node: Node, context: Context) -> list[Step] | None:
     )
     exp = Exp().scalar
     at = i * KEYS + j
-    _, masked = _mask_statements(
+    masked = _masked_score(
         mask, context, code, Load("p", at, code), first + i, key0 + j, keys, causal
     )
     log = Var("log", code)
