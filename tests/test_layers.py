@@ -40,7 +40,10 @@ NEIGHBOURS = {
 CIRCLES = {("ir/graph.py", "text")}
 
 # Outside libraries that may be imported inside a function: they are heavy or optional.
-HEAVY = {"llvmlite", "sklearn", "torch", "jax", "onnx", "urllib", "tensorboard", "matplotlib"}
+HEAVY = {
+    "llvmlite", "safetensors", "sklearn", "torch", "jax", "onnx", "urllib", "tensorboard",
+    "matplotlib",
+}  # fmt: skip
 
 
 def part_of(path):

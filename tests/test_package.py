@@ -1,6 +1,7 @@
 """The package as a whole: what importing it loads, what the wheel holds."""
 
 import importlib.metadata
+import os
 import re
 import shutil
 import subprocess
@@ -22,9 +23,25 @@ def output(code):
 
 
 def test_importing_loads_nothing_heavy():
-    heavy = "llvmlite torch sklearn jax onnx scipy pandas matplotlib multiprocessing.pool".split()
+    heavy = (
+        "llvmlite safetensors tqdm torch sklearn jax onnx scipy pandas matplotlib "
+        "multiprocessing.pool"
+    ).split()
     code = f"import sys, monograph; print([m for m in {heavy} if m in sys.modules])"
     assert output(code) == "[]\n"
+
+
+def test_importing_takes_at_most_a_quarter_of_importing_torch(tmp_path):
+    pytest.importorskip("torch", reason="needs PyTorch to compare with")
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    code = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
+    seconds = {}
+    for name in ("monograph", "torch") * 4:  # the first writes the byte code, as an install does
+        command = [sys.executable, "-c", code.format(name)]
+        made = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        seconds.setdefault(name, []).append(float(made.stdout))
+    assert min(seconds["monograph"]) <= min(seconds["torch"]) / 4
 
 
 def test_importing_everything_public_loads_no_compiler():

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import safetensors.numpy as safetensors_numpy
 
 from ..core import dtype as dt
 from ..core.device import usable
@@ -93,7 +92,9 @@ def save_file(tensors: Mapping[str, Any], filename: Any, metadata: Any = None) -
     handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     try:
         os.close(handle)
-        safetensors_numpy.save_file(arrays, partial, dict(metadata) if metadata else None)
+        import safetensors.numpy  # only here: importing it takes longer than any module of ours
+
+        safetensors.numpy.save_file(arrays, partial, dict(metadata) if metadata else None)
         _sync(partial)
         os.chmod(partial, _mode_of(path))
         os.replace(partial, path)

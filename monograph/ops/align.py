@@ -5,7 +5,6 @@ Primitives see equal shapes and dtypes, so no gradient rule ever has to undo a b
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -117,7 +116,7 @@ def function(cls: type[Op], *, floating: bool = False, name: str | None = None) 
     """
     primitive = cls()
     title = name or cls.name
-    arity = len(inspect.signature(cls.reference).parameters) - 1
+    arity = cls.reference.__code__.co_argcount - 1
 
     if arity == 1:
 
