@@ -1,0 +1,84 @@
+"""Entries of PyTorch's operator database that are not attempted, or compared in part, and why."""
+
+_INTERNAL = "internal to PyTorch: no public function of this name"
+_SPARSE = "takes or returns sparse tensors"
+_CUDA = "compiles code for CUDA"
+_RESIZE = "changes the size of memory in place, which no view could follow"
+
+# Not attempted. These do not count as entries that deal in dense tensors.
+EXCLUDED = {
+    "sparse.sampled_addmm": _SPARSE,
+    "sparse.mm|reduce": _SPARSE,
+    "to_sparse": _SPARSE,
+    "jiterator_unary": _CUDA,
+    "jiterator_binary": _CUDA,
+    "jiterator_4inputs_with_extra_args": _CUDA,
+    "jiterator_binary_return_by_ref": _CUDA,
+    "jiterator_2inputs_2outputs": _CUDA,
+    "bmm|triton_optimized": "runs on CUDA only",
+    "resize_": _RESIZE,
+    "resize_as_": _RESIZE,
+    "_softmax_backward_data": _INTERNAL,
+    "_native_batch_norm_legit": _INTERNAL,
+    "_batch_norm_with_update": _INTERNAL,
+    "_upsample_bilinear2d_aa": _INTERNAL,
+    "_unsafe_masked_index": _INTERNAL,
+    "_unsafe_masked_index_put_accumulate": _INTERNAL,
+    "_chunk_cat": _INTERNAL,
+    "_segment_reduce|lengths": _INTERNAL,
+    "_segment_reduce|offsets": _INTERNAL,
+    "max_pool2d_with_indices_backward": _INTERNAL,
+    "native_dropout_backward": _INTERNAL,
+    "torch._scaled_mm_v2": _INTERNAL,
+    "torch._scaled_mm": _INTERNAL,
+    "torch.ops.aten._safe_softmax.default": _INTERNAL,
+    "torch.ops.aten._flash_attention_forward": _INTERNAL,
+    "torch.ops.aten._efficient_attention_forward": _INTERNAL,
+    "hash_tensor": "an unspecified checksum of PyTorch's own",
+}
+
+# Attempted; only shapes and dtypes of the results are compared.
+UNSPECIFIED = {
+    "cauchy": "random",
+    "exponential": "random",
+    "geometric": "random",
+    "log_normal": "random",
+    "normal": "random",
+    "normal|in_place": "random",
+    "normal|number_mean": "random",
+    "uniform": "random",
+    "multinomial": "random",
+    "bernoulli": "random",
+    "randn": "random",
+    "randn_like": "random",
+    "rand_like": "random",
+    "randint": "random",
+    "randint_like": "random",
+    "nn.functional.dropout": "random",
+    "nn.functional.dropout2d": "random",
+    "nn.functional.dropout3d": "random",
+    "nn.functional.alpha_dropout": "random",
+    "nn.functional.feature_alpha_dropout|with_train": "random",
+    "nn.functional.rrelu": "random",
+    "nn.functional.fractional_max_pool2d": "random",
+    "nn.functional.fractional_max_pool3d": "random",
+    "svd_lowrank": "random",
+    "pca_lowrank": "random",
+    "empty": "uninitialised",
+    "empty_like": "uninitialised",
+    "empty_permuted": "uninitialised",
+    "empty_strided": "uninitialised",
+    "new_empty": "uninitialised",
+    "new_empty_strided": "uninitialised",
+}
+
+# Attempted; gradients are not compared.
+GRADIENTS_DIFFER = {
+    "nn.functional.ctc_loss": "the gradient is for log_probs here (docs/differences.md)",
+    "nn.functional.max_unpool1d": "only the last value at a place has a gradient here",
+    "nn.functional.max_unpool2d": "only the last value at a place has a gradient here",
+    "nn.functional.max_unpool3d": "only the last value at a place has a gradient here",
+}
+
+# (rtol, atol) for float32 where the usual ones are too tight, and why.
+LOOSER = {}
