@@ -9,6 +9,7 @@ step. docs/architecture.md is the map.
 from importlib import import_module as _import_module
 
 from . import autograd, func
+from .api import copies as _copies
 from .api import indexing as _indexing
 from .api import interpreter as _interpreter
 from .api import random
@@ -22,13 +23,17 @@ from .api.creation import (
     asarray,
     empty,
     empty_like,
+    empty_permuted,
+    empty_strided,
     eye,
     from_numpy,
     full,
     full_like,
     linspace,
+    logspace,
     ones,
     ones_like,
+    scalar_tensor,
     tensor,
     zeros,
     zeros_like,
@@ -94,6 +99,15 @@ from .core.dtype import (
     uint64,
 )
 from .core.dtype import bool_ as bool
+from .core.layouts import (
+    channels_last,
+    channels_last_3d,
+    contiguous_format,
+    layout,
+    memory_format,
+    preserve_format,
+    strided,
+)
 from .core.modes import (
     enable_grad,
     inference_mode,
@@ -168,6 +182,8 @@ def __getattr__(name):
         found = getattr(_import_module(f"{__name__}.{_LAZY[name]}"), name)
         globals()[name] = found
         return found
+    if name[-1] == "_" != name[0] and hasattr(Tensor, name):
+        return getattr(Tensor, name)  # in-place functions: mg.relu_(x) is x.relu_()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

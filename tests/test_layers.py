@@ -13,7 +13,7 @@ LAYERS = [
     {"ops", "codegen", "runtime"},
     {"transform"},
     {"compiler"},
-    {"tensor", "api", "func", "autograd", "linalg"},
+    {"tensor", "api", "func", "autograd", "linalg", "special", "fft", "masked", "signal"},
     {"capture_gradient"},
     {"capture"},
     {"report"},

@@ -9,9 +9,9 @@ import numpy as np
 from ..core import dtype as dt
 from ..core.device import usable
 from ..core.dtype import DType, as_dtype
-from ..core.errors import ArgumentTypeError, DTypeError, ShapeError
+from ..core.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from ..core.modes import modes
-from ..core.shape import as_shape, is_number
+from ..core.shape import as_index, as_shape, is_number
 from ..ir.op import Full
 from ..ops.align import literal
 from ..tensor import Tensor, wrap
@@ -234,19 +234,55 @@ def arange(
     if dtype is None:
         whole = all(isinstance(v, (int, np.integer)) for v in (start, end, step))
         dtype = dt.int64 if whole else dt.get_default_dtype()
+    d = as_dtype(dtype)
+    if d.category == dt.INT:
+        start, end, step = int(start), int(end), int(step)
     array = np.arange(start, end, step)
-    return _leaf(array.astype(as_dtype(dtype).numpy), requires_grad)
+    return _leaf(array.astype(d.numpy), requires_grad)
 
 
 def linspace(
     start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
-    """`steps` numbers from start to end, both included."""
+    """`steps` numbers from start to end, both included.
+
+    start, end  numbers or 0-d tensors; integer dtypes truncate what lies between
+
+    >>> linspace(0, 1, 3)
+    tensor([0.0000, 0.5000, 1.0000])
+    """
     usable(device, "linspace")
     d = dt.get_default_dtype() if dtype is None else as_dtype(dtype)
-    array = np.linspace(float(start), float(end), int(steps))
-    return _leaf(array.astype(d.numpy), requires_grad)
+    return _leaf(_spaced("linspace", start, end, steps, d).astype(d.numpy), requires_grad)
+
+
+def _spaced(name: str, start: Any, end: Any, steps: Any, d: DType) -> np.ndarray:
+    """`steps` numbers from start to end in float64; each half counts from its own end."""
+    steps = as_index(name, "steps", steps)
+    if steps < 0:
+        raise ArgumentError(f"{name}: steps must not be negative, got {steps}")
+    low, high = (float(literal(v.item() if isinstance(v, Tensor) else v, d)) for v in (start, end))
+    if steps < 2:
+        return np.full((steps,), low)
+    i, step = np.arange(steps), (high - low) / (steps - 1)
+    return np.where(i < steps // 2, low + step * i, high - step * (steps - 1 - i))
+
+
+def logspace(
+    start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """`steps` numbers from base**start to base**end, evenly spaced in the exponent.
+
+    >>> logspace(0, 2, 3)
+    tensor([  1.,  10., 100.])
+    """
+    usable(device, "logspace")
+    d = dt.get_default_dtype() if dtype is None else as_dtype(dtype)
+    with np.errstate(all="ignore"):
+        array = np.power(float(base), _spaced("logspace", start, end, steps, d))
+        return _leaf(array.astype(d.numpy), requires_grad)
 
 
 def eye(
@@ -257,3 +293,56 @@ def eye(
     usable(device, "eye")
     d = dt.get_default_dtype() if dtype is None else as_dtype(dtype)
     return _leaf(np.eye(n, m, dtype=d.numpy), requires_grad)
+
+
+def scalar_tensor(
+    s: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """A 0-d tensor of a number, in the default floating dtype unless `dtype` says otherwise."""
+    d = dt.get_default_dtype() if dtype is None else dtype
+    return tensor(s, dtype=d, device=device, requires_grad=requires_grad)
+
+
+def empty_permuted(
+    size: Any, physical_layout: Any, *, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """A tensor of zeros of shape `size` whose dimensions lie in memory in the given order.
+
+    physical_layout  the dimensions from the slowest to the fastest
+    """
+    usable(device, "empty_permuted")
+    shape = as_shape("empty_permuted", (size,))
+    order = [as_index("empty_permuted", "physical_layout", a) for a in physical_layout]
+    if sorted(order) != list(range(len(shape))):
+        raise ShapeError(f"empty_permuted: {order} must name each of {len(shape)} dimensions once")
+    d = dt.get_default_dtype() if dtype is None else as_dtype(dtype)
+    array = np.zeros([shape[a] for a in order], d.numpy).transpose(np.argsort(order))
+    return _leaf(array, requires_grad)
+
+
+def empty_strided(
+    size: Any, stride: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """A tensor of zeros of shape `size` whose elements lie `stride` elements apart in memory."""
+    usable(device, "empty_strided")
+    shape, steps = as_shape("empty_strided", (size,)), as_shape("empty_strided", (stride,))
+    if len(shape) != len(steps) or min(steps, default=0) < 0:
+        raise ShapeError(f"empty_strided: strides {steps} do not fit shape {shape}")
+    d = dt.get_default_dtype() if dtype is None else as_dtype(dtype)
+    count = 1 + sum((n - 1) * s for n, s in zip(shape, steps)) if 0 not in shape else 0
+    memory = np.zeros(count, d.numpy)
+    bytes_ = [s * d.itemsize for s in steps]
+    return _leaf(np.lib.stride_tricks.as_strided(memory, shape, bytes_), requires_grad)
+
+
+def _new_empty_strided(
+    self: Tensor, size: Any, stride: Any, *, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """A tensor made as by empty_strided, by default of this one's dtype."""
+    d = self.dtype if dtype is None else dtype
+    return empty_strided(size, stride, dtype=d, device=device, requires_grad=requires_grad)
+
+
+Tensor.new_empty_strided = _new_empty_strided  # type: ignore[attr-defined]

@@ -116,7 +116,7 @@ def _to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 
 
 def _convert(d: DType) -> Callable:
-    def method(self: Tensor) -> Tensor:
+    def method(self: Tensor, memory_format: Any = None) -> Tensor:
         return cast(self, d)
 
     method.__doc__ = f"This tensor in {d.name}."
