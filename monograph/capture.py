@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from .api.creation import as_tensor
-from .capture_gradient import Backward, live_dtype
+from .capture_gradient import Backward, LostGradient, differentiate, live_dtype
 from .compiler.pipeline import Executable, compile_graph
 from .core import dtype as dt
 from .core import pytree
@@ -184,14 +184,12 @@ class Capture:
         self.guards = list(trace.guards)
         self.captured_ids = {id(s.source) for s in self.inputs if s.kind == "captured"}
         self.backward: Backward | None = None
+        self.lost: list[tuple[int, GradError]] = []
         if differentiable:
-            nodes = len(graph.nodes)
-            try:
-                self.backward = Backward(trace, differentiable, args)
+            self.backward, self.lost = differentiate(trace, differentiable, args)
+            if self.backward is not None:
                 outputs.extend(self.backward.residual_outputs(graph))
-            except GradError:  # backward ran inside and freed the tape: the results are constants
-                del graph.nodes[nodes:]
-                del graph.inputs[len(self.inputs) :]
+            self.sources = [args.get(id(t), t) for t in trace.grad_leaves()] if self.lost else []
         self.graph = graph
 
     def _compile(self) -> None:
@@ -376,6 +374,11 @@ class Capture:
         outputs = [wrap(a) for a in made[: self.new_outputs]]
         if self.backward is not None and modes.grad:
             self.backward.attach(self, leaves, outputs, made)
+        if self.lost and modes.grad:
+            for o, error in self.lost:
+                sources = [leaves[s] if isinstance(s, int) else s for s in self.sources]
+                outputs[o]._node = LostGradient(self.owner.__name__, error, sources)
+                outputs[o]._index, outputs[o]._requires = 0, True
         for what, value in self.returns:
             if what == "new":
                 results.append(outputs[value])

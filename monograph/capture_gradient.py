@@ -1,8 +1,7 @@
 """The gradient of a captured function: a second program, on values that the first one keeps.
 
-When the results of a capture require gradients, the tape is walked once more while the capture is
-in
-progress; what that records is cut off into a graph of its own. A call then leaves one node on the
+When the results of a capture require gradients, the tape is walked once more before the capture
+ends; what that records is cut off into a graph of its own. A call then leaves one node on the
 tape, whose pull runs the second program. Gradients of gradients run the plain function again.
 """
 
@@ -15,6 +14,7 @@ import numpy as np
 from .compiler.pipeline import Executable, compile_graph
 from .core import dtype as dt
 from .core import pytree
+from .core.errors import GradError
 from .core.modes import modes
 from .ir.graph import Graph, Value
 from .ir.op import Aval
@@ -27,6 +27,30 @@ if TYPE_CHECKING:
     from .capture import Capture
 
 
+def differentiate(
+    trace: Trace, results: list[tuple[int, Tensor]], args: dict[int, int]
+) -> tuple[Backward | None, list[tuple[int, GradError]]]:
+    """The gradient of results (output number, tensor), and why some of them have none.
+
+    A result below which the function itself ran backward is a constant: it is in neither.
+    """
+    lost: list[tuple[int, GradError]] = []
+    try:
+        return Backward(trace, results, args), lost
+    except GradError:
+        if len(results) == 1 and tape.is_freed(results[0][1]):
+            return None, lost
+    found = []
+    for o, t in results:
+        try:
+            Backward(trace, [(o, t)], args)
+            found.append((o, t))
+        except GradError as error:
+            if not tape.is_freed(t):
+                lost.append((o, error.with_traceback(None)))  # which holds the whole capture
+    return Backward(trace, found, args) if found else None, lost
+
+
 class Backward:
     """The gradient of a capture's results: a second program on values that the first one keeps."""
 
@@ -37,15 +61,14 @@ class Backward:
         self.sources = [args.get(id(t), t) for t in leaves]
         before = len(trace.graph.nodes)
         known_inputs = list(trace.graph.inputs)
-        seeds = []
-        for t in tensors:
-            symbol = trace.input(Aval(tuple(t.shape), t.dtype))
-            seeds.append(symbol)
-        found = tape.run_backward(tensors, [wrap(s) for s in seeds], leaves, True, False, None)
+        try:
+            seeds = [trace.input(Aval(tuple(t.shape), t.dtype)) for t in tensors]
+            found = tape.run_backward(tensors, [wrap(s) for s in seeds], leaves, True, False, None)
+            nodes = trace.graph.nodes[before:]
+        finally:
+            del trace.graph.nodes[before:]
+            trace.graph.inputs[:] = known_inputs
         self.positions = sorted(found)
-        nodes = trace.graph.nodes[before:]
-        del trace.graph.nodes[before:]
-        trace.graph.inputs[:] = known_inputs
         ends = [found[i]._value().value for i in self.positions]
         constants = trace.graph.constants
         made = {v for n in nodes for v in n.outputs} | {s.value for s in seeds}
@@ -102,6 +125,35 @@ class Backward:
             outputs[o]._node, outputs[o]._index, outputs[o]._requires = node, k, True
 
 
+class LostGradient(tape.Node):
+    """The tape's node for a result whose gradient the captured function has made impossible."""
+
+    __slots__ = ("owner", "error")
+
+    def __init__(self, owner: str, error: GradError, sources: list[Any]):
+        self.op = None  # type: ignore[assignment]
+        self.seq = next(tape._sequence)
+        self.place = self.hooks = self.recompute = None
+        self.edges = tuple(
+            tape.edge_of(s) if isinstance(s, Tensor) and s._requires else None for s in sources
+        )
+        self.n_outputs = 1
+        self.inputs = self.outs = ()
+        self.owner, self.error = owner, error
+
+    @property
+    def title(self) -> str:
+        return f"jit_{self.owner}"
+
+    def pull(self, gs: list[Any], wanted: list[bool], linked: bool) -> list[Any]:
+        error = self.error
+        raise GradError(
+            f"{error.message}; both happened in the captured function {self.owner}",
+            hint="write to a clone(), or before the value is used",
+            place=error.place,
+        )
+
+
 class CapturedCall(tape.Node):
     """The tape's node for a call of a captured function."""
 
@@ -140,7 +192,7 @@ class CapturedCall(tape.Node):
         for s, version in zip(self.saved, self.versions):
             if isinstance(s, Tensor):
                 if s._version[0] != version:
-                    raise tape.GradError(
+                    raise GradError(
                         f"backward: a tensor that {self.title} read was changed in place since"
                     )
                 arrays.append(np.ascontiguousarray(s._value()))

@@ -82,9 +82,11 @@ class Saved:
     def restore(self, owner: Node, linked: bool) -> Any:
         """The value as a tensor, on the tape if `linked`. A stale one raises when it is read."""
         if self.versions[0] != self.version:
+            kind = Like(self.payload).dtype.name
             error = GradError(
-                f"backward: a value that {owner.title} needs was changed in place: it is at "
-                f"version {self.versions[0]}, version {self.version} was used",
+                f"backward: a value that {owner.title} needs was changed in place: "
+                f"{kind} of shape {tuple(self.payload.shape)} is at version {self.versions[0]}, "
+                f"version {self.version} was used",
                 hint="write to a clone(), or run under mg.autograd.set_detect_anomaly(True) "
                 "to see the forward line",
                 place=owner.place,
@@ -497,6 +499,20 @@ def reaches_outside(roots: Iterable[Any], inputs: Collection[int], since: int) -
         else:
             known.add(id(node))
             stack.extend(e[0] for e in node.edges if e is not None)
+    return False
+
+
+def is_freed(root: Any) -> bool:
+    """Whether a backward has walked nodes below `root` already and freed what they saved."""
+    stack, known = [edge_of(root)[0]], set()
+    while stack:
+        node = stack.pop()
+        if not isinstance(node, Node) or id(node) in known:
+            continue
+        if node.inputs is None:
+            return True
+        known.add(id(node))
+        stack.extend(e[0] for e in node.edges if e is not None)
     return False
 
 

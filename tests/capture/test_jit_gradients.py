@@ -114,6 +114,47 @@ def test_a_parameter_changed_between_forward_and_backward_is_found_out():
         out.backward()
 
 
+def test_a_value_overwritten_inside_after_its_use_is_found_out_at_backward():
+    state = mg.ones(3)
+
+    def f(x):
+        kept = (x * 2).exp()
+        spoiled = (x * state).sum()
+        state.add_(1)
+        return spoiled, kept.sum()
+
+    g = mg.jit(f)
+    for _ in range(3):
+        x = mg.tensor([0.0, 0.5, 1.0], requires_grad=True)
+        spoiled, kept = g(x)
+        assert spoiled.requires_grad
+        with pytest.raises(GradError) as caught:
+            spoiled.backward()
+        assert caught.value.message == (
+            "backward: a value that mul needs was changed in place: float32 of shape (3,) is at "
+            "version 1, version 0 was used; both happened in the captured function f"
+        )
+        kept.backward()  # the other result keeps its gradient
+        close(x.grad, 2 * (x * 2).exp())
+    with mg.no_grad():
+        assert not g(x)[0].requires_grad
+
+
+def test_a_result_that_the_function_has_walked_already_is_a_constant():
+    w = mg.ones(3, requires_grad=True)
+
+    def f(x):
+        w.grad = None
+        y = (x * w).exp()
+        loss = y.sum()
+        loss.backward()
+        return loss, y
+
+    loss, y = mg.jit(f)(mg.ones(3))
+    assert not loss.requires_grad and not y.requires_grad
+    close(w.grad, mg.ones(3).exp())
+
+
 def test_values_written_inside_are_saved_as_they_were_read():
     state = mg.tensor([2.0, 3.0])
 

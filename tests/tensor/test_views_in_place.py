@@ -245,8 +245,8 @@ def test_overwriting_a_value_that_backward_needs_is_found():
     with pytest.raises(GradError) as caught:
         y.backward(mg.ones(2))
     assert caught.value.message == (
-        "backward: a value that mul needs was changed in place: it is at version 1, version 0 was "
-        "used"
+        "backward: a value that mul needs was changed in place: float32 of shape (2,) is at "
+        "version 1, version 0 was used"
     )
     v = mg.ones(4)
     y = w * v[:2]

@@ -449,8 +449,8 @@ def test_a_saved_value_that_was_overwritten_is_named():
         y.sum().backward()
     text = render(error.value).splitlines()
     assert text[:2] == [
-        "GradError: backward: a value that exp needs was changed in place: it is at version 1, "
-        "version 0 was used",
+        "GradError: backward: a value that exp needs was changed in place: float64 of shape "
+        "(3, 2) is at version 1, version 0 was used",
         "  hint: write to a clone(), or run under mg.autograd.set_detect_anomaly(True) to see the "
         "forward line",
     ]
