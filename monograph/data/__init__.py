@@ -18,6 +18,7 @@ from .dataset import (
 from .digits import Digits
 from .loader import DataLoader
 from .mnist import MNIST, read_idx
+from .pipeline import Pipeline
 from .sampler import (
     BatchSampler,
     RandomSampler,
@@ -40,6 +41,7 @@ __all__ = [
     "Dataset",
     "Digits",
     "IterableDataset",
+    "Pipeline",
     "RandomSampler",
     "Rows",
     "Sampler",

@@ -7,7 +7,17 @@ from __future__ import annotations
 
 import itertools
 
-from .dataset import IterableDataset, get_items
+from .collate import default_collate, default_convert
+from .dataset import (
+    ChainDataset,
+    ConcatDataset,
+    IterableDataset,
+    StackDataset,
+    Subset,
+    TensorDataset,
+    get_items,
+)
+from .pipeline import Pipeline
 
 
 class EndOfStream(Exception):
@@ -18,8 +28,14 @@ class StreamRequest(int):
     """A request to an IterableDataset: how many samples to read for a batch."""
 
 
-def make_fetcher(dataset, collate_fn, batched: bool, drop_last: bool):
-    """What fetches batches of `dataset` (or, if not `batched`, single converted samples)."""
+def make_fetcher(dataset, collate_fn, batched: bool, drop_last: bool, seed: int):
+    """What fetches batches of `dataset` (or, if not `batched`, single converted samples).
+
+    fetch(request, batch) gives batch number `batch` of the epoch; skip(request) passes one over.
+    seed  of the epoch
+    """
+    if isinstance(dataset, Pipeline):
+        return PipelineFetcher(dataset, collate_fn, batched, drop_last, seed)
     if isinstance(dataset, IterableDataset):
         return StreamFetcher(dataset, collate_fn, batched, drop_last)
     return MapFetcher(dataset, collate_fn, batched)
@@ -33,7 +49,7 @@ class MapFetcher:
         self.collate_fn = collate_fn
         self.batched = batched
 
-    def fetch(self, request):
+    def fetch(self, request, batch):
         asked = request
         try:
             if not self.batched:
@@ -68,17 +84,12 @@ class StreamFetcher:
         self.samples = None
         self.ended = False
 
-    def fetch(self, request):
+    def fetch(self, request, batch):
         if self.ended:
             raise EndOfStream
         try:
-            if self.samples is None:
-                self.samples = iter(self.dataset)
-            batch = list(itertools.islice(self.samples, request if self.batched else 1))
-            if not batch or (self.batched and self.drop_last and len(batch) < request):
-                self.ended = True
-                raise EndOfStream
-            batch = self.collate_fn(batch if self.batched else batch[0])
+            samples = self._read(request)
+            result = self.collate_fn(samples if self.batched else samples[0])
         except EndOfStream:
             raise
         except Exception as error:
@@ -86,7 +97,68 @@ class StreamFetcher:
             error.add_note(f"  in DataLoader: {unit} {self.fetched} of {_name(self.dataset)}")
             raise
         self.fetched += 1
-        return batch
+        return result
+
+    def skip(self, request) -> None:
+        """Read the samples of a batch and drop them."""
+        if self.ended:
+            raise EndOfStream
+        self._read(request)
+        self.fetched += 1
+
+    def _read(self, request) -> list:
+        if self.samples is None:
+            self.samples = iter(self.dataset)
+        samples = list(itertools.islice(self.samples, request if self.batched else 1))
+        if not samples or (self.batched and self.drop_last and len(samples) < request):
+            self.ended = True
+            raise EndOfStream
+        return samples
+
+
+class PipelineFetcher:
+    """Batches of a Pipeline: each worker walks all samples and computes those of its batches."""
+
+    def __init__(self, dataset, collate_fn, batched: bool, drop_last: bool, seed: int):
+        self.dataset, self.collate_fn = dataset, collate_fn
+        self.batched, self.drop_last = batched, drop_last
+        self.samples = dataset.deferred(seed)
+        self.next_batch = 0
+
+    def fetch(self, request, batch):
+        size = int(request) if self.batched else 1
+        try:
+            for _ in itertools.islice(self.samples, (batch - self.next_batch) * size):
+                pass
+            self.next_batch = batch + 1
+            deferred = list(itertools.islice(self.samples, size))
+            if not deferred or (self.batched and self.drop_last and len(deferred) < size):
+                raise EndOfStream
+            samples = [value.get() for value in deferred]
+            return self.collate_fn(samples if self.batched else samples[0])
+        except EndOfStream:
+            raise
+        except Exception as error:
+            error.add_note(f"  in DataLoader: batch {batch} of {_name(self.dataset)}")
+            raise
+
+
+def draws_nothing(dataset, collate_fn) -> bool:
+    """Whether fetching certainly draws no random numbers (so that nothing need be seeded for it):
+    arrays and lists in containers of this package, collated as usual."""
+    if collate_fn not in (default_collate, default_convert):
+        return False
+    if isinstance(dataset, (StackDataset, ConcatDataset, ChainDataset)):
+        parts = dataset.datasets
+        values = parts.values() if isinstance(parts, dict) else parts
+        return all(draws_nothing(part, collate_fn) for part in values)
+    if type(dataset) is Subset:
+        return draws_nothing(dataset.dataset, collate_fn)
+    transforms = (getattr(dataset, name, None) for name in ("transform", "target_transform"))
+    own = type(dataset).__module__.startswith("monograph.data.") and not any(transforms)
+    return type(dataset) in (list, tuple, range, TensorDataset) or (
+        own and not isinstance(dataset, IterableDataset)
+    )
 
 
 def name_request(request) -> str:

@@ -5,16 +5,20 @@ Read next: sampler.py (which samples), fetch.py (samples to a batch), pool.py (w
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Generic
+from typing import Any, Generic
+
+import numpy as np
 
 from ..core.errors import ArgumentError, ArgumentTypeError, DataError
 from .collate import default_collate, default_convert
 from .dataset import IterableDataset, T_co
-from .fetch import EndOfStream, StreamRequest, make_fetcher
+from .fetch import EndOfStream, StreamFetcher, StreamRequest, draws_nothing, make_fetcher
+from .pipeline import Pipeline
 from .pool import WorkerPool, choose_context
-from .randomness import draw_seed
+from .randomness import OwnRandomness, batch_seed, draw_seed
 from .sampler import BatchSampler, RandomSampler, SequentialSampler, check_bool, check_positive
 from .worker import WorkerSetup
 
@@ -47,10 +51,17 @@ class DataLoader(Generic[T_co]):
     persistent_workers
                     keep the workers from one epoch to the next
 
-    Each worker has its own seed, a new one each epoch, for `random`, NumPy's global generator and
-    mg's; so neither persistent_workers nor breaking off an epoch changes what comes later.
+    What a dataset or collate_fn draws from `random`, NumPy's global generator or mg's is seeded for
+    each batch from the epoch's seed and the batch's number. So it is the same for any number of
+    workers, 0 included, and neither persistent_workers nor breaking off an epoch changes what comes
+    later. (An IterableDataset that shares its samples out among workers is the exception; a
+    Pipeline does not depend on their number.)
 
-    Batches of a worker arrive as tensors with memory of their own. An exception of the dataset
+    state_dict() taken before an epoch and skip_batches(n) continue it later after n batches, with
+    the same batches as without a break and without fetching those passed over.
+
+    Large arrays of a worker's batches stand in shared memory that goes back to the worker when the
+    last tensor on it is gone. An exception of the dataset
     is raised here with its own type and, as notes, the sample and the worker's traceback. A worker
     that dies raises DataError within seconds. Workers end when the iterator is exhausted, broken
     off or collected.
@@ -134,6 +145,7 @@ class DataLoader(Generic[T_co]):
         self.collate_fn = collate_fn or (default_collate if batched else default_convert)
         self._pool: WorkerPool | None = None
         self._batched = batched
+        self._skips = 0
 
     def __len__(self) -> int:
         """Batches per epoch. TypeError if the dataset or sampler has no length."""
@@ -147,13 +159,43 @@ class DataLoader(Generic[T_co]):
 
     def __iter__(self):
         seed = draw_seed(self.generator)  # drawn for any number of workers: the same order
+        skips, self._skips = self._skips, 0
         if self.num_workers == 0:
-            return _LocalIterator(self)
+            return _LocalIterator(self, seed, skips)
         if not self.persistent_workers:
-            return _WorkerIterator(self, self._make_pool(), seed)
+            return _WorkerIterator(self, self._make_pool(), seed, skips)
         if self._pool is None or not self._pool.is_open:
             self._pool = self._make_pool()
-        return _WorkerIterator(self, self._pool, seed)
+        return _WorkerIterator(self, self._pool, seed, skips)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the generators of the loader and its samplers stand (not mg's default one)."""
+        return {"generators": [_generator_state(g) for g in self._generators()]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave. DataError for a loader of other generators."""
+        generators = self._generators()
+        if len(generators) != len(state["generators"]):
+            raise DataError(
+                f"DataLoader: the state holds {len(state['generators'])} generators, this loader "
+                f"has {len(generators)}"
+            )
+        for generator, kept in zip(generators, state["generators"]):
+            if isinstance(generator, np.random.Generator):
+                generator.bit_generator.state = kept
+            else:
+                generator.set_state(kept)
+
+    def skip_batches(self, count: int) -> None:
+        """Let the next epoch begin after its first `count` batches."""
+        self._skips = count
+
+    def _generators(self) -> list:
+        """The generators that the order depends on, each once."""
+        owners = [self, self.sampler, self.batch_sampler]
+        owners.append(getattr(self.batch_sampler, "sampler", None))
+        found = {id(g): g for o in owners if (g := getattr(o, "generator", None)) is not None}
+        return list(found.values())
 
     def _make_pool(self) -> WorkerPool:
         setups = [
@@ -165,7 +207,6 @@ class DataLoader(Generic[T_co]):
                 batched=self._batched,
                 drop_last=self.drop_last,
                 worker_init_fn=self.worker_init_fn,
-                slots=self.prefetch_factor,
             )
             for i in range(self.num_workers)
         ]
@@ -188,7 +229,10 @@ class _Iterator:
         self._given = 0
         self._promised = None
         if isinstance(loader.dataset, IterableDataset) and hasattr(loader.dataset, "__len__"):
-            self._promised = len(loader)
+            try:
+                self._promised = len(loader)
+            except TypeError:  # the stream does not know
+                pass
 
     def __iter__(self):
         return self
@@ -218,17 +262,35 @@ class _Iterator:
 class _LocalIterator(_Iterator):
     """Fetches in this process."""
 
-    def __init__(self, loader: DataLoader):
+    def __init__(self, loader: DataLoader, seed: int, skips: int):
         super().__init__(loader)
+        self._given = skips
         self._requests = loader._requests()
+        self._seed = seed
+        self._batch = skips
+        self._seeded = not draws_nothing(loader.dataset, loader.collate_fn)
         self._fetcher = make_fetcher(
-            loader.dataset, loader.collate_fn, loader._batched, loader.drop_last
+            loader.dataset, loader.collate_fn, loader._batched, loader.drop_last, seed
         )
+        for _ in range(skips):
+            request = next(self._requests, None)
+            if isinstance(self._fetcher, StreamFetcher):
+                try:
+                    self._fetcher.skip(request)
+                except EndOfStream:
+                    break
+        # The first request now: what the sampler draws comes at the same time as with workers.
+        first = list(itertools.islice(self._requests, 1))
+        self._requests = itertools.chain(first, self._requests)
 
     def _next_batch(self):
         request = next(self._requests)
+        batch, self._batch = self._batch, self._batch + 1
         try:
-            return self._fetcher.fetch(request)
+            if not self._seeded:
+                return self._fetcher.fetch(request, batch)
+            with OwnRandomness(batch_seed(self._seed, batch)):
+                return self._fetcher.fetch(request, batch)
         except EndOfStream:
             raise StopIteration from None
 
@@ -240,22 +302,30 @@ class _WorkerIterator(_Iterator):
     but the number of workers.
     """
 
-    def __init__(self, loader: DataLoader, pool: WorkerPool, seed: int):
+    def __init__(self, loader: DataLoader, pool: WorkerPool, seed: int, skips: int):
         super().__init__(loader)
+        self._given = skips
         self._pool = pool
         self._requests = loader._requests()
+        self._batch = 0
+        self._skips = skips
         self._asked = [0] * loader.num_workers  # requests without an answer, by worker
         self._round = list(range(loader.num_workers))
         self._turn = 0
         pool.start_epoch(seed)
         self._epoch = pool.epoch
+        reads_on = isinstance(loader.dataset, IterableDataset)
+        if skips and (not reads_on or isinstance(loader.dataset, Pipeline)):
+            self._batch = sum(1 for _ in itertools.islice(self._requests, skips))
+            self._skips = 0
         for _ in range(loader.prefetch_factor):
             for worker in self._round:
                 self._ask(worker)
 
     def _ask(self, worker: int) -> None:
         for request in self._requests:
-            self._pool.ask(worker, request)
+            self._pool.ask(worker, request, self._batch, self._batch < self._skips)
+            self._batch += 1
             self._asked[worker] += 1
             return
 
@@ -277,6 +347,8 @@ class _WorkerIterator(_Iterator):
                 continue
             self._turn += 1
             self._ask(worker)
+            if kind == "skipped":
+                continue
             if kind == "error":  # of the dataset: the next batch can still be had
                 try:
                     raise answer
@@ -308,3 +380,9 @@ def _check_workers(num_workers, timeout, prefetch_factor, persistent_workers) ->
     elif prefetch_factor is not None:
         check_positive("DataLoader", "prefetch_factor", prefetch_factor)
     return num_workers
+
+
+def _generator_state(generator) -> Any:
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    return generator.get_state()

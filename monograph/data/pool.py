@@ -6,6 +6,7 @@ its closed pipe tells at once. Read next: worker.py, the other end of the pipe.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import pickle
@@ -25,6 +26,7 @@ from .transfer import Inbox
 from .worker import Fetch, NewEpoch, RemoteError, WorkerSetup, worker_main
 
 LIFE_CHECK_S = 1.0
+STUCK_S = 60.0  # with timeout=0: when a worker that gives nothing is reported
 STOP_S = 3.0
 
 
@@ -61,11 +63,13 @@ class WorkerPool:
         self._connections: list = []
         self._inboxes: list[Inbox] = []
         self._pending: list[deque] = [deque() for _ in setups]  # requests without a message yet
-        self._arrived: list[deque] = [deque() for _ in setups]  # (message, slot), not unpacked
+        self._arrived: list[deque] = [deque() for _ in setups]  # messages, not unpacked
+        self._stacks: list = []  # pipes on which workers write where they are
         self.epoch = 0
         self.close = weakref.finalize(
-            self, _stop, self._processes, self._connections, self._inboxes, os.getpid()
-        )
+            self, _stop, self._processes, self._connections, self._inboxes, self._stacks,
+            os.getpid(),
+        )  # fmt: skip
         self._dataset_name = type(setups[0].dataset).__name__
         try:
             for setup in setups:
@@ -77,7 +81,9 @@ class WorkerPool:
     def _start(self, setup: WorkerSetup, context) -> None:
         ours, theirs = context.Pipe(duplex=True)
         self._connections.append(ours)
-        self._inboxes.append(Inbox(ours, setup.slots))
+        self._inboxes.append(Inbox(ours))
+        stacks, setup.stacks = context.Pipe(duplex=False)
+        self._stacks.append(stacks)
         process = context.Process(
             target=worker_main,
             args=(setup, theirs),
@@ -103,6 +109,8 @@ class WorkerPool:
             raise
         finally:
             theirs.close()
+            setup.stacks.close()
+            setup.stacks = None
         self._processes.append(process)
 
     @property
@@ -113,14 +121,20 @@ class WorkerPool:
         """Forget all requests; the workers seed themselves and iterate anew."""
         self.epoch += 1
         for worker in range(len(self._processes)):
+            # A worker answers in order, so that a late answer cannot spoil a slot's next content.
+            for order in self._pending[worker]:
+                self._inboxes[worker].release(order.slot)
+            for message in self._arrived[worker]:
+                self._inboxes[worker].release(message.slot)
             self._pending[worker].clear()
             self._arrived[worker].clear()
             self._send(worker, NewEpoch(self.epoch, seed))
 
-    def ask(self, worker: int, request) -> None:
-        """Add a request to the worker's queue."""
-        self._pending[worker].append(request)
-        self._send(worker, Fetch(self.epoch, request))
+    def ask(self, worker: int, request, batch: int, skips: bool = False) -> None:
+        """Add a request to the worker's queue: batch number `batch`, or (skips) pass it over."""
+        order = Fetch(self.epoch, request, batch, self._inboxes[worker].slot(), skips)
+        self._pending[worker].append(order)
+        self._send(worker, order)
 
     def _send(self, worker: int, order) -> None:
         if not self.is_open:
@@ -138,9 +152,9 @@ class WorkerPool:
     def receive(self, worker: int):
         """The answer to the worker's oldest request: (kind, value).
 
-        kind is "batch", "error" (the value is an exception of the dataset) or "end" (an
-        IterableDataset is exhausted). Raises DataError, and closes the pool, if any worker is dead
-        or this one takes longer than the timeout.
+        kind is "batch", "error" (the value is an exception of the dataset), "end" (an
+        IterableDataset is exhausted) or "skipped". Raises DataError, and closes the pool, if any
+        worker is dead or this one takes longer than the timeout.
         """
         if not self.is_open:
             raise DataError("DataLoader: the workers were stopped")
@@ -149,12 +163,13 @@ class WorkerPool:
         except BaseException:  # KeyboardInterrupt too: a message may be half read
             self.close()
             raise
-        message, slot = self._arrived[worker].popleft()
-        value = self._inboxes[worker].unpack(message, slot)
+        message = self._arrived[worker].popleft()
+        value = self._inboxes[worker].unpack(message)
         return message.kind, self._remote(value, worker) if message.kind == "error" else value
 
     def _wait_for(self, worker: int) -> None:
         deadline = time.monotonic() + self._timeout_s if self._timeout_s else None
+        report_at = time.monotonic() + STUCK_S
         while not self._arrived[worker]:
             if self._connections[worker].poll():  # the common case, without a selector
                 self._read(worker)
@@ -170,28 +185,53 @@ class WorkerPool:
                     raise self._death(other)
             if deadline is not None and time.monotonic() >= deadline:
                 raise self._timeout(worker)
+            if time.monotonic() >= report_at:
+                report_at = math.inf
+                warnings.warn(
+                    f"DataLoader: worker {worker} (pid {self._processes[worker].pid}) has given no "
+                    f"batch for {STUCK_S:g} seconds; {self._holding(worker)}{self._stack(worker)}",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+
+    def _stack(self, worker: int) -> str:
+        """Where the worker's threads are, as text; empty if it does not say (it may be dead)."""
+        process = self._processes[worker]
+        if not hasattr(signal, "SIGUSR1") or process.pid is None:
+            return ""
+        try:
+            os.kill(process.pid, signal.SIGUSR1)
+        except OSError:
+            return ""
+        text = b""
+        while self._stacks[worker].poll(0.5) and len(text) < 1 << 16:
+            part = os.read(self._stacks[worker].fileno(), 1 << 16)
+            if not part:
+                break
+            text += part
+        return "\n" + textwrap.indent(text.decode(errors="replace").rstrip(), "    ")
 
     def _read(self, worker: int) -> None:
         """Take one message off the worker's pipe."""
         try:
-            message, slot = self._inboxes[worker].receive()
+            message = self._inboxes[worker].receive()
         except (EOFError, OSError):
             raise self._death(worker) from None
         if message.epoch == self.epoch:
             self._pending[worker].popleft()
-            self._arrived[worker].append((message, slot))
+            self._arrived[worker].append(message)
 
     def _holding(self, worker: int) -> str:
         """What the worker had been asked for, in words."""
         pending = self._pending[worker]
         if not pending:
             return "it held no samples"
-        if isinstance(pending[0], StreamRequest):
+        if isinstance(pending[0].request, StreamRequest):
             return f"it was reading from its {self._dataset_name}"
-        held = f"it held {name_request(pending[0])}"
+        held = f"it held {name_request(pending[0].request)}"
         if len(pending) > 1:
             held += " and, queued, " + "; ".join(
-                name_request(request) for request in list(pending)[1:]
+                name_request(order.request) for order in list(pending)[1:]
             )
         return held
 
@@ -220,11 +260,15 @@ class WorkerPool:
         )
 
     def _timeout(self, worker: int) -> DataError:
-        return DataError(
+        error = DataError(
             f"DataLoader: worker {worker} (pid {self._processes[worker].pid}) gave no batch within "
             f"timeout={self._timeout_s:g} seconds; {self._holding(worker)}",
             hint="timeout=0 waits for ever",
         )
+        stack = self._stack(worker)
+        if stack:
+            error.add_note(f"  in DataLoader worker {worker}, which stands at{stack}")
+        return error
 
     def _remote(self, remote: RemoteError, worker: int) -> Exception:
         """The worker's exception, with its traceback as a note."""
@@ -243,7 +287,9 @@ class WorkerPool:
         return error
 
 
-def _stop(processes: list, connections: list, inboxes: list[Inbox], owner: int) -> None:
+def _stop(
+    processes: list, connections: list, inboxes: list[Inbox], stacks: list, owner: int
+) -> None:
     """End the workers and reap them: politely, then by signals. Runs once per pool."""
     if os.getpid() != owner:
         return  # a forked child collects its copy of the pool: the workers are not its own
@@ -268,6 +314,9 @@ def _stop(processes: list, connections: list, inboxes: list[Inbox], owner: int) 
     for process in processes:
         if not process.is_alive():
             process.close()
+    for pipe in stacks:
+        pipe.close()
+    stacks.clear()
     processes.clear()
     connections.clear()
     inboxes.clear()  # and with them the blocks of shared memory

@@ -15,6 +15,8 @@ import monograph as mg
 
 from ..core.errors import ArgumentTypeError
 
+_WORD = 2**64 - 1
+
 
 def draw_seed(generator=None) -> int:
     """Draw a number in [0, 2**63) from a generator; None is what `mg.manual_seed` seeds.
@@ -36,6 +38,45 @@ def seed_worker(seed: int) -> None:
     random.seed(seed)
     np.random.seed(np.random.SeedSequence(seed).generate_state(4))
     mg.manual_seed(seed)
+
+
+def batch_seed(epoch_seed: int, batch: int) -> int:
+    """The seed of what a dataset draws for one batch of an epoch, whoever fetches it.
+
+    The finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
+    generators", 2014), so that neighbouring batches share no bits.
+    """
+    word = (epoch_seed + (batch + 1) * 0x9E3779B97F4A7C15) & _WORD
+    word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
+    word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & _WORD
+    return (word ^ (word >> 31)) >> 1
+
+
+class OwnRandomness:
+    """`with OwnRandomness(seed):` the three global generators start from `seed`; what they were
+    before goes on afterwards. For what is fetched in the main process, or ahead of its batch.
+
+    NumPy's generator is exchanged rather than copied, which is ten times quicker; only the second
+    of a pair of numpy.random.normal draws, which NumPy keeps apart, is drawn anew afterwards.
+    """
+
+    def __init__(self, seed: int):
+        self._seed = seed
+
+    def __enter__(self) -> None:
+        self._before = random.getstate(), np.random.get_bit_generator(), mg.get_rng_state()
+        np.random.set_bit_generator(_spare.pop() if _spare else np.random.MT19937(0))
+        seed_worker(self._seed)
+
+    def __exit__(self, *exc) -> None:
+        state, bits, ours = self._before
+        random.setstate(state)
+        _spare.append(np.random.get_bit_generator())
+        np.random.set_bit_generator(bits)
+        mg.set_rng_state(ours)
+
+
+_spare: list = []  # bit generators of OwnRandomness that are not in use
 
 
 class Stream:

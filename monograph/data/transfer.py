@@ -2,9 +2,10 @@
 
 Large arrays are copied into an anonymous block (Linux: memfd) whose descriptor travels over the
 pipe. The block has no name, so the kernel frees it with the last process that holds it: nothing is
-left behind, however the processes end, and the size of /dev/shm does not matter. A worker reuses
-`slots` blocks in turn; the main process copies a batch out before it asks for the one that will
-overwrite it. Elsewhere than on Linux everything goes through the pipe.
+left behind, however the processes end, and the size of /dev/shm does not matter. The arrays of a
+batch stand in the block itself. The main process names the slot that each request may fill, and
+gives a slot out again when the last array on it is gone: so nothing is copied, and memory stays
+flat however often the blocks are used. Elsewhere than on Linux everything goes through the pipe.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import io
 import mmap
 import os
 import pickle
+from collections import deque
 from dataclasses import dataclass
 from multiprocessing import reduction
 
@@ -30,27 +32,26 @@ class Message:
     """What a worker sends: `body` pickled, the sizes of the arrays that lie in the slot's block."""
 
     epoch: int
-    kind: str  # "batch", "error" or "end"
+    kind: str  # "batch", "error", "end" or "skipped"
+    slot: int
     body: bytes
     sizes: tuple[int, ...] = ()
     block_bytes: int = 0  # above 0: a block of this size follows and replaces the slot's
 
 
 class Outbox:
-    """The worker's end: pickles a value, its large arrays into the next slot's block."""
+    """The worker's end: pickles a value, its large arrays into a block."""
 
-    def __init__(self, connection, slots: int):
+    def __init__(self, connection):
         self._connection = connection
-        self._blocks: list[mmap.mmap | None] = [None] * slots
-        self._sent = 0
+        self._blocks: dict[int, mmap.mmap] = {}
 
-    def send(self, epoch: int, kind: str, value) -> None:
+    def send(self, epoch: int, kind: str, value, slot: int) -> None:
         large: list[pickle.PickleBuffer] = []
         body = io.BytesIO()
         _ArrayPickler(body, large).dump(value)  # raises before anything is sent
         arrays = [np.frombuffer(buffer, np.uint8) for buffer in large]
-        slot = self._sent % len(self._blocks)
-        block, new_block_bytes, descriptor = self._blocks[slot], 0, -1
+        block, new_block_bytes, descriptor = self._blocks.get(slot), 0, -1
         needed = sum(_aligned(array.nbytes) for array in arrays)
         if needed > (len(block) if block else 0):
             # An eighth more, so that batches of slightly varying size find their block.
@@ -63,9 +64,8 @@ class Outbox:
             if arrays:
                 _copy_into(block, arrays)
             sizes = tuple(array.nbytes for array in arrays)
-            message = Message(epoch, kind, body.getvalue(), sizes, new_block_bytes)
+            message = Message(epoch, kind, slot, body.getvalue(), sizes, new_block_bytes)
             self._connection.send_bytes(pickle.dumps(message))
-            self._sent += 1
             if descriptor >= 0:
                 reduction.send_handle(self._connection, descriptor, os.getppid())
         finally:
@@ -73,35 +73,62 @@ class Outbox:
                 os.close(descriptor)
 
 
+class Lease(np.ndarray):
+    """The arrays of one batch in a slot: keeps the slot from being filled anew while they live.
+
+    A subclass of ndarray on something that is no array: so NumPy lets views refer to the lease.
+    """
+
+    home: tuple[deque, int] | None = None  # views of a lease have none
+
+    def __del__(self) -> None:
+        if self.home is not None:
+            self.home[0].append(self.home[1])
+
+
 class Inbox:
-    """The main process's end: receives messages in order, later unpacks them in the same order."""
+    """The main process's end: gives slots out, receives messages, unpacks them."""
 
-    def __init__(self, connection, slots: int):
+    def __init__(self, connection):
         self._connection = connection
-        self._blocks: list[mmap.mmap | None] = [None] * slots
-        self._received = 0
+        self._blocks: dict[int, mmap.mmap] = {}
+        self._free: deque[int] = deque()
+        self._slots = 0  # made so far
 
-    def receive(self) -> tuple[Message, int]:
-        """The next message and its slot. EOFError or OSError if the worker is gone."""
+    def slot(self) -> int:
+        """A slot for the next request: one that nobody looks at."""
+        if self._free:
+            return self._free.popleft()
+        self._slots += 1
+        return self._slots - 1
+
+    def release(self, slot: int) -> None:
+        """Take a slot back."""
+        self._free.append(slot)
+
+    def receive(self) -> Message:
+        """The next message. EOFError or OSError if the worker is gone."""
         message: Message = pickle.loads(self._connection.recv_bytes())
-        slot = self._received % len(self._blocks)
         if message.block_bytes:
             descriptor = reduction.recv_handle(self._connection)
             try:
-                self._blocks[slot] = mmap.mmap(descriptor, message.block_bytes, prot=mmap.PROT_READ)
+                self._blocks[message.slot] = mmap.mmap(descriptor, message.block_bytes)
             finally:
                 os.close(descriptor)
-        self._received += 1
-        return message, slot
+        return message
 
-    def unpack(self, message: Message, slot: int):
-        """The value of a message, with arrays in memory of their own."""
+    def unpack(self, message: Message):
+        """The value of a message; its large arrays stand in shared memory of their own."""
+        if not message.sizes:
+            self.release(message.slot)
+            return pickle.loads(message.body)
+        size = sum(map(_aligned, message.sizes))
+        lease = Lease((size,), np.uint8, self._blocks[message.slot])
+        lease.home = (self._free, message.slot)
         buffers, offset = [], 0
-        if message.sizes:
-            block = np.frombuffer(self._blocks[slot], np.uint8)
-            for size in message.sizes:
-                buffers.append(block[offset : offset + size].copy())
-                offset += _aligned(size)
+        for size in message.sizes:
+            buffers.append(lease[offset : offset + size])
+            offset += _aligned(size)
         return pickle.loads(message.body, buffers=buffers)
 
 

@@ -7,6 +7,7 @@ Read next: pool.py, the other end of the pipe.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import pickle
 import queue
@@ -18,7 +19,7 @@ from typing import Any
 
 from ..runtime.threads import set_num_threads
 from .fetch import EndOfStream, make_fetcher
-from .randomness import seed_worker
+from .randomness import batch_seed, seed_worker
 from .transfer import Outbox
 
 PARENT_CHECK_S = 2.0
@@ -46,7 +47,7 @@ class WorkerSetup:
     batched: bool
     drop_last: bool
     worker_init_fn: Any
-    slots: int
+    stacks: Any = None  # a pipe for the stacks of this process, on SIGUSR1
 
 
 @dataclass
@@ -59,10 +60,13 @@ class NewEpoch:
 
 @dataclass
 class Fetch:
-    """Fetch one batch in epoch `number`."""
+    """Fetch batch `batch` of epoch `number`, into a slot of shared memory; or only pass it over."""
 
     number: int
     request: Any
+    batch: int
+    slot: int
+    skips: bool = False
 
 
 @dataclass
@@ -93,6 +97,8 @@ def worker_main(setup: WorkerSetup, connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A handler of the main process (say, one that saves a checkpoint) is not for the worker.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if setup.stacks is not None and hasattr(faulthandler, "register"):
+        faulthandler.register(signal.SIGUSR1, setup.stacks.fileno(), all_threads=True)
     set_num_threads(1)  # there are other workers, and the main process
     orders: queue.SimpleQueue = queue.SimpleQueue()
     latest_epoch = [0]
@@ -102,7 +108,7 @@ def worker_main(setup: WorkerSetup, connection) -> None:
     )
     reader.start()
     try:
-        _serve(setup, Outbox(connection, setup.slots), orders, latest_epoch)
+        _serve(setup, Outbox(connection), orders, latest_epoch)
     except (BrokenPipeError, ConnectionResetError):
         pass  # the main process went away while a batch was sent
     finally:
@@ -131,34 +137,43 @@ def _read_orders(connection, orders, latest_epoch: list[int], finished: threadin
 def _serve(setup: WorkerSetup, outbox: Outbox, orders, latest_epoch: list[int]) -> None:
     global _info
     failure: Exception | None = None
-    fetcher = None
+    fetcher: Any = None
+    epoch_seed = 0
     while (order := orders.get()) is not None:
         if order.number != latest_epoch[0]:
             continue  # of an epoch that was abandoned
         if isinstance(order, NewEpoch):
+            epoch_seed = order.seed
             seed = (order.seed + setup.id) % 2**63
             seed_worker(seed)
             if _info is None:
                 _info = WorkerInfo(setup.id, setup.num_workers, seed, setup.dataset)
                 failure = _call_init(setup)
             _info.seed = seed
-            fetcher = make_fetcher(setup.dataset, setup.collate_fn, setup.batched, setup.drop_last)
+            fetcher = make_fetcher(
+                setup.dataset, setup.collate_fn, setup.batched, setup.drop_last, epoch_seed
+            )
             continue
         try:
             if failure is not None:
                 raise failure
-            kind, value = "batch", fetcher.fetch(order.request)
+            if order.skips:
+                fetcher.skip(order.request)
+                kind, value = "skipped", None
+            else:
+                seed_worker(batch_seed(epoch_seed, order.batch))
+                kind, value = "batch", fetcher.fetch(order.request, order.batch)
         except EndOfStream:
             kind, value = "end", None
         except Exception as error:
             kind, value = "error", _describe(error)
         try:
-            outbox.send(order.number, kind, value)
+            outbox.send(order.number, kind, value, order.slot)
         except (BrokenPipeError, ConnectionResetError):
             raise
         except Exception as error:  # the batch cannot be pickled, or there is no memory for it
             error.add_note("  in DataLoader: sending a batch to the main process")
-            outbox.send(order.number, "error", _describe(error))
+            outbox.send(order.number, "error", _describe(error), order.slot)
         value = None  # do not hold a batch while waiting
 
 

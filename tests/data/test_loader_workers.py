@@ -25,6 +25,7 @@ from monograph.data import (
     IterableDataset,
     TensorDataset,
     get_worker_info,
+    pool,
     transfer,
 )
 
@@ -470,6 +471,20 @@ def test_worker_that_hangs_runs_into_the_timeout():
     assert str(error.value).endswith(
         ") gave no batch within timeout=0.5 seconds; it held sample 2 and, queued, sample 4"
     )
+    (stack,) = [n for n in error.value.__notes__ if "which stands at" in n]
+    assert "test_loader_workers.py" in stack and "in sample" in stack
+
+
+def test_worker_that_gives_nothing_for_long_is_reported_with_its_stack(monkeypatch):
+    monkeypatch.setattr(pool, "STUCK_S", 0.3)
+
+    def slow(index):
+        time.sleep(1.5)
+        return index
+
+    with pytest.warns(RuntimeWarning, match="has given no batch") as caught:
+        assert list(DataLoader(Function(slow, 1), None, num_workers=1)) == [0]
+    assert "in slow" in str(caught[0].message) and "it held sample 0" in str(caught[0].message)
 
 
 # Ends
