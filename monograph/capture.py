@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -26,52 +25,36 @@ from typing import Any
 import numpy as np
 
 from .api.creation import as_tensor
-from .capture_gradient import Backward, LostGradient, differentiate, live_dtype
-from .compiler.pipeline import Executable, compile_graph
+from .capture_gradient import differentiate, live_dtype
+from .capture_replay import NO, Input, Replay, may_vary
 from .core import dtype as dt
 from .core import pytree
 from .core.dtype import BY_NUMPY
-from .core.errors import ArgumentError, GradError, TraceError
+from .core.errors import ArgumentError, TraceError
 from .core.modes import modes
-from .core.shape import is_number
 from .ir.graph import Value
 from .ir.op import Aval
-from .runtime import buffers
 from .tensor import Tensor, wrap
 from .transform.trace import Symbol, Trace
+
+LEAVES = (Tensor, int, float, bool, str)  # arguments that are no containers
+RECENT = 4  # variants of a function that are tried before its arguments are looked at in full
 
 log = logging.getLogger("monograph.jit")
 
 
-def _address(array: np.ndarray) -> int:
-    return array.__array_interface__["data"][0]
-
-
-class _Input:
-    """Where one graph input comes from at each call."""
-
-    __slots__ = ("kind", "source", "aval", "array", "address", "requires")
-
-    def __init__(self, kind: str, source: Any, aval: Aval):
-        self.kind = kind  # "arg", "arg_grad", "captured", "live", "scalar"
-        self.source = source  # leaf number, tensor, getter
-        self.aval = aval
-        self.array: Any = None
-        self.address = 0
-        self.requires = kind == "captured" and source._requires
-
-
-class Capture:
+class Capture(Replay):
     """One captured and compiled variant of a function."""
 
     def __init__(self, owner: Jit, leaves: list[Any], treedef: pytree.TreeDef, live: set[int]):
         self.owner = owner
+        self.treedef = treedef
         self.live = live
         trace = Trace()
         with trace:
             self._trace(trace, leaves, treedef)
         trace.finish()
-        self._compile()
+        self.compile()
 
     # Capture
 
@@ -176,226 +159,20 @@ class Capture:
                 source = ("live", live[v])
             else:
                 source = ("scalar", scalars[v])
-            self.inputs.append(_Input(*source, v.aval))
+            self.inputs.append(Input(*source, v.aval))
             if v in by_input:
                 self.inputs[-1].requires = by_input[v].tape[2]
         graph.outputs = outputs
         self.donate = donate
         self.guards = list(trace.guards)
-        self.captured_ids = {id(s.source) for s in self.inputs if s.kind == "captured"}
-        self.backward: Backward | None = None
-        self.lost: list[tuple[int, GradError]] = []
+        self.backward, self.lost, self.sources = None, [], []
         if differentiable:
             self.backward, self.lost = differentiate(trace, differentiable, args)
             if self.backward is not None:
                 outputs.extend(self.backward.residual_outputs(graph))
-            self.sources = [args.get(id(t), t) for t in trace.grad_leaves()] if self.lost else []
+            if self.lost:
+                self.sources = [args.get(id(t), t) for t in trace.grad_leaves()]
         self.graph = graph
-
-    def _compile(self) -> None:
-        self.executable: Executable = compile_graph(self.graph, self.donate)
-        graph = self.graph
-        self.out_avals = [v.aval for v in graph.outputs]
-        donated = {o: i for o, i in self.donate.items()}
-        self.fresh = [o for o in range(len(graph.outputs)) if o not in donated]
-        self.grad_arrays: dict[int, Any] = {}
-        self.written_arguments = [w for _, w in self.written if isinstance(w, (int, tuple))]
-        self.written_captured = [w for _, w in self.written if not isinstance(w, (int, tuple))]
-        # What a call can take over from the one before: see _run_again.
-        self.from_captured = [s for s in self.inputs if s.kind == "captured"]
-        self.varying = [(i, s) for i, s in enumerate(self.inputs) if s.kind != "captured"]
-        self.donated_by_arguments = [
-            (o, i) for o, i in self.donate.items() if self.inputs[i].kind != "captured"
-        ]
-        self.steady = False
-        self.template: tuple[list, list] | None = None
-
-    # Replay
-
-    def accepts(self) -> str | None:
-        """None if all guards hold, else the one that does not."""
-        self.steady = True
-        for source in self.from_captured:
-            tensor = source.source
-            if tensor._requires is not source.requires:
-                return f"requires_grad of a captured tensor changed from {source.requires}"
-            if tensor._payload is not source.array:
-                self.steady = False
-                now, aval = source.source, source.aval
-                if now.dtype is not aval.dtype or tuple(now.shape) != aval.shape:
-                    return (
-                        f"a captured tensor changed from {aval!r} to "
-                        f"{Aval(tuple(now.shape), now.dtype)!r}"
-                    )
-        for getter, value, what in self.guards:
-            now = getter()
-            if now is not value and now != value:
-                return f"{what} changed from {value!r} to {now!r}"
-        return None
-
-    def has_overlaps(self, leaves: Sequence[Any]) -> bool:
-        """Whether something written may stand where another argument does: the program, which
-        takes them for different tensors, would read old or new elements by chance."""
-        if not self.written:
-            return False
-        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        if any(id(t) in self.captured_ids for t in tensors):
-            return True
-        for who in self.written_arguments:
-            if isinstance(who, int):
-                mine = leaves[who]
-                for t in tensors:
-                    if t is not mine and np.may_share_memory(t._value(), mine._value()):
-                        return True
-        return False
-
-    def run(self, leaves: Sequence[Any]) -> Any:
-        """One call, after `accepts` and `has_overlaps` have said yes."""
-        if self.steady and self.template is not None:
-            return self._run_again(leaves)
-        addresses: list[int] = []
-        arrays: list[Any] = []
-        copied_back: list[tuple[Any, Any]] = []
-        for source in self.inputs:
-            kind = source.kind
-            if kind == "captured":
-                payload = source.source._payload
-                if payload is not source.array:
-                    if not payload.flags.c_contiguous:
-                        copy = np.ascontiguousarray(payload)
-                        copied_back.append((payload, copy))
-                        arrays.append(copy)
-                        addresses.append(_address(copy))
-                        continue
-                    source.array = payload
-                    source.address = _address(payload)
-                arrays.append(payload)
-                addresses.append(source.address)
-            else:
-                if kind == "arg" or kind == "arg_grad":
-                    tensor = leaves[source.source]
-                    payload = (tensor if kind == "arg" else tensor._grad)._value()
-                    if not payload.flags.c_contiguous:
-                        copy = np.ascontiguousarray(payload)
-                        copied_back.append((payload, copy))
-                        payload = copy
-                elif kind == "scalar":
-                    payload = np.array(source.source(), np.float32)
-                else:
-                    x = leaves[source.source]
-                    payload = np.array(x, live_dtype(x).numpy)
-                arrays.append(payload)
-                addresses.append(_address(payload))
-        made: list[Any] = [None] * len(self.out_avals)
-        places: list[Any] = [None] * len(self.out_avals)
-        for o in self.fresh:
-            made[o], places[o] = self._reused_grad(o)
-            if made[o] is None:
-                aval = self.out_avals[o]
-                made[o] = buffers.empty(aval.shape, aval.dtype.numpy)
-                places[o] = _address(made[o])
-        for o, i in self.donate.items():
-            made[o], places[o] = arrays[i], addresses[i]
-        arrays.extend(made)
-        addresses.extend(places)
-        if not copied_back and all(s.kind in ("arg", "scalar") for _, s in self.varying):
-            self.template = (list(addresses), [None] * len(arrays))
-            for i, source in enumerate(self.inputs):
-                if source.kind == "captured":
-                    self.template[1][i] = arrays[i]
-            for o, i in self.donate.items():
-                self.template[1][len(self.inputs) + o] = self.template[1][i]
-        self.executable.run_at(addresses, arrays)
-        for original, copy in copied_back:
-            if any(copy is made[o] for o in self.donate):
-                np.copyto(original, copy)
-        return self._finish(leaves, made)
-
-    def _run_again(self, leaves: Sequence[Any]) -> Any:
-        """A call in which every captured tensor stands where it stood at the last one."""
-        assert self.template is not None
-        addresses, arrays = self.template[0].copy(), self.template[1].copy()
-        for i, source in self.varying:
-            if source.kind == "arg":
-                payload = leaves[source.source]._value()
-                if not payload.flags.c_contiguous:
-                    self.template = None
-                    return self.run(leaves)
-            else:
-                payload = np.array(source.source(), np.float32)
-            arrays[i] = payload
-            addresses[i] = _address(payload)
-        count = len(self.inputs)
-        for o in self.fresh:
-            array, place = self._reused_grad(o)
-            if array is None:
-                aval = self.out_avals[o]
-                array = buffers.empty(aval.shape, aval.dtype.numpy)
-                place = _address(array)
-            arrays[count + o], addresses[count + o] = array, place
-        for o, i in self.donated_by_arguments:
-            arrays[count + o], addresses[count + o] = arrays[i], addresses[i]
-        self.executable.run_at(addresses, arrays)
-        return self._finish(leaves, arrays[count:])
-
-    def _reused_grad(self, o: int) -> tuple[Any, int]:
-        """The array of the gradient written last time and its address, if nobody else holds it."""
-        known = self.grad_arrays.get(o)
-        if known is not None:
-            array, owner, held, address = known
-            if owner._grad is held and sys.getrefcount(held) <= 4 and held._payload is array:
-                return array, address
-        return None, 0
-
-    def _finish(self, leaves: Sequence[Any], made: list[Any]) -> Any:
-        for tensor in self.written_captured:
-            tensor._version[0] += 1
-            if tensor._base is not None:
-                tensor._refresh()
-        for who in self.written_arguments:
-            tensor = leaves[who[1]]._grad if isinstance(who, tuple) else leaves[who]
-            tensor._version[0] += 1
-            if tensor._base is not None:
-                tensor._refresh()
-        for who, what, value in self.grads:
-            tensor = leaves[who] if isinstance(who, int) else who
-            if what == "set":
-                tensor._grad = value
-                continue
-            known = self.grad_arrays.get(value)
-            if known is not None and known[0] is made[value] and tensor._grad is known[2]:
-                known[2]._version[0] += 1
-                continue
-            grad = wrap(made[value])
-            tensor._grad = grad
-            if not isinstance(who, int):
-                self.grad_arrays[value] = (made[value], tensor, grad, _address(made[value]))
-        results = []
-        outputs = [wrap(a) for a in made[: self.new_outputs]]
-        if self.backward is not None and modes.grad:
-            self.backward.attach(self, leaves, outputs, made)
-        if self.lost and modes.grad:
-            for o, error in self.lost:
-                sources = [leaves[s] if isinstance(s, int) else s for s in self.sources]
-                outputs[o]._node = LostGradient(self.owner.__name__, error, sources)
-                outputs[o]._index, outputs[o]._requires = 0, True
-        for what, value in self.returns:
-            if what == "new":
-                results.append(outputs[value])
-            elif what == "arg":
-                results.append(leaves[value])
-            elif what == "arg_grad":
-                results.append(leaves[value]._grad)
-            else:
-                results.append(value)
-        return self.out_tree.unflatten(results)
-
-
-def _may_vary(x: Any) -> bool:
-    """Whether x is a number that can become an input (a bool chooses, so it is static)."""
-    if isinstance(x, int) and not -(2**63) <= x < 2**63:
-        return False
-    return is_number(x) and not isinstance(x, (bool, np.bool_))
 
 
 class Jit:
@@ -415,7 +192,7 @@ class Jit:
         self.static_argnames = set(static_argnames)
         self.fallback = fallback
         self.captures: dict[Any, list[Capture]] = {}
-        self._plain: dict[Any, Any] = {}  # the same lists by a key that is quicker to make
+        self._recent: list[Capture] = []  # those whose leaves are the arguments; latest first
         self.recompiles: list[str] = []
         self._live: set[int] = set()  # leaves that are numbers and vary
         self._static: set[int] = set()  # leaves whose value the function needs
@@ -429,31 +206,16 @@ class Jit:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if modes.trace is not None or modes.vmap is not None:
             return self.function(*args, **kwargs)
-        key = None if kwargs else self._plain_key(args)
         with self._lock:
-            if key is not None:  # only distinct tensors: no need to look for containers
-                for capture in self._plain.get(key, ()):
-                    if capture.accepts() is None and not capture.has_overlaps(args):
-                        return capture.run(args)
+            if not kwargs and self._recent and _are_distinct(args):
+                for capture in self._recent:
+                    result = capture.run_again(args)
+                    if result is not NO:
+                        return result
             leaves, treedef = pytree.flatten((args, kwargs))
-            return self._call(leaves, treedef, args, kwargs, key)
+            return self._call(leaves, treedef, args, kwargs)
 
-    def _plain_key(self, args: tuple) -> Any:
-        """What captures depend on where all arguments are distinct tensors of arrays; else None."""
-        parts: list[Any] = [modes.grad, modes.inference, dt.get_default_dtype()]
-        for a in args:
-            if not isinstance(a, Tensor):
-                return None
-            payload = a._value()
-            if type(payload) is not np.ndarray:
-                return None
-            has_grad = a._requires and a._grad is not None
-            parts.append((payload.shape, payload.dtype, a._requires, has_grad))
-        return tuple(parts) if len({id(a) for a in args}) == len(args) else None
-
-    def _call(
-        self, leaves: list, treedef: Any, args: tuple, kwargs: dict, plain: Any = None
-    ) -> Any:
+    def _call(self, leaves: list, treedef: Any, args: tuple, kwargs: dict) -> Any:
         key_parts: list[Any] = [treedef, modes.grad, modes.inference, dt.get_default_dtype()]
         first: dict[int, int] = {}
         for k, leaf in enumerate(leaves):
@@ -468,10 +230,10 @@ class Jit:
                     continue
                 has_grad = leaf._requires and leaf._grad is not None
                 key_parts.append((payload.shape, payload.dtype, leaf._requires, has_grad))
-            elif k in self._live and _may_vary(leaf):
+            elif k in self._live and may_vary(leaf):
                 key_parts.append(type(leaf))
             else:
-                if _may_vary(leaf) and k not in self._static:
+                if may_vary(leaf) and k not in self._static:
                     if (
                         k in self._seen
                         and self._seen[k] != leaf
@@ -492,8 +254,7 @@ class Jit:
             if reason is None:
                 if capture.has_overlaps(leaves):
                     return self.function(*args, **kwargs)
-                if plain is not None:
-                    self._plain[plain] = variants
+                self._next_time(capture, args)
                 return capture.run(leaves)
         return self._capture(key, reason, leaves, treedef, args, kwargs)
 
@@ -518,7 +279,7 @@ class Jit:
         if reason:
             self.recompiles.append(reason)
             log.info("%s: captured again: %s", self.__name__, reason)
-        live = {k for k, leaf in enumerate(leaves) if k in self._live and _may_vary(leaf)}
+        live = {k for k, leaf in enumerate(leaves) if k in self._live and may_vary(leaf)}
         try:
             capture = Capture(self, leaves, treedef, live)
         except Exception as error:
@@ -533,11 +294,17 @@ class Jit:
                 self._eager.add(key)
                 return self.function(*args, **kwargs)
             raise
-        capture.treedef = treedef  # type: ignore[attr-defined]
         self.captures.setdefault(key, []).append(capture)
         if capture.has_overlaps(leaves):
             return self.function(*args, **kwargs)
+        self._next_time(capture, args)
         return capture.run(leaves)
+
+    def _next_time(self, capture: Capture, args: tuple) -> None:
+        """Try `capture` first from now on, if its leaves are the arguments themselves."""
+        leaves_only = all(isinstance(a, LEAVES) for a in args)
+        if leaves_only and len(args) == capture.treedef.num_leaves:
+            self._recent = [capture, *(c for c in self._recent if c is not capture)][:RECENT]
 
     def _difference(self, key: tuple) -> str | None:
         """How `key` differs from the last capture's, in words."""
@@ -559,6 +326,10 @@ class Jit:
                 before, now = (_shown(part) for part in (a, b))
                 return f"argument {k} changed from {before} to {now}"
         return None
+
+
+def _are_distinct(args: tuple) -> bool:
+    return len(args) < 2 or len(set(map(id, args))) == len(args)
 
 
 def _shown(part: Any) -> str:

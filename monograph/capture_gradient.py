@@ -115,11 +115,8 @@ class Backward:
                     saved.append(leaves[source.source])
                 elif source.kind == "arg_grad":
                     saved.append(leaves[source.source]._grad)
-                elif source.kind == "live":
-                    number = leaves[source.source]
-                    saved.append(np.array(number, live_dtype(number).numpy))
-                else:
-                    saved.append(np.array(source.source(), np.float32))
+                else:  # a number: its cell holds another at the next call
+                    saved.append(source.cell.copy())
         node = CapturedCall(self, capture, leaves, saved, sources)
         for k, o in enumerate(self.results):
             outputs[o]._node, outputs[o]._index, outputs[o]._requires = node, k, True

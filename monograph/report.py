@@ -83,7 +83,7 @@ def program_inputs(capture: Capture, leaves: list[Any] | None) -> list[np.ndarra
         if source.kind == "captured":
             array = source.source._payload
         elif source.kind == "scalar":
-            array = np.array(source.source(), np.float32)
+            array = np.array(source.source(), source.aval.dtype.numpy)
         elif leaves is None:
             array = np.zeros(source.aval.shape, source.aval.dtype.numpy)
         elif source.kind == "arg":

@@ -15,6 +15,7 @@ LAYERS = [
     {"compiler"},
     {"tensor", "api", "func", "autograd", "linalg", "special", "fft", "masked", "signal"},
     {"capture_gradient"},
+    {"capture_replay"},
     {"capture"},
     {"report"},
     {"nn", "optim", "data", "metrics", "testing", "utils"},

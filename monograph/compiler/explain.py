@@ -237,20 +237,21 @@ class Explanation:
         before = {i: inputs[i].copy() for i in donated}
         arrays = [*inputs, *outputs]
         addresses = [a.ctypes.data for a in arrays]
+        slots = np.array(addresses, np.int64)
 
         def restore() -> None:
             for i, a in before.items():
                 np.copyto(inputs[i], a)
 
         try:
-            e.run_at(addresses, arrays)  # reports bad indices, and warms up
+            e.run_at(slots.ctypes.data, arrays)  # reports bad indices, and warms up
             whole: list[float] = []
             each: list[list[float]] = []
             copies: list[float] = []
             for _ in range(max(1, rounds)):
                 restore()
                 start = time.perf_counter()
-                e.run_at(addresses, arrays)
+                e.run_at(slots.ctypes.data, arrays)
                 whole.append(time.perf_counter() - start)
                 restore()
                 each.append(_profile(e, addresses, arrays))

@@ -311,19 +311,18 @@ class Executable:
 
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
         """Compute. Arrays are C-contiguous, of the avals' shapes and dtypes."""
-        addresses = [a.ctypes.data for a in inputs]
-        addresses += [a.ctypes.data for a in outputs]
         arrays = [*inputs, *outputs]
-        self.run_at(addresses, arrays)
+        slots = np.array([buffers.address_of(a) for a in arrays], np.int64)
+        self.run_at(slots.ctypes.data, arrays)
 
-    def run_at(self, addresses: Sequence[int], arrays: Sequence[np.ndarray]) -> None:
-        """Compute, with the arrays' addresses at hand."""
+    def run_at(self, slots: int, arrays: Sequence[np.ndarray]) -> None:
+        """Compute, with the arrays' addresses at hand: 8-byte words from address `slots` on."""
         before = {v: np.array(arrays[self.input_slot[v]]) for v in self.kept}
         for part in self.parts:
             if isinstance(part, HostStep):
                 self._run_host(part, arrays)
             else:
-                part(addresses)
+                part.run_at(slots)
         for word, step in self.checks:
             if word[0]:
                 word[0] = 0

@@ -30,7 +30,7 @@ class Native:
         pointer, word = ctypes.c_void_p, ctypes.c_int64
         self.worker = ctypes.CFUNCTYPE(None, pointer)(addresses["worker"])
         self.stop = ctypes.CFUNCTYPE(None, pointer)(addresses["stop"])
-        self.run = ctypes.CFUNCTYPE(None, pointer, pointer, word)(addresses["run"])
+        self.run = ctypes.CFUNCTYPE(None, word, word, word, word)(addresses["run"])
 
 
 class Pool:

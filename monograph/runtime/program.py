@@ -38,6 +38,7 @@ import numpy as np
 
 from ..kernel.evaluate import evaluate_index
 from . import driver, pool
+from .buffers import address_of
 from .machine_code import Handle
 from .threads import get_num_threads
 
@@ -102,8 +103,8 @@ class Program:
             len(self.tasks),
             self._fixups.ctypes.data,
             len(fixups),
-            ctypes.addressof(self._addresses),
         )
+        self._own_slots = ctypes.addressof(self._addresses)
         self._request_address = ctypes.addressof(self._request)
         _programs.add(self)
 
@@ -111,31 +112,36 @@ class Program:
         """Run all tasks; `addresses` fill the slots. Returns when everything is written."""
         with self._lock:
             self._addresses[: self.slots] = addresses  # type: ignore[call-overload]  # ValueError unless there is one per slot
-            self._run(self._request_address)
+            self._run(self._request_address, self._own_slots)
 
-    def _run(self, request: int) -> None:
+    def run_at(self, slots: int) -> None:
+        """The same with the addresses at hand: 8-byte words, the first at address `slots`."""
+        with self._lock:
+            self._run(self._request_address, slots)
+
+    def _run(self, request: int, slots: int) -> None:
         count = get_num_threads() if self._any_parallel else 1
         if count > 1 and pool.lock.acquire(blocking=False):
             lock = pool.lock
             try:
-                self._native.run(pool.pool().address, request, count)
+                self._native.run(pool.pool().address, request, slots, count)
             finally:
                 lock.release()
         else:
-            self._native.run(_IDLE_ADDRESS, request, 1)
+            self._native.run(_IDLE_ADDRESS, request, slots, 1)
 
     def profile(self, addresses: Sequence[int] = ()) -> list[float]:
         """Run once, task by task; the seconds that each took."""
         times = []
         with self._lock:
             self._addresses[: self.slots] = addresses  # type: ignore[call-overload]
-            tasks, count, fixups, fixup_count, slots = self._request
+            tasks, count, fixups, fixup_count = self._request
             for i in range(count):
                 one = (ctypes.c_int64 * driver.REQUEST_WORDS)(
-                    tasks + 8 * driver.TASK_WORDS * i, 1, fixups, fixup_count, slots
+                    tasks + 8 * driver.TASK_WORDS * i, 1, fixups, fixup_count
                 )
                 start = time.perf_counter()
-                self._run(ctypes.addressof(one))
+                self._run(ctypes.addressof(one), self._own_slots)
                 times.append(time.perf_counter() - start)
         return times
 
@@ -175,7 +181,7 @@ def launch(
     handle: Handle, arrays: Sequence[Any], sizes: Sequence[int] = (), parallel: bool = True
 ) -> None:
     """Run one kernel on arrays (or addresses). Sizes may differ from call to call."""
-    addresses = [x if isinstance(x, int) else x.ctypes.data for x in arrays]
+    addresses = [x if isinstance(x, int) else address_of(x) for x in arrays]
     Program([Task(handle, addresses, sizes, parallel)])()
 
 

@@ -1,0 +1,404 @@
+"""How a captured program is called: where its inputs come from, and where its results go.
+
+`run` is the general way: it looks at everything and fills the program's slots. Most calls find all
+that they do not receive where the call before found it: `run_again` checks just that, puts the
+arguments' addresses into their slots and goes. What may have changed between two calls is listed
+in tests/capture/test_replay.py. Read next: capture.py, runtime/program.py.
+"""
+
+from __future__ import annotations
+
+import sys
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .capture_gradient import Backward, LostGradient
+from .compiler.pipeline import Executable, compile_graph
+from .core import dtype as dt
+from .core.errors import GradError
+from .core.modes import modes
+from .core.pytree import LEAF, TreeDef
+from .core.shape import is_number
+from .ir.graph import Graph
+from .ir.op import Aval
+from .runtime import buffers
+from .runtime.buffers import address_of
+from .tensor import Tensor, wrap
+
+NO = object()  # the answer of `run_again` where a call must go the general way
+
+
+class Input:
+    """Where one graph input comes from at each call."""
+
+    __slots__ = ("kind", "source", "aval", "requires", "cell")
+
+    def __init__(self, kind: str, source: Any, aval: Aval):
+        self.kind = kind  # "arg", "arg_grad", "captured", "live" (a number given), "scalar"
+        self.source = source  # leaf number, tensor, getter
+        self.aval = aval
+        self.requires = kind == "captured" and source._requires
+        self.cell: Any = np.empty((), aval.dtype.numpy) if kind in ("live", "scalar") else None
+
+
+class Grad:
+    """The gradient that a call left on `owner`, whose memory the next may use again."""
+
+    __slots__ = ("slot", "position", "owner", "tensor", "array")
+
+    def __init__(self, slot: int, position: int, owner: Tensor):
+        self.slot, self.position, self.owner = slot, position, owner
+        self.tensor: Any = None
+        self.array: Any = None
+
+    def is_free(self) -> bool:
+        """Whether `owner.grad` is still ours, and nobody else holds it or its memory."""
+        tensor, array = self.tensor, self.array
+        if tensor is None or self.owner._grad is not tensor or tensor._payload is not array:
+            return False
+        # Holders of the tensor: owner, self, local name, argument; of the array: the tensor,
+        # self, the call's list, local name, argument; of the block under it: the array, argument.
+        if sys.getrefcount(tensor) > 4 or sys.getrefcount(array) > 5:
+            return False
+        return array.base is None or sys.getrefcount(array.base) <= 2
+
+
+class Replay:
+    """A captured function as a program; capture.py fills in what was captured.
+
+    inputs      an Input for each graph input
+    returns     for each leaf of the result: ("new", output), ("same", tensor), ("arg", leaf),
+                ("arg_grad", leaf), ("constant", value)
+    grads       (tensor or leaf, "set" or "output", tensor or output): assigned to .grad
+    written     (output, tensor or leaf or ("grad", leaf)): overwritten in place
+    donate      output -> input whose memory it is written into
+    lost        (output, why it has no gradient), and the `sources` that it would have had
+    """
+
+    owner: Any
+
+    graph: Graph
+    treedef: TreeDef
+    out_tree: TreeDef
+    inputs: list[Input]
+    returns: list[tuple[str, Any]]
+    new_outputs: int
+    grads: list[tuple[Any, str, Any]]
+    written: list[tuple[int, Any]]
+    donate: dict[int, int]
+    guards: list[tuple[Any, Any, str]]
+    backward: Backward | None
+    lost: list[tuple[int, GradError]]
+    sources: list[Any]
+
+    def compile(self) -> None:
+        """Make the program, and what all calls share."""
+        self.executable: Executable = compile_graph(self.graph, self.donate)
+        self.out_avals = [v.aval for v in self.graph.outputs]
+        count, outs = len(self.inputs), len(self.out_avals)
+        self.slots = np.zeros(count + outs + 1, np.int64)  # addresses of inputs and outputs
+        self.slots_address = self.slots.ctypes.data
+        self.arrays: list[Any] = [None] * (count + outs)  # what stands there
+        self.captured = [(i, s) for i, s in enumerate(self.inputs) if s.kind == "captured"]
+        self.numbers = [(i, s) for i, s in enumerate(self.inputs) if s.cell is not None]
+        for i, s in self.numbers:
+            self.slots[i], self.arrays[i] = address_of(s.cell), s.cell
+        self.captured_ids = {id(s.source) for _, s in self.captured}
+        self.written_captured = [w for _, w in self.written if isinstance(w, Tensor)]
+        self.written_arguments = [w for _, w in self.written if not isinstance(w, Tensor)]
+        grads = {v: who for who, what, v in self.grads if what == "output"}
+        self.reused = [
+            Grad(count + o, o, who) for o, who in grads.items() if isinstance(who, Tensor)
+        ]
+        kept = {g.position for g in self.reused}
+        self.fresh = [
+            (count + o, a.shape, a.dtype.numpy)
+            for o, a in enumerate(self.out_avals)
+            if o not in self.donate and o not in kept
+        ]
+        self.other_grads = [g for g in self.grads if g[1] == "set" or not isinstance(g[0], Tensor)]
+        self.can_repeat = not self.written_arguments and all(
+            s.kind != "arg_grad" for s in self.inputs
+        )
+        self.plain_result = self.out_tree is LEAF and self.returns[0][0] == "new"
+        self.scalars = [s for _, s in self.numbers if s.kind == "scalar"]
+        self.borrowed = [i for i, s in enumerate(self.inputs) if s.kind.startswith("arg")]
+        self.borrowed += [slot for slot, _, _ in self.fresh]
+        self.borrowed += [count + o for o, i in self.donate.items() if i in self.borrowed]
+        self.steady = False
+
+    # The general way
+
+    def accepts(self) -> str | None:
+        """None if all guards hold, else the one that does not."""
+        for _, source in self.captured:
+            tensor, aval = source.source, source.aval
+            if tensor._requires is not source.requires:
+                return f"requires_grad of a captured tensor changed from {source.requires}"
+            if tensor.dtype is not aval.dtype or tuple(tensor.shape) != aval.shape:
+                return (
+                    f"a captured tensor changed from {aval!r} to "
+                    f"{Aval(tuple(tensor.shape), tensor.dtype)!r}"
+                )
+        for getter, value, what in self.guards:
+            now = getter()
+            if now is not value and now != value:
+                return f"{what} changed from {value!r} to {now!r}"
+        return None
+
+    def has_overlaps(self, leaves: Sequence[Any]) -> bool:
+        """Whether something written may stand where another input does: the program, which
+        takes them for different tensors, would read old or new elements by chance."""
+        if not self.written:
+            return False
+        tensors = {id(t): t for t in leaves if isinstance(t, Tensor)}
+        if not self.captured_ids.isdisjoint(tensors):
+            return True
+        arguments = [t._value() for t in tensors.values()]
+        arguments += [t._grad._value() for t in tensors.values() if t._grad is not None]
+        payloads = [*arguments, *(s.source._payload for _, s in self.captured)]
+        if self.written_arguments:
+            changed = payloads
+        else:
+            changed = [t._payload for t in self.written_captured]
+        return _overlap(payloads, {id(a) for a in changed})
+
+    def run(self, leaves: Sequence[Any]) -> Any:
+        """One call, after `accepts` and `has_overlaps` have said yes."""
+        slots, arrays, count = self.slots, self.arrays, len(self.inputs)
+        self.steady = False
+        copied_back: list[tuple[Any, Any]] = []
+        for i, source in enumerate(self.inputs):
+            kind = source.kind
+            if kind == "captured":
+                payload = source.source._payload
+            elif kind == "arg":
+                payload = leaves[source.source]._value()
+            elif kind == "arg_grad":
+                payload = leaves[source.source]._grad._value()
+            else:
+                source.cell[()] = source.source() if kind == "scalar" else leaves[source.source]
+                continue
+            if not payload.flags.c_contiguous:
+                copy = np.ascontiguousarray(payload)
+                copied_back.append((payload, copy))
+                payload = copy
+            arrays[i], slots[i] = payload, address_of(payload)
+        for o, i in self.donate.items():
+            arrays[count + o], slots[count + o] = arrays[i], slots[i]
+        steady = self.can_repeat and not copied_back and self._remember(leaves)
+        result = self._run(leaves)
+        for original, copy in copied_back:
+            if any(copy is arrays[count + o] for o in self.donate):
+                np.copyto(original, copy)
+        self.steady = steady
+        self._let_go()
+        return result
+
+    def _remember(self, leaves: Sequence[Any]) -> bool:
+        """Note how everything stands; False if the next call must look at everything again."""
+        if any(s.source._base is not None for _, s in self.captured):
+            return False
+        place = {s.source: i for i, s in enumerate(self.inputs) if s.kind in ("arg", "live")}
+        facts: list[tuple[Any, ...]] = []
+        for k, leaf in enumerate(leaves):
+            slot = place.get(k)
+            if slot is None:
+                facts.append((None, leaf, None, None, None))
+            elif isinstance(leaf, Tensor):
+                a = leaf._value()
+                has_grad = leaf._requires and leaf._grad is not None
+                facts.append((slot, a.shape, a.dtype, leaf._requires, has_grad))
+            else:
+                facts.append((slot, None, type(leaf), None, None))
+        self.facts = facts
+        self.mode = (modes.grad, modes.inference, dt.get_default_dtype())
+        self.stand = [
+            (s.source, s.source._payload, s.source._requires, s.source._version)
+            for _, s in self.captured
+        ]
+        self.versions = [t._version for t in self.written_captured]
+        spans = sorted(_span(t._payload) for t in self.written_captured)
+        self.starts, self.ends = [a for a, _ in spans], [b for _, b in spans]
+        return True
+
+    # The short way
+
+    def run_again(self, leaves: Sequence[Any]) -> Any:
+        """The call, if all that it does not receive stands as before; else NO, and nothing is done.
+
+        The arguments are the leaves themselves; tensors among them are distinct.
+        """
+        if not self.steady or len(leaves) != len(self.facts):
+            return NO
+        if self._takes(leaves) and self._stands():
+            result = self._run(leaves)
+        else:
+            result = NO
+        self._let_go()
+        return result
+
+    def _takes(self, leaves: Sequence[Any]) -> bool:
+        """Put the arguments into their places, if they are like those of the call before."""
+        slots, arrays, starts = self.slots, self.arrays, self.starts
+        for leaf, (slot, shape, kind, requires, has_grad) in zip(leaves, self.facts):
+            if shape is None:
+                if slot is None:  # a value that the program was made for
+                    if leaf is not kind and (type(leaf) not in _PLAIN or not _equal(leaf, kind)):
+                        return False
+                elif type(leaf) is not kind or not may_vary(leaf):
+                    return False
+                else:
+                    arrays[slot][()] = leaf
+                continue
+            if not isinstance(leaf, Tensor) or leaf._requires is not requires:
+                return False
+            array = leaf._payload if leaf._base is None else leaf._value()
+            if (
+                type(array) is not np.ndarray
+                or array.shape != shape
+                or array.dtype is not kind
+                or not array.flags.c_contiguous
+                or (requires and (leaf._grad is not None) is not has_grad)
+            ):
+                return False
+            slots[slot] = address = address_of(array)
+            if starts:  # not where something is written
+                k = bisect_left(starts, address + array.nbytes)
+                if k and self.ends[k - 1] > address:
+                    return False
+            arrays[slot] = array
+        return True
+
+    def _stands(self) -> bool:
+        """Whether modes, captured tensors and guarded values are as in the call before."""
+        grad, inference, default = self.mode
+        if (
+            modes.grad is not grad
+            or modes.inference is not inference
+            or dt.get_default_dtype() is not default
+        ):
+            return False
+        for tensor, payload, requires, version in self.stand:
+            if (
+                tensor._payload is not payload
+                or tensor._requires is not requires
+                or tensor._version is not version
+            ):
+                return False
+        for getter, value, _ in self.guards:
+            now = getter()
+            if now is not value and now != value:
+                return False
+        for source in self.scalars:
+            source.cell[()] = source.source()
+        return True
+
+    # Both ways
+
+    def _run(self, leaves: Sequence[Any]) -> Any:
+        """Places for the results, the program, and what is to be done with the results."""
+        slots, arrays = self.slots, self.arrays
+        for slot, shape, dtype in self.fresh:
+            arrays[slot] = array = buffers.empty(shape, dtype)
+            slots[slot] = address_of(array)
+        for grad in self.reused:
+            if not grad.is_free():
+                aval = self.out_avals[grad.position]
+                grad.tensor = None
+                grad.array = arrays[grad.slot] = buffers.empty(aval.shape, aval.dtype.numpy)
+                slots[grad.slot] = address_of(grad.array)
+        self.executable.run_at(self.slots_address, arrays)
+        if self.steady:
+            for version in self.versions:
+                version[0] += 1
+        else:
+            self._note_writes(leaves)
+        for grad in self.reused:
+            if grad.tensor is None:
+                grad.owner._grad = grad.tensor = wrap(grad.array)
+            else:
+                grad.tensor._version[0] += 1
+        made = arrays[len(self.inputs) :]
+        for who, what, value in self.other_grads:
+            tensor = leaves[who] if isinstance(who, int) else who
+            tensor._grad = value if what == "set" else wrap(made[value])
+        outputs = [wrap(a) for a in made[: self.new_outputs]]
+        if self.backward is not None and modes.grad:
+            self.backward.attach(self, leaves, outputs, made)
+        if self.lost and modes.grad:
+            for o, error in self.lost:
+                sources = [leaves[s] if isinstance(s, int) else s for s in self.sources]
+                outputs[o]._node = LostGradient(self.owner.__name__, error, sources)
+                outputs[o]._index, outputs[o]._requires = 0, True
+        if self.plain_result:
+            return outputs[0]
+        results = []
+        for what, value in self.returns:
+            if what == "new":
+                results.append(outputs[value])
+            elif what == "arg":
+                results.append(leaves[value])
+            elif what == "arg_grad":
+                results.append(leaves[value]._grad)
+            else:
+                results.append(value)
+        return self.out_tree.unflatten(results)
+
+    def _note_writes(self, leaves: Sequence[Any]) -> None:
+        """New versions for what was overwritten."""
+        for who in (*self.written_captured, *self.written_arguments):
+            if isinstance(who, tuple):
+                who = leaves[who[1]]._grad
+            elif isinstance(who, int):
+                who = leaves[who]
+            who._version[0] += 1
+            if who._base is not None:
+                who._refresh()
+
+    def _let_go(self) -> None:
+        """Hold neither arguments nor results until the next call."""
+        arrays = self.arrays
+        for slot in self.borrowed:
+            arrays[slot] = None
+
+
+def may_vary(x: Any) -> bool:
+    """Whether x is a number that can become an input (a bool chooses, so it is static)."""
+    if isinstance(x, int) and not -(2**63) <= x < 2**63:
+        return False
+    return is_number(x) and not isinstance(x, (bool, np.bool_))
+
+
+_PLAIN = (int, float, bool, str)  # values that are compared; others must be the same object
+
+
+def _equal(x: Any, y: Any) -> bool:
+    return type(x) is type(y) and x == y
+
+
+def _span(array: np.ndarray) -> tuple[int, int]:
+    """The addresses between which the array's elements stand."""
+    low = high = address_of(array)
+    for n, step in zip(array.shape, array.strides):
+        if n == 0:
+            return low, low
+        low, high = low + min(0, (n - 1) * step), high + max(0, (n - 1) * step)
+    return low, high + array.itemsize
+
+
+def _overlap(arrays: Sequence[np.ndarray], changed: set[int]) -> bool:
+    """Whether one of `arrays` that is changed (by its id) may share memory with another."""
+    reach = reach_changed = 0  # where the spans so far end, and those of changed arrays
+    for (start, end), is_changed in sorted((_span(a), id(a) in changed) for a in arrays):
+        if start == end:
+            continue
+        if start < reach_changed or (is_changed and start < reach):
+            return True
+        reach = max(reach, end)
+        if is_changed:
+            reach_changed = max(reach_changed, end)
+    return False
