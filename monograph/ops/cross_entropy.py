@@ -3,22 +3,57 @@
 Picking a row's element by its class number is written in two ways with one meaning. While a
 function is captured: compare positions with the class number and sum, which stays inside the row
 kernel that computes log_softmax. Eagerly: gather, which reads one element instead of a row.
+CheckClasses looks at the class numbers first.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..core import dtype as dt
 from ..core.errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
 from ..core.tracing import is_tracing
+from ..ir.op import Aval, Opaque, op
 from .activations import log_softmax
 from .align import broadcast_to, cast, functional
 from .arith import add, div, eq, mul, ne, neg, where
+from .batching import shape_of
 from .indexing import Gather
 from .losses import check_reduction, reduce_loss, total
 from .movement import Reshape, Sum
 from .triangular import Iota
+
+
+@op
+class CheckClasses(Opaque):
+    """Class numbers, as they are; IndexRangeError where one is neither in [0, limit) nor `ignore`.
+
+    what  the function that asks, for the message
+    """
+
+    what: str
+    limit: int
+    ignore: int
+    saves, differentiable = "none", False
+    accepts = dt.INTS
+
+    def infer(self, x: Any) -> Aval:
+        self.check_dtypes(x)
+        return Aval(shape_of(x), x.dtype)
+
+    @property
+    def complaint(self) -> str:
+        return f"{self.what}: target has class numbers outside of [0, {self.limit})"
+
+    def reference(self, x: Any) -> Any:
+        if (((x < 0) | (x >= self.limit)) & (x != self.ignore)).any():
+            raise IndexRangeError(self.complaint)
+        return np.array(x)
+
+    def batch(self, dims: tuple, size: int, x: Any) -> tuple[Any, Any]:
+        return self(x), dims[0]
 
 
 @functional
@@ -34,7 +69,7 @@ def cross_entropy(
     ignore_index     targets of this number do not count
     label_smoothing  share in [0, 1] of a target that is spread evenly over all classes
 
-    Class numbers out of range are an IndexRangeError eagerly, and pick nothing in captured code.
+    IndexRangeError if a class number is out of range (captured code: when the call has run).
     Same meaning as torch.nn.functional.cross_entropy.
 
     >>> cross_entropy(tensor([[0.0, 0.0]]), tensor([1]))
@@ -109,13 +144,14 @@ def _of_classes(
             f"{name}: input {shape} needs class numbers of shape {rows}, target has "
             f"{tuple(target.shape)}"
         )
+    target = CheckClasses(name, shape[axis], ignore_index)(target)
     logs, target = _wide(logs), cast(target, dt.int64)
     counts = ne(target, ignore_index)
-    loss = neg(_pick(name, logs, target, counts, axis))
+    loss = neg(_pick(logs, target, counts, axis))
     factor = None  # what each row counts in the mean; None: 1 (or 0 where ignored)
     if weight is not None:
         by_class = _along(weight, logs, axis)
-        factor = _pick(name, by_class, target, counts, axis)
+        factor = _pick(by_class, target, counts, axis)
         loss = mul(loss, factor)
     loss = where(counts, loss, 0.0)
     if smoothing:
@@ -128,7 +164,7 @@ def _of_classes(
     return div(total(loss), total(divisor))
 
 
-def _pick(name: str, values: Any, target: Any, counts: Any, axis: int) -> Any:
+def _pick(values: Any, target: Any, counts: Any, axis: int) -> Any:
     """values[..., target, ...] along `axis`; anything where a row does not count."""
     shape = tuple(values.shape)
     column = tuple(1 if a == axis else n for a, n in enumerate(shape))
@@ -136,14 +172,7 @@ def _pick(name: str, values: Any, target: Any, counts: Any, axis: int) -> Any:
         classes = broadcast_to(Reshape(column)(cast(target, dt.int32)), shape)
         chosen = eq(Iota(shape, dt.int32, axis)(), classes)
         return Sum((axis,))(where(chosen, values, 0.0))
-    index = Reshape(column)(where(counts, target, 0))
-    try:
-        picked = Gather(axis)(values, index)
-    except IndexRangeError as error:
-        raise IndexRangeError(
-            f"{name}: target has class numbers outside of [0, {shape[axis]}), the classes of "
-            f"input {shape}"
-        ) from error
+    picked = Gather(axis)(values, Reshape(column)(where(counts, target, 0)))
     return Reshape(shape[:axis] + shape[axis + 1 :])(picked)
 
 

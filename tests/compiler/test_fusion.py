@@ -60,11 +60,11 @@ def test_what_is_one_kernel(name):
     assert [type(s) for s in steps] == [Step], [getattr(s, "title", s) for s in steps]
 
 
-def test_cross_entropy_is_one_row_kernel_and_a_mean():
+def test_cross_entropy_checks_classes_and_is_one_row_kernel_and_a_mean():
     steps = steps_of(lambda x, t: F.cross_entropy(x, t, reduction="none"), X, LABELS)
-    assert len(steps) == 1
+    assert len(steps) == 2 and steps[0].kernel.name == "check_classes"
     steps = steps_of(F.cross_entropy, X, LABELS)
-    assert len(steps) <= 2 and all(isinstance(s, Step) for s in steps)
+    assert len(steps) <= 3 and all(isinstance(s, Step) for s in steps)
 
 
 def test_cross_entropy_with_its_gradient_reads_the_logits_in_few_kernels():
@@ -75,7 +75,7 @@ def test_cross_entropy_with_its_gradient_reads_the_logits_in_few_kernels():
         return loss, x.grad
 
     steps = steps_of(f, X, LABELS)
-    assert len(steps) <= 3 and all(isinstance(s, Step) for s in steps)
+    assert len(steps) <= 4 and all(isinstance(s, Step) for s in steps)
 
 
 def test_bias_and_activation_are_in_the_epilogue_of_a_product():

@@ -1,4 +1,4 @@
-"""Rows by index, and joining: IndexSelect, IndexAdd, IndexSet, Gather, ScatterAdd, Concat.
+"""By index: IndexSelect, IndexAdd, IndexSet, Gather, ScatterAdd, CheckClasses; and joining.
 
 Everything is seen as (before, axis, after) around the one axis that is indexed. Writes to equal
 places happen in the order of the indices, whatever the number of threads: chunks share no places.
@@ -6,6 +6,8 @@ An index out of range is noted in a status word and raises after the program has
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from ...core.shape import contiguous_strides, numel
 from ...ir.graph import Node, Value
@@ -184,6 +186,31 @@ def lower_gather(node: Node, context: Context) -> list[Step] | None:
     return _finish(
         node, context, buffers, [x, index, out, status], loops, grid, out.aval.size, status, message
     )
+
+
+@lowers("check_classes")
+def lower_check_classes(node: Node, context: Context) -> list[Step] | None:
+    """out = x, and a complaint if an element is neither in [0, limit) nor `ignore`."""
+    (x,), (out,) = node.values, node.outputs
+    if not _row_major(context, x, out):
+        return None
+    op: Any = node.op
+    code = x.dtype.code
+    size, at, i = x.aval.size, Var("p"), Var("i")
+    ok = Call("or", (_checked(i, op.limit), s.eq(i, const(op.ignore))), "bool")
+    first = Var("chunk") * CHUNK_WORK
+    body: tuple[Stmt, ...] = (
+        Let("i", s.cast(Load("x", at, code), "i64")),
+        Store("status", const(0), const(1), s.logical_not(ok)),
+        Store("out", at, Load("x", at, code)),
+    )
+    loop = Loop("p", first, s.minimum(first + CHUNK_WORK, const(size)), body)
+    buffers = [Buffer("x", code), Buffer("out", code, True), Buffer("status", "i64", True)]
+    status = Scratch("i64", 1)
+    return _finish(
+        node, context, buffers, [x, out, status], (loop,), -(-size // CHUNK_WORK), size, status,
+        op.complaint,
+    )  # fmt: skip
 
 
 def _rows_of(shape: tuple[int, ...], strides: tuple[int, ...], axis: int) -> tuple[int, list[Stmt]]:
