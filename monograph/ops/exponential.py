@@ -44,6 +44,7 @@ class _Format:
     exp: tuple[float, ...]  # fit of (e**r - 1 - r) / r**2 on |r| <= ln 2
     expm1_low: float  # e**x - 1 is -1 below
     expm1: tuple[float, ...]  # the same on |r| <= ln(2) / 2
+    exp2: tuple[float, ...]  # fit of 2**r on |r| <= 1/2 that is 1 at 0
     sqrt_half: int  # the bits of sqrt(1/2)
     log: tuple[float, ...]  # (log(m) - 2 s) / s in powers of s*s, s = (m-1) / (m+1)
     smallest: float  # normal number
@@ -63,6 +64,8 @@ _FORMATS = {
         expm1_low=-18.0,
         expm1=(0.0013882730525733408, 0.008366517775568601, 0.041667197406028984,
                0.16666543641538079, 0.499999981591714),
+        exp2=(0.00015594677424896907, 0.00134066439008385494, 0.00961769297520140847,
+              0.055503105510094496, 0.240226527828754359, 0.693147214968030372, 1.0),
         sqrt_half=0x3F3504F3,
         log=(0.24279078841, 0.28498786688, 0.40000972152, 0.66666662693),
         smallest=2.0**-126,
@@ -82,6 +85,10 @@ _FORMATS = {
                2.755724438647852e-06, 2.4801587173710385e-05, 0.00019841269885955055,
                0.0013888888888961815, 0.008333333333321695, 0.04166666666666651,
                0.16666666666666677, 0.5),
+        exp2=(4.0780691131926103e-10, 7.07257043160027754e-09, 1.01806476793053339e-07,
+              1.3215442675226286e-06, 1.525272738514155e-05, 0.00015403530441572311,
+              0.0013333558153440025, 0.009618129107607002, 0.055504108664790394,
+              0.24022650695910098, 0.6931471805599457, 1.0),
         sqrt_half=0x3FE6A09E667F3BCD,
         log=(1.479819860511658591e-01, 1.531383769920937332e-01, 1.818357216161805012e-01,
              2.222219843214978396e-01, 2.857142874366239149e-01, 3.999999999940941908e-01,
@@ -146,6 +153,18 @@ def exp2_formula(s: Any, x: Any) -> Any:
     return _exp_of(
         s, lambda k: s.fma(x, 0.5, k), lambda m: s.fma(m, -2.0, x) * math.log(2), x.dtype
     )
+
+
+def exp2_below(s: Any, x: Any) -> Any:
+    """2**x for x < 64, exact at 0; 0 where the result would be subnormal. 12 operations in f32.
+
+    For softmax: its arguments are differences from a maximum or from the logarithm of a sum.
+    """
+    c = _FORMATS[x.dtype]
+    x = s.select(x < -c.bias, s.const(float(-c.bias), x), x)
+    shift = c.round + c.bias
+    z = x + shift
+    return s.polynomial(x - (z - shift), c.exp2) * _power_of_two(s, z, c)
 
 
 def expm1_formula(s: Any, x: Any) -> Any:

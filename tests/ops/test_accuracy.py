@@ -14,6 +14,7 @@ import monograph as mg
 from monograph.ir.op import REGISTRY
 from monograph.kernel import scalar
 from monograph.kernel.ir import Var
+from monograph.ops.exponential import exp2_below
 from monograph.testing.scalars import scalar_meaning, size_of
 
 COUNT = 20000
@@ -151,3 +152,28 @@ def test_sine_of_huge_numbers_stays_in_range():
     for fused in (True, False):
         assert (np.abs(scalar_meaning(REGISTRY["sin"](), x, fused=fused)) <= 1).all()
     assert mg.sin(mg.tensor(float("inf"))).isnan().item()
+
+
+class PowersBelow:
+    """The powers of two of softmax, as scalar_meaning wants them."""
+
+    def result(self, x):
+        return x
+
+    def scalar(self, s, x):
+        return exp2_below(s, x)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+def test_powers_of_softmax_are_exact_at_zero_and_vanish_far_below(dtype):
+    if dtype is np.float64 and not WIDE:
+        pytest.skip("long double is no wider than double here: nothing to measure with")
+    lowest = np.finfo(dtype).minexp
+    inputs = [uniform(lowest, 1), uniform(-30, 0), spread(1e-9, 1)]
+    for fused in (True, False):
+        gap, at = worst(PowersBelow(), dtype, np.exp2, inputs, fused)
+        assert gap <= 1.5, f"{gap:.3f} ulp at {at!r} (fused={fused})"
+        special = np.array([0, lowest - 1, -1e30, -np.inf, np.nan], dtype)
+        made = scalar_meaning(PowersBelow(), special, fused=fused)
+        assert made[:4].tolist() == [1, 0, 0, 0]
+        assert np.isnan(made[4])

@@ -1,6 +1,7 @@
 """Kernel generators: contraction, convolution, attention, pooling, gathering. See steps.py."""
 
 from . import attention as _attention  # noqa: F401
+from . import attention_grad as _attention_grad  # noqa: F401
 from . import conv as _conv  # noqa: F401
 from . import copy as _copy  # noqa: F401
 from . import gather as _gather  # noqa: F401
