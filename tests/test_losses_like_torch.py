@@ -45,8 +45,7 @@ def batches(workload, dtype):
 
 def optimizer(lib, workload, parameters):
     if workload.optimizer == "sgd":
-        # A rate that float32 holds exactly: captured rates are float32 inputs.
-        return lib.optim.SGD(parameters, lr=2.0**-7, momentum=0.9)
+        return lib.optim.SGD(parameters, lr=workload.lr, momentum=0.9)
     name = {"adam": "Adam", "adamw": "AdamW"}[workload.optimizer]
     return getattr(lib.optim, name)(parameters, lr=workload.lr)
 

@@ -14,6 +14,7 @@ import numpy as np
 from ..core.dtype import BY_NUMPY as _DTYPES
 from ..core.modes import modes
 from ..ir.op import Op
+from ..ops.basic import Cast
 from ..tensor import Tensor, wrap
 from ..transform.tape import Node
 from ..transform.trace import Symbol, leaked
@@ -101,6 +102,14 @@ def _unusual(op: Op, args: tuple, payloads: list[Any], wants_grad: bool) -> tupl
     return trace.record(op, payloads), wants_grad
 
 
+def _are_numbers(op: Op, args: tuple) -> bool:
+    """Whether this is arithmetic of Python numbers that a capture made inputs: gives another."""
+    if op.n_outputs > 1 or type(op) is Cast:
+        return False
+    tensors = [a for a in args if isinstance(a, Tensor)]
+    return bool(tensors) and all(a._weak for a in tensors)
+
+
 def interpret(op: Op, args: tuple) -> Tensor | tuple[Tensor, ...]:
     """Serve the door for tensors."""
     payloads: list[Any] = []
@@ -118,6 +127,10 @@ def interpret(op: Op, args: tuple) -> Tensor | tuple[Tensor, ...]:
             payloads.append(a)
     if unusual:
         made, wants_grad = _unusual(op, args, payloads, wants_grad)
+        if _are_numbers(op, args):
+            number = wrap(made)
+            number._weak = True
+            return number
     else:
         made = run(op, payloads)
     record = wants_grad and modes.grad and op.differentiable

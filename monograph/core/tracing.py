@@ -32,8 +32,8 @@ def concrete() -> Iterator[None]:
 
 
 def live_scalar(getter: Callable[[], float]) -> Any:
-    """getter() in eager mode; while capturing a 0-d float32 input that is read anew at each
-    call."""
+    """getter() in eager mode; while capturing a 0-d float64 tensor that is read anew at each call
+    and, as a Python number, takes the dtype of what it meets."""
     return getter() if modes.trace is None else modes.trace.live_scalar(getter)
 
 

@@ -3,7 +3,7 @@
 import math
 
 import monograph as mg
-from monograph.optim.optimizer import Optimizer, check_option, check_unsupported
+from monograph.optim.optimizer import Optimizer, check_option, check_unsupported, decayed
 from monograph.tensor import Tensor
 
 
@@ -67,7 +67,7 @@ class Adam(Optimizer):
         decoupled = self._fixed(group, "decoupled_weight_decay")
         for count, members in self._counted(group, pairs):
             step_size = lr / _bias_correction(beta1, count)
-            root = _bias_correction(beta2, count) ** 0.5
+            inverse_root = 1 / _bias_correction(beta2, count) ** 0.5
             for param, grad in members:
                 grad = -grad if maximize else grad
                 value = param
@@ -77,12 +77,12 @@ class Adam(Optimizer):
                     else:
                         grad = grad + param * weight_decay
                 m, v = self._state_of(param, "exp_avg", "exp_avg_sq")
-                m.copy_(m + (grad - m) * (1 - beta1))
+                m.copy_(decayed(m + (grad - m) * (1 - beta1)))
                 v.copy_(v * beta2 + grad * (1 - beta2) * grad)
                 if amsgrad:
                     (largest,) = self._state_of(param, "max_exp_avg_sq")
                     v = largest.copy_(mg.maximum(largest, v))
-                param.copy_(value - m * step_size / (v.sqrt() / root + eps))
+                param.copy_(value - m * step_size / (v.sqrt() * inverse_root + eps))
 
 
 class AdamW(Adam):

@@ -1,7 +1,7 @@
 """RMSprop and Adagrad: steps divided by a running size of the gradient."""
 
 from monograph.core.tracing import guarded
-from monograph.optim.optimizer import Optimizer, check_option, check_unsupported
+from monograph.optim.optimizer import Optimizer, check_option, check_unsupported, decayed
 
 
 class RMSprop(Optimizer):
@@ -65,12 +65,12 @@ class RMSprop(Optimizer):
             size = square
             if centered:
                 (mean,) = self._state_of(param, "grad_avg")
-                mean.copy_(mean + (grad - mean) * (1 - alpha))
+                mean.copy_(decayed(mean + (grad - mean) * (1 - alpha)))
                 size = square - mean * mean
             size = size.sqrt() + eps
             if has_momentum:
                 (buffer,) = self._state_of(param, "momentum_buffer")
-                buffer.copy_(buffer * momentum + grad / size)
+                buffer.copy_(decayed(buffer * momentum + grad / size))
                 param.sub_(buffer * lr)
             else:
                 param.sub_(grad * lr / size)

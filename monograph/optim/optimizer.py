@@ -22,8 +22,8 @@ class Optimizer:
     holds tensors; `param_groups` may be read and changed at any time, also between calls of a
     captured step.
 
-    With `fused` an eager step() runs as one compiled program, made at the first step; rates and
-    step counts are then float32 numbers. Inside a captured function it changes nothing.
+    With `fused` an eager step() runs as one compiled program, made at the first step. Inside a
+    captured function it changes nothing.
     """
 
     def __init__(self, params, defaults, fused=None):
@@ -197,7 +197,7 @@ class Optimizer:
                     self.state[param]["step"] = count
                 self._generation += 1
             count.add_(1)
-            counted.append((count if is_tracing() else count.item(), members))
+            counted.append((_as_number(count), members))
         return counted
 
     # ---- saving
@@ -279,6 +279,15 @@ class Optimizer:
         return text + ")"
 
 
+def _as_number(count):
+    """A step count as a Python number; while capturing as a tensor that stands for one."""
+    if not is_tracing():
+        return count.item()
+    number = count.double()
+    number._weak = True
+    return number
+
+
 def _adapt(key, value, param, counts, group):
     """A saved value as state of `param`: a copy; equal step counts of a group become one tensor."""
     if not isinstance(value, Tensor):
@@ -289,6 +298,18 @@ def _adapt(key, value, param, counts, group):
         return counts.setdefault((group, value.item()), value.detach().clone())
     value = value.detach().clone()
     return value.to(param.dtype) if value.is_floating_point() else value
+
+
+def decayed(average):
+    """A running average; while capturing with zeros for what decay has made subnormal.
+
+    Where no gradient arrives any more (units that never fire, rows that are never looked up) an
+    average shrinks until it is a subnormal number and then stays one. Arithmetic on these takes
+    processors a hundred times longer; in an update they are too small to be seen.
+    """
+    if not is_tracing() or average.dtype is mg.float16:  # whose subnormals are of common size
+        return average
+    return mg.where(average.abs() < mg.finfo(average.dtype).tiny, 0.0, average)
 
 
 def check_option(owner, name, value, low=0.0, below=None):

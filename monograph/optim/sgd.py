@@ -2,7 +2,7 @@
 
 from monograph.core.errors import ArgumentError
 from monograph.core.tracing import guarded
-from monograph.optim.optimizer import Optimizer, check_option, check_unsupported
+from monograph.optim.optimizer import Optimizer, check_option, check_unsupported, decayed
 
 
 class SGD(Optimizer):
@@ -74,4 +74,5 @@ class SGD(Optimizer):
         (buffer,) = self._state_of(param, "momentum_buffer")
         if first:
             return buffer.copy_(grad)
-        return buffer.copy_(buffer * momentum + (grad * (1 - dampening) if dampening else grad))
+        new = grad * (1 - dampening) if dampening else grad
+        return buffer.copy_(decayed(buffer * momentum + new))

@@ -151,10 +151,12 @@ class Trace:
         return Symbol(self, self.graph.constant(array, Aval(tuple(array.shape), dtype)))
 
     def live_scalar(self, getter: Callable[[], float]) -> Any:
-        """A 0-d float32 input whose value is getter() at each call."""
-        value = self.graph.input(Aval((), dt.float32), f"scalar{len(self.scalars)}")
+        """A 0-d float64 input whose value is getter() at each call; it never decides a dtype."""
+        value = self.graph.input(Aval((), dt.float64), f"scalar{len(self.scalars)}")
         self.scalars.append((getter, value))
-        return _wrap[0](Symbol(self, value))
+        number = _wrap[0](Symbol(self, value))
+        number._weak = True
+        return number
 
     def guard(self, getter: Callable[[], Any], what: str) -> None:
         """Specialise on getter()'s value now."""

@@ -8,6 +8,7 @@ import pytest
 
 import monograph as mg
 from monograph import nn, optim
+from monograph.core.tracing import live_scalar
 from monograph.nn import functional as F
 
 
@@ -562,6 +563,26 @@ def test_schedules_are_read_live():
         f()
         schedule.step()
         assert w.item() == expected
+    assert len(captures) == 1
+
+
+@pytest.mark.parametrize("dtype", [mg.float32, mg.float64])
+def test_live_scalars_act_as_the_python_numbers_that_they_are(dtype):
+    rate = {"a": 0.1, "b": 0.3}
+    x = mg.tensor([1.1, 2.2, 3.3], dtype=dtype)
+    whole = mg.tensor([1, 2, 3])
+
+    def f(x):
+        a, b = (live_scalar(lambda key=key: rate[key]) for key in "ab")
+        product = a * b
+        return x * a, x - product / 3, x[0] * a, whole * b, x / (1 - a * 0.5), whole + (a + b)
+
+    g, captures = counted(f)
+    for _ in range(3):
+        for mine, other in zip(g(x), f(x), strict=True):
+            assert mine.dtype is other.dtype
+            same(mine, other)
+        rate["a"], rate["b"] = rate["a"] / 3, rate["b"] + 0.7
     assert len(captures) == 1
 
 

@@ -234,3 +234,51 @@ def test_a_converted_model_is_captured_anew():
     layer.double()
     with pytest.raises(TypeError):
         f(mg.ones(1, 2)).tolist()
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("SGD", {"lr": 0.1, "momentum": 0.9}),
+        ("Adam", {"lr": 0.1}),
+        ("RMSprop", {"lr": 0.1, "alpha": 0.9, "centered": True, "momentum": 0.9}),
+    ],
+)
+def test_averages_that_only_decay_end_at_zero_not_at_subnormal_numbers(name, options):
+    p = mg.ones(64, requires_grad=True)
+    optimizer = getattr(optim, name)([p], **options)
+
+    @mg.jit
+    def step(x):
+        optimizer.zero_grad()
+        (p * x).sum().backward()
+        optimizer.step()
+
+    x = mg.zeros(64)
+    x[::2] = 1.0
+    step(x)
+    zeros = mg.zeros(64)
+    for _ in range(1200):
+        step(zeros)
+    tiny = np.finfo(np.float32).tiny
+    for key in ("momentum_buffer", "exp_avg", "grad_avg"):
+        if key in optimizer.state[p]:
+            average = array(optimizer.state[p][key])
+            assert not ((average != 0) & (np.abs(average) < tiny)).any(), key
+
+
+def test_captured_steps_in_float64_are_eager_ones_to_the_last_digits():
+    pairs = []
+    for wrap in (mg.jit, lambda f: f):
+        mg.manual_seed(0)
+        net = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3)).double()
+        optimizer = optim.AdamW(net.parameters(), lr=0.01, weight_decay=0.1)
+        schedule = optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+        step = wrap(training_step(net, optimizer))
+        for x, y in batches(5):
+            step(x.double(), y)
+            schedule.step()
+        pairs.append([array(p) for p in net.parameters()])
+    for mine, other in zip(*pairs):
+        assert mine.dtype == np.float64
+        np.testing.assert_allclose(mine, other, rtol=1e-12, atol=1e-14)
