@@ -17,6 +17,7 @@ from .api import selection as _selection
 from .api import views as _views
 from .api.autograd import backward as _backward
 from .api.batching import vmap
+from .api.control import associative_scan, cond, map, scan, while_loop
 from .api.creation import (
     arange,
     as_tensor,
@@ -122,6 +123,7 @@ from .ops import activations as _activations
 from .ops import arith as _arith
 from .ops import arranging as _arranging
 from .ops import attention as _attention
+from .ops import bessel as _bessel
 from .ops import contract as _contract
 from .ops import conv as _conv
 from .ops import cross_entropy as _cross_entropy
@@ -131,11 +133,13 @@ from .ops import einsum as _einsum
 from .ops import gamma as _gamma
 from .ops import gathering as _gathering
 from .ops import images as _images
+from .ops import incomplete as _incomplete
 from .ops import joining as _joining
 from .ops import linalg as _linalg
 from .ops import losses as _losses
 from .ops import normalize as _normalize
 from .ops import numeric as _numeric
+from .ops import pointwise as _pointwise
 from .ops import pooling as _pooling
 from .ops import random as _random
 from .ops import reduce as _reduce
@@ -170,7 +174,8 @@ globals().update({_name: _FUNCTIONAL[_name] for _name in _OF_LAYERS})
 
 # Submodules and the compiler load when they are first used, so that `import monograph` stays quick.
 _SUBMODULES = {
-    "autograd", "data", "func", "linalg", "metrics", "nn", "optim", "testing", "train", "utils",
+    "autograd", "data", "func", "linalg", "metrics", "nn", "optim",
+    "special", "testing", "train", "utils",
 }  # fmt: skip
 _LAZY = {"jit": "capture", "explain": "report"}
 

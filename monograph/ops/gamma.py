@@ -165,9 +165,20 @@ def _digamma_of(x: float) -> float:
     return math.fsum([*terms, math.log(x), -0.5 / x])
 
 
+def _cotangent_terms(n: int) -> list[float]:
+    """The n-th derivative of cot(pi x) as a polynomial of cot(pi x), lowest power first."""
+    terms = [0.0, 1.0]
+    for _ in range(n):
+        slope = [k * c for k, c in enumerate(terms)][1:]
+        lifted = [*slope, 0.0, 0.0]
+        shifted = [0.0, 0.0, *slope]
+        terms = [-math.pi * (a + b) for a, b in zip(lifted, shifted)]
+    return [math.pi * c for c in terms]
+
+
 @op
 class Polygamma(Elementwise):
-    """The n-th derivative of digamma, n >= 1; negative arguments for n = 1 only (else nan)."""
+    """The n-th derivative of digamma, n >= 1; infinite at 0, -1, -2, ..."""
 
     n: int
     accepts = dt.FLOATS
@@ -181,15 +192,14 @@ class Polygamma(Elementwise):
         def tail(z: Any) -> Any:
             return sum(c * z**k for k, c in enumerate(_zeta_terms(n)))
 
-        reflect = (x < 0) & (n == 1)
+        reflect = x < 0
         y = np.where(reflect, 1 - x, x)
         value = _polygamma_with(n, shift, np.zeros_like(y), y, tail)
-        if n == 1:
-            slope = np.pi / np.sin(np.pi * (x - np.rint(x)))
-            value = np.where(reflect, slope * slope - value, value)
-        value = np.where(np.isinf(x), 0.0 if n > 0 else np.inf, value)
-        bad = (x < 0) & (n > 1) | (x == -np.inf)
-        return np.where(bad, np.nan, value)
+        cotangent = 1 / np.tan(np.pi * (x - np.rint(x)))
+        mirror = np.polynomial.polynomial.polyval(cotangent, _cotangent_terms(n))
+        value = np.where(reflect, (-1) ** n * value - mirror, value)
+        value = np.where((x <= 0) & (x == np.floor(x)), (-1) ** (n + 1) * np.inf, value)
+        return np.where(x == np.inf, 0.0, np.where(x == -np.inf, np.nan, value))
 
     def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
         return (mul(g, Polygamma(self.n + 1)(x)),)
@@ -200,14 +210,15 @@ class Polygamma(Elementwise):
     def _formula(self, s: Any, x: Any) -> Any:
         n, zero = self.n, s.const(0.0, "f64")
         terms = tuple(reversed(_zeta_terms(n)))
-        y = s.select(x < 0.0, 1.0 - x, x) if n == 1 else x
+        y = s.select(x < 0.0, 1.0 - x, x)
         value = _polygamma_with(n, 12, zero, y, lambda z: s.polynomial(z, terms))
-        if n == 1:
-            slope = math.pi / sin_formula(s, (x - s.rounded(x)) * math.pi)
-            value = s.select(x < 0.0, slope * slope - value, value)
+        cotangent = 1.0 / tan_formula(s, (x - s.rounded(x)) * math.pi)
+        mirror = s.polynomial(cotangent, tuple(reversed(_cotangent_terms(n))))
+        value = s.select(x < 0.0, value * float((-1) ** n) - mirror, value)
+        pole = s.const(math.copysign(math.inf, (-1) ** (n + 1)), "f64")
+        value = s.select((x <= 0.0) & _whole(s, x), pole, value)
         value = s.select(s.eq(x, math.inf), zero, value)
-        bad = x < 0.0 if n > 1 else s.eq(x, -math.inf)
-        return s.select(bad, s.const(math.nan, "f64"), value)
+        return s.select(s.eq(x, -math.inf), s.const(math.nan, "f64"), value)
 
 
 lgamma = function(Lgamma, floating=True)

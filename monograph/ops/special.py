@@ -31,7 +31,7 @@ _ERF_F64 = (5.94527012186484e-11, -1.1365671076023989e-09, 1.4657881207667584e-0
 _LOG_ERFC_F32 = (0.00021594014400631823, -0.003231019320377209, 0.022941275677485346,
                  -0.10534150473267678, -0.6356581874999238, -1.1285320212880912)  # fmt: skip
 # Fit of (1 + 2x) exp(x*x) erfc(x) on [0.45, 28] in powers of (x - 3.75) / (x + 3.75).
-_ERFC_F64 = (-1.8840034179425975e-09, 2.4416893081545326e-08, 1.9359931219336435e-08,
+ERFC_FIT = (-1.8840034179425975e-09, 2.4416893081545326e-08, 1.9359931219336435e-08,
              -2.3987043331851417e-07, -5.300585022393984e-08, 1.7372386585922542e-06,
              -9.762341899031187e-07, -1.1437228454402574e-05, 2.2385292071512212e-05,
              5.1646957193713146e-05, -0.000290154340030581, 0.0002937140911103171,
@@ -55,10 +55,10 @@ def _erfc_far(s: Any, a: Any) -> Any:
     cubic = s.fma(correction, 1 / 6, s.const(0.5, a))
     power = s.fma(power, s.fma(correction * correction, cubic, correction), power)
     t = (a - 3.75) / (a + 3.75)
-    return power * s.polynomial(t, _ERFC_F64) / (2.0 * a + 1.0)
+    return power * s.polynomial(t, ERFC_FIT) / (2.0 * a + 1.0)
 
 
-def _erf_near(s: Any, x: Any) -> Any:
+def erf_near(s: Any, x: Any) -> Any:
     return x * s.polynomial(x * x, _ERF_F64)
 
 
@@ -67,7 +67,7 @@ def erf_formula(s: Any, x: Any) -> Any:
     a = s.absolute(x)
     if x.dtype == "f64":
         far = 1.0 - _erfc_far(s, a)
-        return copy_sign(s, s.select(a > 1.0, far, _erf_near(s, a)), x)
+        return copy_sign(s, s.select(a > 1.0, far, erf_near(s, a)), x)
     t = s.select(a > 4.0, s.const(4.0, x), a)
     far = 1.0 - exp_formula(s, t * s.polynomial(t, _LOG_ERFC_F32))
     near = s.fma(a, s.polynomial(a * a, _ERF_F32), a)
@@ -81,7 +81,7 @@ def erfc_formula(s: Any, x: Any) -> Any:
     a = s.absolute(x)
     far = _erfc_far(s, a)
     far = s.select(x < 0.0, 2.0 - far, far)
-    return s.select(a < 0.5, 1.0 - _erf_near(s, x), far)
+    return s.select(a < 0.5, 1.0 - erf_near(s, x), far)
 
 
 def erfinv_formula(s: Any, x: Any) -> Any:

@@ -25,6 +25,7 @@ from ..kernel import scalar
 from ..kernel.ir import Buffer, Const, Kernel, Load, Loop, Store, Var
 from ..tensor import Tensor
 from ..transform.trace import trace_graph
+from . import rare_samples  # noqa: F401  (adds to the table of samples)
 from .comparison import assert_close
 from .gradients import gradcheck, gradgradcheck
 from .samples import Sample

@@ -80,5 +80,11 @@ GRADIENTS_DIFFER = {
     "nn.functional.max_unpool3d": "only the last value at a place has a gradient here",
 }
 
-# (rtol, atol) for float32 where the usual ones are too tight, and why.
-LOOSER = {}
+# (rtol, atol) of floating values where the usual ones are too tight, and why.
+_SIX = (1e-5, 1e-5, "PyTorch's own values have about six digits")
+LOOSER = {
+    "special.bessel_j0": _SIX,
+    "special.bessel_j1": _SIX,
+    "special.bessel_y0": _SIX,
+    "special.bessel_y1": _SIX,
+}

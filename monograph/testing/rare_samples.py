@@ -1,0 +1,63 @@
+"""Example inputs of the ops that samples.py has no room for: special functions and their kin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .samples import TABLE, Sample, _integers, _of, _op, _reals
+
+
+def _whole(name: str) -> Callable:
+    def make(rng: Any) -> list[Sample]:
+        pair = _integers(rng, (3, 4)), _integers(rng, (3, 4))
+        return [
+            Sample(_op(name), pair),
+            Sample(_op(name), tuple(a.astype(np.int16) for a in pair)),
+        ]
+
+    return make
+
+
+def _within(*cases: tuple[Any, ...], gradient: bool = True) -> Callable:
+    """Samples from (op name, fields, ranges of the inputs)."""
+
+    def make(rng: Any) -> list[Sample]:
+        found = []
+        for name, fields, ranges in cases:
+            args = tuple(_reals(rng, (2, 3), *r) for r in ranges)
+            found.append(Sample(_op(name, *fields), args, gradient))
+        return found
+
+    return make
+
+
+TABLE.update(
+    {
+        "gcd": _whole("gcd"),
+        "lcm": _whole("lcm"),
+        "next_after": _of(("next_after", (), [(2, 3), (2, 3)])),
+        "frexp": _within(("frexp", (), [(1.1, 1.9)])),
+        "bessel_j": _of(("bessel_j", (0,), [(2, 3)]), ("bessel_j", (1,), [(2, 3)])),
+        "bessel_y": _within(("bessel_y", (0,), [(0.5, 40)]), ("bessel_y", (1,), [(0.5, 40)])),
+        "bessel_i": _within(
+            ("bessel_i", (0, False), [(-3, 3)]), ("bessel_i", (1, False), [(0.2, 3)]),
+            ("bessel_i", (0, True), [(0.2, 3)]), ("bessel_i", (1, True), [(0.2, 3)]),
+        ),
+        "bessel_k": _within(
+            ("bessel_k", (0, True), [(0.1, 9)]), ("bessel_k", (1, False), [(0.1, 9)]),
+        ),
+        "airy": _within(("airy", (), [(-9, 9)])),
+        "spherical_bessel_j0": _within(("spherical_bessel_j0", (), [(-9, 9)])),
+        "gamma_p": _within(("gamma_p", (), [(0.5, 4), (0.5, 6)]), gradient=False),
+        "gamma_q": _within(("gamma_q", (), [(0.5, 4), (0.5, 6)]), gradient=False),
+        "zeta": _within(("zeta", (), [(1.5, 4), (0.5, 6)]), gradient=False),
+        "ndtri": _within(("ndtri", (), [(0.1, 0.9)])),
+        "polynomial": _within(
+            ("polynomial", ("hermite_polynomial_h",), [(-2, 2), (0, 6)]),
+            ("polynomial", ("legendre_polynomial_p",), [(-1, 1), (0, 6)]),
+        ),
+    }
+)  # fmt: skip
