@@ -15,7 +15,7 @@ from .core import dtype as dt
 from .core.device import CPU, device
 from .core.dtype import DType
 from .core.errors import ArgumentTypeError, BatchError, DTypeError, GradError, ShapeError
-from .core.modes import modes, no_grad
+from .core.modes import modes, no_grad, untaped
 from .core.shape import Size, contiguous_strides
 from .ops.align import cast
 from .ops.movement import Alias, Detach, Overwrite, write_through
@@ -92,7 +92,8 @@ class Tensor:
         finally:
             modes.grad = mode
         if type(base._payload) is Symbol:
-            if type(self._payload) is np.ndarray and modes.trace is not None:
+            mine = self._payload
+            if modes.trace is not None and getattr(mine, "trace", None) is not modes.trace:
                 modes.trace.keep(self)
             self._payload = current._payload
         if not any(isinstance(op, Detach) for op in self._view):  # else its tape is its own
@@ -159,7 +160,7 @@ class Tensor:
                 modes.trace.lift(self)
             made = owner._recorded_write(self._view, value) if recording else None
             if symbolic:
-                with no_grad():
+                with untaped():
                     owner._payload = write_through(self._view, _bare(owner), value)._payload
             elif type(mine) is np.ndarray:
                 self._fill(value, name)
@@ -343,6 +344,9 @@ class Tensor:
 
     def detach_(self) -> Tensor:
         """Take this tensor off the tape: it becomes a leaf that requires no gradient."""
+        if modes.trace is not None and modes.trace.inner and self._base is None:
+            modes.trace.lift(self)
+            self._payload = Detach()(self)._payload
         self._node, self._index, self._requires = None, 0, False
         return self
 

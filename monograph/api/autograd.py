@@ -18,6 +18,7 @@ from ..core.modes import (
     no_grad,
     set_grad_enabled,
 )
+from ..core.tracing import refused
 from ..ops.movement import Copy
 from ..tensor import Tensor, wrap
 from ..transform import tape
@@ -56,6 +57,7 @@ def backward(
     retain_graph  keep saved values for another backward (default: create_graph)
     inputs        only these leaves
     """
+    refused("backward() is called")
     outputs = _as_list(tensors)
     seeds = _seeds("backward", outputs, grad_tensors)
     keep = create_graph if retain_graph is None else retain_graph
@@ -207,6 +209,7 @@ def register_hook(self: Tensor, hook: Callable) -> RemovableHandle:
 
     Hooks run in the order of registration, once per backward, on the whole gradient.
     """
+    refused("a hook is registered")
     if not self.requires_grad:
         raise GradError("register_hook: the tensor requires no gradient")
     node = self.grad_fn

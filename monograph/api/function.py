@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from ..core.dtype import BY_NUMPY, DType
 from ..core.errors import ArgumentTypeError, GradError, ShapeError
 from ..core.modes import modes, no_grad
+from ..core.tracing import refused
 from ..ir.op import Full, Op
 from ..ops.align import cast
 from ..ops.batching import batched as expand_batch
@@ -164,6 +165,7 @@ def _name(fn: Any) -> str:
 
 
 def _apply(fn: Any, args: tuple) -> tuple[list[Any], bool]:
+    refused(f"the autograd.Function {_name(fn)} is applied")
     level: Level | None = None
     for a in args:
         other = level_of(a)

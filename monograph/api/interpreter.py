@@ -90,10 +90,12 @@ class _Shaped:
 
 def _unusual(op: Op, args: tuple, payloads: list[Any], wants_grad: bool) -> tuple[Any, bool]:
     """(payloads of the results, wants_grad) where a payload is no array or a capture goes on."""
+    trace = modes.trace
+    if trace is not None and trace.inner:
+        trace.adopt(args, payloads)
     for p in payloads:
         if type(p) is Batched:
             return batch(op, args)
-    trace = modes.trace
     if trace is None:
         raise leaked(next(p for p in payloads if type(p) is Symbol))
     for i, a in enumerate(args):

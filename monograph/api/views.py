@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core.dtype import DType
 from ..core.errors import ArgumentError, IndexRangeError, ShapeError
-from ..core.modes import modes, no_grad
+from ..core.modes import modes, untaped
 from ..core.shape import as_index, as_shape, contiguous_strides, normalize_dim, resolve_reshape
 from ..ops import shaping
 from ..ops.align import public
@@ -88,7 +88,7 @@ def _parts(name: str, x: Tensor, sizes: Sequence[int], axis: int) -> tuple[Tenso
     plain = type(x._value()) in (np.ndarray, Symbol)  # inside vmap the outer tape must see slices
     if not (plain and x.requires_grad and modes.grad):
         return tuple(slice_axis(x, axis, a, b) for a, b in zip(starts, starts[1:]))
-    with no_grad():
+    with untaped():
         parts = tuple(slice_axis(x, axis, a, b) for a, b in zip(starts, starts[1:]))
     node = Node(Split(tuple(sizes), axis), (x,), parts)
     for i, part in enumerate(parts):

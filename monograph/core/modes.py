@@ -6,12 +6,15 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
 class _Modes(threading.local):
     grad: bool = True
     inference: bool = False
+    severed: bool = False  # no_grad as the user asked for it (grad is also off inside a backward)
     anomaly: bool = False
     trace: Any = None  # the Trace that records, or None (core/tracing.py)
     vmap: Any = None  # the innermost Level of vmap, or None (transform/vmap.py)
@@ -29,11 +32,11 @@ class _SetGrad:
     outer: tuple[Any, ...] = ()  # what to go back to, for each `with` that this object is in
 
     def __enter__(self) -> None:
-        self.outer = (*self.outer, modes.grad)
-        modes.grad = self.value
+        self.outer = (*self.outer, (modes.grad, modes.severed))
+        modes.grad, modes.severed = self.value, not self.value
 
     def __exit__(self, *exc: Any) -> None:
-        *rest, modes.grad = self.outer
+        *rest, (modes.grad, modes.severed) = self.outer
         self.outer = tuple(rest)
 
     def __call__(self, function: Any) -> Any:
@@ -94,6 +97,16 @@ class no_grad(_SetGrad):
     value = False
 
 
+@contextmanager
+def untaped() -> Iterator[None]:
+    """Leave nothing on the tape for the body; the caller puts there what belongs there."""
+    before, modes.grad = modes.grad, False
+    try:
+        yield
+    finally:
+        modes.grad = before
+
+
 class enable_grad(_SetGrad):
     """Record gradients in the body, inside no_grad too."""
 
@@ -108,18 +121,19 @@ class set_grad_enabled(_SetGrad):
 
     def __init__(self, mode: bool):
         self.value = bool(mode)
-        self.previous = modes.grad
-        modes.grad = self.value
+        self.previous = modes.grad, modes.severed
+        modes.grad, modes.severed = self.value, not self.value
 
     def __enter__(self) -> None:
-        self.outer = (*self.outer, modes.grad if self.outer else self.previous)
-        modes.grad = self.value
+        now = modes.grad, modes.severed
+        self.outer = (*self.outer, now if self.outer else self.previous)
+        modes.grad, modes.severed = self.value, not self.value
 
     def _fresh(self) -> _SetGrad:
         return type(self)(self.value)
 
     def __call__(self, function: Any) -> Any:
-        modes.grad = self.previous
+        modes.grad, modes.severed = self.previous
         return super().__call__(function)
 
 
@@ -137,12 +151,12 @@ class inference_mode(_SetGrad):
         pass
 
     def __enter__(self) -> None:
-        self.outer = (*self.outer, (modes.grad, modes.inference))
+        self.outer = (*self.outer, (modes.grad, modes.severed, modes.inference))
         if self.active:
-            modes.grad, modes.inference = False, True
+            modes.grad, modes.severed, modes.inference = False, True, True
 
     def __exit__(self, *exc: Any) -> None:
-        *rest, (modes.grad, modes.inference) = self.outer
+        *rest, (modes.grad, modes.severed, modes.inference) = self.outer
         self.outer = tuple(rest)
 
     def _fresh(self) -> _SetGrad:

@@ -1,4 +1,4 @@
-"""What code that may run inside a capture needs to say: three words, no-ops in eager mode.
+"""What code that may run inside a capture needs to say: four words, no-ops in eager mode.
 
 `live_scalar` and `guarded` are how optimizers and modules read Python values that may change
 between
@@ -42,3 +42,9 @@ def guarded(getter: Callable[[], T], what: str) -> T:
     if modes.trace is not None:
         modes.trace.guard(getter, what)
     return getter()
+
+
+def refused(what: str) -> None:
+    """Nothing; but in a body of control flow an error, since `what` cannot be part of one."""
+    if modes.trace is not None:
+        modes.trace.refuse(what)

@@ -6,7 +6,8 @@
       return %3
     }
 
-Constants print as `%5: f32[3] = constant [1.0,2.0,3.0]`.
+Constants print as `%5: f32[3] = constant [1.0,2.0,3.0]`. Regions, the graphs that ops hold, follow
+under the names that the ops' parameters give them: `@0 = graph(...) {...}`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import ast
 import dataclasses
 import os
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,11 +24,23 @@ import numpy as np
 from ..core.dtype import DType, as_dtype, from_code
 from ..core.errors import GraphError
 from .graph import Graph, Value
-from .op import REGISTRY, Aval
+from .op import REGISTRY, Aval, Op
+from .region import Region
 
 
 def format_graph(graph: Graph, places: bool = True) -> str:
     """The text of a graph; `places` adds the user's lines as comments."""
+    regions: dict[Region, str] = {}
+    text = _format(graph, places, regions)
+    done = 0
+    while done < len(regions):  # regions may hold regions
+        region, name = list(regions.items())[done]
+        text += f"\n{name} = " + _format(region.graph, places, regions)
+        done += 1
+    return text
+
+
+def _format(graph: Graph, places: bool, regions: dict[Region, str]) -> str:
     names: dict[Value, str] = {}
 
     def name(v: Any) -> str:
@@ -42,12 +56,26 @@ def format_graph(graph: Graph, places: bool = True) -> str:
     for node in graph.nodes:
         inputs = ", ".join(name(v) for v in node.inputs)
         outs = ", ".join(f"{name(v)}: {v.aval!r}" for v in node.outputs)
-        line = f"  {outs} = {node.op.name}({inputs}) {node.op.params()}".rstrip()
+        line = f"  {outs} = {node.op.name}({inputs}) {_params(node.op, regions)}".rstrip()
         if places and node.place:
             line += f"  # {os.path.basename(node.place.file)}:{node.place.line}"
         lines.append(line)
     lines.append("  return " + ", ".join(name(v) for v in graph.outputs))
     return "\n".join(lines) + "\n}"
+
+
+def _params(op: Op, regions: dict[Region, str]) -> str:
+    """The op's parameters, regions by their names."""
+    held = {f: getattr(op, f) for f in getattr(op, "__dataclass_fields__", ())}
+    if not any(isinstance(x, Region) for x in held.values()):
+        return op.params()
+    words = []
+    for name, x in held.items():
+        if isinstance(x, Region):
+            words.append(f"{name}={regions.setdefault(x, f'@{len(regions)}')}")
+        else:
+            words.append(f"{name}={x!r}".replace(", ", ","))
+    return " ".join(words)
 
 
 _VALUE = re.compile(r"(%\d+): (\w+)\[([\d, ]*)\]")
@@ -56,6 +84,21 @@ _PARAM = re.compile(r"(\w+)=(\([^=]*\)|'[^']*'|[^ ]+)(?: |$)")
 
 def parse_graph(text: str) -> Graph:
     """The graph that `format_graph` printed; GraphError names the line that cannot be read."""
+    first, *others = re.split(r"^(?=@\d+ = graph\()", text.strip(), flags=re.MULTILINE)
+    bodies = dict(other.split(" = ", 1) for other in others)
+    known: dict[str, Region] = {}
+
+    def region(name: str) -> Region:
+        if name not in known:
+            if name not in bodies:
+                raise GraphError(f"parse_graph: there is no region {name}")
+            known[name] = Region(_parse(bodies[name], region))
+        return known[name]
+
+    return _parse(first, region)
+
+
+def _parse(text: str, region: Callable[[str], Region]) -> Graph:
     graph = Graph()
     values: dict[str, Value] = {}
 
@@ -77,7 +120,7 @@ def parse_graph(text: str) -> Graph:
                 rest = line[len("return") :].strip()
                 graph.outputs = [operand(w) for w in rest.split(",")] if rest else []
             elif line and line != "}":
-                _parse_node(graph, values, operand, line)
+                _parse_node(graph, values, operand, line, region)
         except GraphError:
             raise
         except Exception as error:
@@ -92,7 +135,13 @@ def _avals(text: str) -> list[tuple[str, Aval]]:
     ]
 
 
-def _parse_node(graph: Graph, values: dict[str, Value], operand: Any, line: str) -> None:
+def _parse_node(
+    graph: Graph,
+    values: dict[str, Value],
+    operand: Any,
+    line: str,
+    region: Callable[[str], Region],
+) -> None:
     left, right = line.split(" = ", 1)
     declared = _avals(left)
     if right.startswith("constant"):
@@ -108,7 +157,10 @@ def _parse_node(graph: Graph, values: dict[str, Value], operand: Any, line: str)
     cls = REGISTRY.get(op_name)
     if cls is None:
         raise GraphError(f"parse_graph: unknown op {op_name!r}")
-    kwargs = {key: _parse_param(cls, key, text) for key, text in _PARAM.findall(params)}
+    kwargs = {
+        key: region(text) if text.startswith("@") else _parse_param(cls, key, text)
+        for key, text in _PARAM.findall(params)
+    }
     args = [operand(w) for w in inputs.split(",")] if inputs.strip() else []
     out = graph.add(cls(**kwargs), *args)
     outs = out if isinstance(out, tuple) else (out,)

@@ -227,6 +227,8 @@ def random_words(shape: Shape, words: int, generator: Any = None) -> list[Any]:
             return random_bits(whole, generator)
 
         return _columns(modes.vmap.draw((*shape, words), outside), shape)
+    if modes.trace is not None:
+        modes.trace.check_random()
     state = (_default[0] if generator is None else generator).state
     n = numel(shape)
     if is_tracing() or words == 1:

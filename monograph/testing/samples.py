@@ -16,6 +16,8 @@ import numpy as np
 
 from ..core import dtype as dt
 from ..ir.op import REGISTRY, Elementwise, Op
+from ..ir.region import Region
+from ..ir.text import parse_graph
 
 
 @dataclass(frozen=True)
@@ -321,6 +323,69 @@ def _positive_definite(rng: Any) -> list[Sample]:
 
 _STATE = np.array([1234567890123, 5], np.int64)
 
+
+def _region(text: str) -> Region:
+    return Region(parse_graph(text))
+
+
+def _scan(rng: Any) -> list[Sample]:
+    """A recurrent layer, and a loop with two carries, one of them integers, without constants."""
+    layer = _region(
+        """graph(%0: f64[3, 3], %1: f64[3], %2: f64[2, 3], %3: f64[2, 3]) {
+             %4: f64[2, 3] = contract(%2, %0) signature='mk,kn->mn'
+             %5: f64[2, 3] = add(%4, %3)
+             %6: f64[2, 3] = expand(%1) shape=(2,3) axes=(0,)
+             %7: f64[2, 3] = add(%5, %6)
+             %8: f64[2, 3] = tanh(%7)
+             %9: f64[2, 3] = mul(%8, %8)
+             return %8, %9
+           }"""
+    )
+    w, b, h, x = (_reals(rng, s, -1.0, 1.0) for s in ((3, 3), (3,), (2, 3), (4, 2, 3)))
+    counter = _region(
+        """graph(%0: f64[], %1: i64[], %2: f64[]) {
+             %3: f64[] = mul(%0, %2)
+             %4: i64[] = add(%1, 2)
+             %5: f64[] = sin(%3)
+             return %5, %4, %0, %4
+           }"""
+    )
+    first = (np.array(0.75), np.array(3), _reals(rng, (5,)))
+    scan = REGISTRY["scan"]
+    return [
+        Sample(scan(layer, 4, 2, 1), (w, b, h, x)),
+        Sample(scan(layer, 4, 2, 1, True), (w, b, h, x)),
+        Sample(scan(counter, 5, 0, 2), first),
+    ]
+
+
+def _cond(rng: Any) -> list[Sample]:
+    head = "graph(%0: f64[2, 3], %1: f64[3]) {"
+    true = _region(head + "\n%2: f64[2, 3] = sin(%0)\nreturn %2, %1\n}")
+    false = _region(head + "\n%2: f64[2, 3] = mul(%0, %0)\n%3: f64[3] = exp(%1)\nreturn %2, %3\n}")
+    x, y = _reals(rng, (2, 3)), _reals(rng, (3,))
+    return [Sample(REGISTRY["cond"](true, false), (np.array(p), x, y)) for p in (True, False)]
+
+
+def _while(rng: Any) -> list[Sample]:
+    """Doubling until a limit is passed."""
+    body = _region(
+        """graph(%0: f64[], %1: f64[3], %2: i64[]) {
+             %3: f64[3] = mul(%1, 2.0)
+             %4: i64[] = add(%2, 1)
+             %5: f64[] = sum(%3) axes=(0,)
+             %6: bool[] = lt(%5, %0)
+             return %6, %3, %4
+           }"""
+    )
+    values = (np.array(100.0), np.array(True), _reals(rng, (3,), 1.0, 2.0), np.array(0))
+    loop = REGISTRY["while"](body, 1)
+    return [
+        Sample(loop, values, gradient=False),
+        Sample(loop, (values[0], np.array(False), *values[2:]), gradient=False),
+    ]
+
+
 TABLE: dict[str, Callable[[Any], list[Sample]]] = {
     "cast": _cast,
     "where": _where,
@@ -416,6 +481,9 @@ TABLE: dict[str, Callable[[Any], list[Sample]]] = {
         )
     ],
     "overwrite": _overwrite,
+    "scan": _scan,
+    "cond": _cond,
+    "while": _while,
     "attention": _attention,
     "attention_grad": _attention_grad,
     "sort": _of(("sort", (0, False), [(4, 3)]), ("sort", (1, True), [(4, 3)])),

@@ -71,7 +71,10 @@ class Trace:
     guards    (getter, value, what): Python values that the program was specialised on
     scalars   (getter, value): Python numbers that become 0-d inputs, read anew at each call
     grads     id -> (tensor, its .grad at the end): what the function assigned to .grad
+    inner     True for the body of control flow (transform/region.py)
     """
+
+    inner = False
 
     def __init__(self) -> None:
         self.graph = Graph()
@@ -126,6 +129,15 @@ class Trace:
     def keep(self, view: Any) -> None:
         """Remember a concrete view that is about to become a symbol, to restore it at the end."""
         self._views.append((view, view._payload, (view._node, view._index, view._requires)))
+
+    def refuse(self, what: str) -> None:
+        """Say that a body of control flow cannot do this; elsewhere it can be captured."""
+
+    def check_random(self) -> None:
+        """Say whether a random operation can be captured here."""
+
+    def adopt(self, args: Any, payloads: list[Any]) -> None:
+        """Lift arguments of an op that belong outside of this trace."""
 
     def grad_leaves(self) -> list[Any]:
         """The tensors from outside that gradients flow to."""
