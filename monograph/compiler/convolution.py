@@ -3,25 +3,35 @@
     padding           becomes a Pad of its own, which fuses with whatever makes the image
     1x1, stride 1     becomes a contraction over channels
     ConvInput         becomes Conv of the padded cotangent with the filter turned round; for a
-    stride,
-                      one such convolution for each residue of the output, put together with Pads
+                      stride, one such convolution for each residue of the output, put together
+                      with Pads
+    depthwise         keeps its padding and its ConvInput; where a channel has several filters, it
+                      is repeated for each
+    few channels      per group: several groups become one, with zeros in the filter
+    16-bit floats     are computed in float32
     other orders      graph inputs in another order than the kernel reads are copied once
 
-Kept as they are: more than one group (kernels exist only for one), integer dtypes.
+Kept as they are: integer dtypes.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
+from ..core import dtype as dt
 from ..ir.graph import Graph, Node, Value
-from ..ops.arith import Add
+from ..ir.op import Full
+from ..ops.arith import Add, Eq
+from ..ops.basic import Cast, Where
 from ..ops.contract import Contract
 from ..ops.conv import Conv, ConvInput, ConvWeight
-from ..ops.movement import Copy, Flip, Pad, Permute, Reshape, Slice
+from ..ops.movement import Copy, Expand, Flip, Pad, Permute, Reshape, Slice, Sum
+from ..ops.triangular import Iota
 
 LETTERS = "hwd"
+LANES = 16  # channels of a group that fill a vector
 
 
 def lower_convolutions(graph: Graph) -> Graph:
@@ -66,7 +76,7 @@ class _Writer:
         self.made: dict[Any, Value] = {}
         self.place: Any = None
 
-    def add(self, op: Any, *inputs: Value) -> Value:
+    def add(self, op: Any, *inputs: Any) -> Value:
         """A node, made once for equal inputs."""
         key = (op, inputs)
         if key not in self.made:
@@ -75,17 +85,79 @@ class _Writer:
 
     def convolution(self, node: Node, inputs: tuple) -> Any:
         op = node.op
-        if not isinstance(op, (Conv, ConvInput, ConvWeight)) or op.groups != 1:
+        if not isinstance(op, (Conv, ConvInput, ConvWeight)):
             return None
         x, y = inputs
-        if not x.dtype.is_floating_point or x.dtype.itemsize < 4 or 0 in (*x.shape, *y.shape):
+        if not x.dtype.is_floating_point or 0 in (*x.shape, *y.shape, *node.outputs[0].shape):
             return None
         self.place = node.place
+        if x.dtype.itemsize < 4:
+            wide = (self.add(Cast(dt.float32), v) for v in inputs)
+            return self.add(Cast(x.dtype), self.rewritten(op, *wide))
+        return self.rewritten(op, x, y)
+
+    def rewritten(self, op: Any, x: Value, y: Value) -> Value:
+        if op.groups > 1:
+            per_group = x.shape[1] // op.groups if isinstance(op, ConvWeight) else y.shape[1]
+            if per_group == 1:
+                return self.depthwise(op, x, y)
+            merged = self.merged(op, x, y, per_group)
+            if merged is not None:
+                return merged
         if isinstance(op, Conv):
             return self.forward(op, x, y)
         if isinstance(op, ConvWeight):
             return self.weight(op, x, y)
         return self.adjoint(op, x, y)
+
+    def depthwise(self, op: Any, x: Value, y: Value) -> Value:
+        """One channel in each group, by kernels of its own that have padding and both adjoints."""
+        channels = op.groups
+        if isinstance(op, ConvInput):
+            many = x.shape[1] // channels
+            plain = dataclasses.replace(op, groups=channels * many)
+            made = self.add(plain, self.own(x), self.filter(y))
+            if many == 1:
+                return made
+            apart = (x.shape[0], channels, many, *op.size)
+            return self.add(Sum((2,)), self.add(Reshape(apart), made))
+        many = (y.shape[0] if isinstance(op, Conv) else y.shape[1]) // channels
+        if many > 1:
+            n, places = x.shape[0], x.shape[2:]
+            x = self.add(Expand((n, channels, many, *places), (2,)), x)
+            x = self.add(Reshape((n, channels * many, *places)), x)
+        plain = dataclasses.replace(op, groups=channels * many)
+        if isinstance(op, Conv):
+            return self.add(plain, self.own(x), self.filter(y))
+        return self.add(plain, self.own(x), self.own(y))
+
+    def merged(self, op: Any, x: Value, y: Value, per_group: int) -> Value | None:
+        """Several groups as one where a group has fewer channels than a vector has lanes: each
+        filter gets zeros for the channels of the other groups."""
+        out = y.shape[1] if isinstance(op, ConvWeight) else y.shape[0]
+        each = out // op.groups
+        fewest = min(each, per_group)
+        together = 1
+        while together * fewest < LANES and op.groups % (2 * together) == 0:
+            together *= 2
+        if together == 1:
+            return None
+        groups = op.groups // together
+        plain = dataclasses.replace(op, groups=groups)
+        kernel = op.kernel if isinstance(op, ConvWeight) else tuple(y.shape[2:])
+        # Axes: merged group, group in it, output of the group, group in it, channel, taps.
+        apart = (groups, together, each, together, per_group, *kernel)
+        same = self.add(
+            Eq(), self.add(Iota(apart, dt.int32, 1)), self.add(Iota(apart, dt.int32, 3))
+        )
+        if isinstance(op, ConvWeight):
+            made = self.rewritten(plain, x, y)
+            made = self.add(Where(), same, self.add(Reshape(apart), made), 0.0)
+            return self.add(Reshape((out, per_group, *kernel)), self.add(Sum((3,)), made))
+        w = self.add(Reshape((groups, together, each, per_group, *kernel)), y)
+        w = self.add(Where(), same, self.add(Expand(apart, (3,)), w), 0.0)
+        w = self.add(Reshape((out, together * per_group, *kernel)), w)
+        return self.rewritten(plain, x, w)
 
     def padded(self, x: Value, low: tuple[int, ...], high: tuple[int, ...]) -> Value:
         """x with `low` and `high` zeros around its spatial axes; negative ones cut."""
@@ -113,13 +185,13 @@ class _Writer:
 
     def forward(self, op: Conv, x: Value, w: Value) -> Value:
         kernel = w.shape[2:]
-        if set(kernel) == {1} and not any(op.padding):
+        if set(kernel) == {1} and not any(op.padding) and op.groups == 1:
             x = self.strided(x, op.stride)
             spatial = LETTERS[: len(kernel)]
             flat = self.add(Reshape(tuple(w.shape[:2])), w)
             return self.add(Contract(f"nc{spatial},oc->no{spatial}"), x, flat)
         x = self.padded(x, op.padding, op.padding)
-        plain = Conv(op.stride, (0,) * len(kernel), op.dilation, 1)
+        plain = Conv(op.stride, (0,) * len(kernel), op.dilation, op.groups)
         return self.add(plain, self.own(x), self.filter(w))
 
     def strided(self, x: Value, stride: tuple[int, ...]) -> Value:
@@ -130,13 +202,13 @@ class _Writer:
 
     def weight(self, op: ConvWeight, x: Value, y: Value) -> Value:
         spatial = LETTERS[: len(op.kernel)]
-        if set(op.kernel) == {1} and not any(op.padding):
+        if set(op.kernel) == {1} and not any(op.padding) and op.groups == 1:
             x = self.strided(x, op.stride)
             x = self.fitted(x, tuple(y.shape[2:]))
             made = self.add(Contract(f"nc{spatial},no{spatial}->oc"), x, y)
             return self.add(Reshape((*made.shape, *op.kernel)), made)
         x = self.padded(x, op.padding, op.padding)
-        plain = ConvWeight(op.stride, (0,) * len(op.kernel), op.dilation, 1, op.kernel)
+        plain = ConvWeight(op.stride, (0,) * len(op.kernel), op.dilation, op.groups, op.kernel)
         return self.add(plain, self.own(x), self.own(y))
 
     def fitted(self, x: Value, sizes: tuple[int, ...]) -> Value:
@@ -146,60 +218,75 @@ class _Writer:
         stop = (*x.shape[:2], *sizes)
         return self.add(Slice((0,) * len(stop), stop, (1,) * len(stop)), x)
 
-    def adjoint(self, op: ConvInput, y: Value, w: Value) -> Value | None:
-        """Conv's cotangent of x. With h + padding = stride*q + r, row h of x sees row q - t of y
-        through tap r + stride*t (dilation 1), so each residue r is a convolution of its own."""
+    def adjoint(self, op: ConvInput, y: Value, w: Value) -> Value:
+        """Conv's cotangent of x. With h + padding = stride*q + r, row h of x sees the row
+        q + (r - dilation*t) / stride of y through each tap t for which that is whole: each residue
+        r is a convolution of its own."""
         kernel = tuple(w.shape[2:])
         dims = range(len(kernel))
         spatial = LETTERS[: len(kernel)]
-        if set(kernel) == {1} and not any(op.padding) and set(op.stride) == {1}:
+        one_by_one = set(kernel) == {1} and not any(op.padding) and op.groups == 1
+        if one_by_one and set(op.stride) == {1}:
             flat = self.add(Reshape(tuple(w.shape[:2])), w)
             return self.add(Contract(f"no{spatial},oc->nc{spatial}"), y, flat)
-        order = (1, 0, *range(2, len(w.shape)))
         if set(op.stride) == {1}:
-            turned = self.add(Flip(tuple(range(2, len(w.shape)))), w) if set(kernel) != {1} else w
-            turned = self.add(Permute(order), turned)
+            turned = self.turned(w, op.groups)
             reach = [(k - 1) * d for k, d in zip(kernel, op.dilation)]
             low = tuple(reach[i] - op.padding[i] for i in dims)
             high = tuple(op.size[i] + op.padding[i] - y.shape[2 + i] for i in dims)
             y = self.padded(y, low, high)
-            plain = Conv((1,) * len(kernel), (0,) * len(kernel), op.dilation, 1)
+            plain = Conv((1,) * len(kernel), (0,) * len(kernel), op.dilation, op.groups)
             return self.add(plain, self.own(y), self.filter(turned))
-        if set(op.dilation) != {1}:
-            return None
         total: Value | None = None
         for residues in itertools.product(*(range(s) for s in op.stride)):
-            part = self.residue(op, y, w, residues, order)
+            part = self.residue(op, y, w, residues)
             if part is not None:
                 total = part if total is None else self.add(Add(), total, part)
+        if total is None:  # the filter sees nothing but padding
+            return self.add(Full((y.shape[0], w.shape[1] * op.groups, *op.size), y.dtype, 0))
         return total
 
-    def residue(
-        self, op: ConvInput, y: Value, w: Value, residues: tuple[int, ...], order: tuple[int, ...]
-    ) -> Value | None:
+    def turned(self, w: Value, groups: int) -> Value:
+        """A filter for the other direction: taps turned round, channels in and out exchanged."""
+        ndim = len(w.shape)
+        if set(w.shape[2:]) != {1}:
+            w = self.add(Flip(tuple(range(2, ndim))), w)
+        if groups == 1:
+            return self.add(Permute((1, 0, *range(2, ndim))), w)
+        outputs, channels, kernel = w.shape[0] // groups, w.shape[1], w.shape[2:]
+        w = self.add(Reshape((groups, outputs, channels, *kernel)), w)
+        w = self.add(Permute((0, 2, 1, *range(3, ndim + 1))), w)
+        return self.add(Reshape((groups * channels, outputs, *kernel)), w)
+
+    def residue(self, op: ConvInput, y: Value, w: Value, residues: tuple[int, ...]) -> Value | None:
         """The places of x with h + padding = r modulo the stride, among zeros elsewhere."""
         kernel = tuple(w.shape[2:])
-        low, high, first, count, taps = [], [], [], [], []
-        for r, s, k, p, n, places in zip(
-            residues, op.stride, kernel, op.padding, op.size, y.shape[2:]
+        low, high, first, count, taps, steps, reach = [], [], [], [], [], [], []
+        for r, s, k, p, d, n, places in zip(
+            residues, op.stride, kernel, op.padding, op.dilation, op.size, y.shape[2:]
         ):
-            t = len(range(r, k, s))
+            seen = [t for t in range(k) if (r - d * t) % s == 0]
             q0 = max(-(-(p - r) // s), 0)  # smallest q with s*q + r - p >= 0
             q1 = (n - 1 + p - r) // s  # largest q with s*q + r - p < n
-            if t == 0 or q1 < q0:
+            if not seen or q1 < q0:
                 return None
-            # Output q reads y[q - t + 1 .. q]: pad so that the first read is at 0.
-            low.append(t - 1 - q0)
-            high.append(q1 + 1 - places)
+            step = seen[1] - seen[0] if len(seen) > 1 else k
+            spread = max(step * d // s, 1)
+            # Pad so that the first output reads from 0, and the last to the end.
+            last = (r - d * seen[0]) // s
+            low.append((len(seen) - 1) * spread - last - q0)
+            high.append(q1 + last + 1 - places)
             first.append(s * q0 + r - p)
             count.append(q1 - q0 + 1)
-            taps.append(r)
+            taps.append(seen[0])
+            steps.append(step)
+            reach.append(spread)
         start = (0, 0, *taps)
-        part = self.add(Slice(start, tuple(w.shape), (1, 1, *op.stride)), w)
-        part = self.add(Permute(order), self.add(Flip(tuple(range(2, len(order)))), part))
+        part = self.add(Slice(start, tuple(w.shape), (1, 1, *steps)), w)
+        part = self.turned(part, op.groups)
         ones = (1,) * len(kernel)
         image = self.padded(y, tuple(low), tuple(high))
-        plain = Conv(ones, (0,) * len(kernel), ones, 1)
+        plain = Conv(ones, (0,) * len(kernel), tuple(reach), op.groups)
         made = self.add(plain, self.own(image), self.filter(part))
         after = [n - f - (c - 1) * s - 1 for n, f, c, s in zip(op.size, first, count, op.stride)]
         interior = (0, 0, *(s - 1 for s in op.stride))

@@ -39,6 +39,7 @@ def heads_inside(ndim: int) -> Order:
 # Op -> orders of its operands and of its results, from their number of dimensions.
 DEMANDS = {
     "conv": ((channels_last, filter_order), (channels_last,)),
+    "conv_input": ((channels_last, filter_order), (channels_last,)),
     "conv_weight": ((channels_last, channels_last), (filter_order,)),
     "attention": ((), (heads_inside,)),
     "attention_grad": ((), (heads_inside, heads_inside, heads_inside)),
@@ -46,16 +47,6 @@ DEMANDS = {
 
 # Ops that read operands where they stand, at any strides (Context.locate).
 STRIDED = {"copy", "attention", "attention_grad"}
-
-
-def demanded_strides(v: Value) -> tuple[int, ...]:
-    """Strides of v if its own op demands an order, else row-major. Known before fusion."""
-    orders: dict[Value, Order] = {}
-    demand = DEMANDS.get(v.node.op.name) if v.node is not None else None
-    if demand is not None and v.node is not None:
-        for out, order in zip(v.node.outputs, demand[1]):
-            orders[out] = order(len(out.shape))
-    return Layouts(orders).strides(v)
 
 
 # Ops with kernels of their own whose results stand as their first operand does.
@@ -91,17 +82,28 @@ class Layouts:
         return 1 + sum((n - 1) * s for n, s in zip(v.shape, self.strides(v)))
 
 
-def choose_layouts(graph: Graph, fusion: Fusion) -> Layouts:
-    """An order for each stored value; inputs and outputs of the graph are row-major."""
+def demanded_layouts(graph: Graph) -> Layouts:
+    """The orders that ops demand of what they read and make. Known before fusion."""
     orders: dict[Value, Order] = {}
-    fixed = set(graph.inputs) | set(graph.constants) | set(graph.outputs)
-    fixed |= _read_as_rows(graph, fusion)
+    fixed = _row_major(graph)
     for node in graph.nodes:
         demand = DEMANDS.get(node.op.name)
         if demand is not None:
             for v, order in [*zip(node.inputs, demand[0]), *zip(node.outputs, demand[1])]:
                 if v not in fixed:
                     orders.setdefault(v, order(len(v.shape)))
+    return Layouts(orders)
+
+
+def _row_major(graph: Graph) -> set[Value]:
+    """What callers see or give."""
+    return set(graph.inputs) | set(graph.constants) | set(graph.outputs)
+
+
+def choose_layouts(graph: Graph, fusion: Fusion) -> Layouts:
+    """An order for each stored value; inputs and outputs of the graph are row-major."""
+    orders = dict(demanded_layouts(graph).orders)
+    fixed = _row_major(graph) | _read_as_rows(fusion, orders)
     for group in fusion.groups:
         if group.node is not None:
             if group.node.op.name in FOLLOWS:
@@ -118,16 +120,10 @@ def choose_layouts(graph: Graph, fusion: Fusion) -> Layouts:
     return Layouts(orders)
 
 
-def _read_as_rows(graph: Graph, fusion: Fusion) -> set[Value]:
+def _read_as_rows(fusion: Fusion, demanded: Mapping[Value, Order]) -> set[Value]:
     """Stored values that a kernel reads through a view which exists only where they are row-major,
-    such as images that a linear layer reads flat."""
-    demanded = {
-        v
-        for node in graph.nodes
-        if node.op.name in DEMANDS
-        for v in (*node.inputs, *node.outputs)
-        if isinstance(v, Value)
-    }
+    such as images that a linear layer reads flat. (Fusion knows of those whose order is demanded.)
+    """
     found: set[Value] = set()
     for group in fusion.groups:
         for v in group.node.values if group.node is not None else ():

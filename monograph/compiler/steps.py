@@ -7,9 +7,9 @@ Contractions and opaque ops have kernels of their own. A lowering is registered 
         ...
         return [Step(kernel, (x, weight, node.outputs[0]))]     # in the order of kernel.buffers
 
-It may return None for a case that it does not handle: then the op's NumPy reference runs between
-the
-native parts of the program (correct, slow). Values are row-major unless context.strides says other.
+It may return None for a case that it does not handle: then the next one registered for the op is
+asked; after the last, the op's NumPy reference runs between the native parts of the program
+(correct, slow). Values are row-major unless context.strides says other.
 """
 
 from __future__ import annotations
@@ -96,9 +96,14 @@ def lowers(*names: str, epilogue: bool = False) -> Callable[[Lowering], Lowering
 
     def register(f: Lowering) -> Lowering:
         for name in names:
-            LOWERINGS[name] = f
+            before = LOWERINGS.get(name)
+            LOWERINGS[name] = f if before is None else _first_of(before, f)
             if epilogue:
                 FUSES_EPILOGUE.add(name)
         return f
 
     return register
+
+
+def _first_of(f: Lowering, g: Lowering) -> Lowering:
+    return lambda node, context: f(node, context) or g(node, context)

@@ -101,6 +101,17 @@ def _starts(name: str, size: int, tile: int, number: Expr) -> tuple[Let, Index]:
     return Let(name, begin), Index(((Atom(name, max(size - tile + 1, 2)), 1),))
 
 
+def _channels(outputs: int, groups: int, tile: int, number: Expr) -> tuple[Let, Index]:
+    """_starts of the output channels, each tile within one group."""
+    each = outputs // groups
+    if groups == 1:
+        return _starts("channel", outputs, tile, number)
+    across = -(-each // tile)
+    within, _ = _starts("channel", each, tile, number % across)
+    let = Let("channel", (number // across) * each + within.value)
+    return let, Index(((Atom("channel", max(outputs - tile + 1, 2)), 1),))
+
+
 def _var(name: str, size: int) -> Index:
     return Index(((Atom(name, max(size, 2)), 1),))
 
@@ -112,17 +123,19 @@ def _tile_loop(rows: int, columns: int, *body: Stmt) -> Loop:
 
 @lowers("conv", epilogue=True)
 def lower_conv(node: Node, context: Context) -> list[Step] | None:
-    """Forward convolution without padding, one group."""
+    """Forward convolution without padding."""
     op = node.op
-    if op.groups != 1 or any(op.padding):  # type: ignore[attr-defined]
-        return None
     x, w = node.values
+    groups = op.groups  # type: ignore[attr-defined]
+    if any(op.padding) or (groups > 1 and w.shape[1] == 1):  # type: ignore[attr-defined]
+        return None
     out = node.outputs[0]
     if x.dtype.code not in ("f32", "f64") or 0 in (*out.shape, *w.shape, *x.shape):
         return None
     stride, dilation = op.stride, op.dilation  # type: ignore[attr-defined]
-    n, channels = x.shape[:2]
+    n, channels = x.shape[0], w.shape[1]
     outputs, kernel, places = w.shape[0], w.shape[2:], out.shape[2:]
+    each = outputs // groups
     xs, ws = context.strides(x), context.strides(w)
     if xs[1] != 1 or ws[0] != 1:
         return None
@@ -130,10 +143,11 @@ def lower_conv(node: Node, context: Context) -> list[Step] | None:
     # Short rows: a tile takes several whole ones, so that filters are used often enough.
     together = _rows_together(places)
     row_size = places[-1] * together
-    tile = choose_tile(row_size, outputs, code)
+    tile = choose_tile(row_size, each, code)
     if together > 1:
         tile = Tile(row_size, min(tile.columns, 2 * _lanes(code)))
-    row_tiles, column_tiles = -(-row_size // tile.rows), -(-outputs // tile.columns)
+    row_tiles, across = -(-row_size // tile.rows), -(-each // tile.columns)
+    column_tiles = groups * across
     outer = math.prod(places[:-1]) // together  # rows of one image
     depth = math.prod(kernel) * channels
     row_flops = 2 * row_size * outputs * depth
@@ -177,6 +191,8 @@ def lower_conv(node: Node, context: Context) -> list[Step] | None:
             merged.insert(0, (name, size, x_step, w_step))
     r, j = Var("r"), Var("j")
     at_x: Expr = Var("base") + Var("first") * (stride[-1] * xs[-1])
+    if groups > 1:
+        at_x = at_x + (Var("column_tile") // across) * channels
     at_w: Expr = Var("channel")
     for name, _, x_step, w_step in merged:
         at_x = at_x + Var(name) * x_step
@@ -192,7 +208,7 @@ def lower_conv(node: Node, context: Context) -> list[Step] | None:
     for name, size, _, _ in reversed(merged):
         body = Loop(name, const(0), const(size), (body,))
     first_let, first = _starts("first", row_size, tile.rows, Var("row_tile"))
-    channel_let, channel = _starts("channel", outputs, tile.columns, Var("column_tile"))
+    channel_let, channel = _channels(outputs, groups, tile.columns, Var("column_tile"))
     index[1] = channel + _var("j", tile.columns)
     pixel = _var("r", tile.rows)
     if together > 1:
@@ -250,15 +266,17 @@ def lower_conv(node: Node, context: Context) -> list[Step] | None:
 def lower_conv_weight(node: Node, context: Context) -> list[Step] | None:
     """Gradient of the filter: for each tap, channels in x channels out, summed over all pixels."""
     op = node.op
-    if op.groups != 1 or any(op.padding):  # type: ignore[attr-defined]
+    groups = op.groups  # type: ignore[attr-defined]
+    if any(op.padding) or (groups > 1 and node.outputs[0].shape[1] == 1):  # type: ignore[attr-defined]
         return None
     x, y = node.values
     out = node.outputs[0]
     if x.dtype.code not in ("f32", "f64") or 0 in (*out.shape, *y.shape, *x.shape):
         return None
     stride, dilation, kernel = op.stride, op.dilation, op.kernel  # type: ignore[attr-defined]
-    n, channels = x.shape[:2]
+    n, channels = x.shape[0], x.shape[1] // groups
     outputs, places = y.shape[1], y.shape[2:]
+    each = outputs // groups
     xs, ys, ws = context.strides(x), context.strides(y), context.strides(out)
     if xs[1] != 1 or ys[1] != 1 or ws[0] != 1:
         return None
@@ -273,8 +291,8 @@ def lower_conv_weight(node: Node, context: Context) -> list[Step] | None:
         else:
             break
     taps = kernel[: len(kernel) - run_dims]
-    tile = choose_tile(run, outputs, code, 0.6, 0.6)
-    row_tiles, column_tiles = -(-run // tile.rows), -(-outputs // tile.columns)
+    tile = choose_tile(run, each, code, 0.6, 0.6)
+    row_tiles, column_tiles = -(-run // tile.rows), -(-each // tile.columns) * groups
     tap_count = math.prod(taps)
     pixels = n * math.prod(places)
     outer = math.prod(places[:-1])
@@ -297,7 +315,10 @@ def lower_conv_weight(node: Node, context: Context) -> list[Step] | None:
         x_tap = x_tap + Var(f"k{d}") * (dilation[d] * xs[2 + d])
         w_tap = w_tap + Var(f"k{d}") * ws[2 + d]
     first_let, _ = _starts("first", run, tile.rows, (Var("tile") // column_tiles) % row_tiles)
-    channel_let, _ = _starts("channel", outputs, tile.columns, Var("tile") % column_tiles)
+    column_tile = Var("tile") % column_tiles
+    channel_let, _ = _channels(outputs, groups, tile.columns, column_tile)
+    if groups > 1:
+        x_tap = x_tap + (column_tile // (column_tiles // groups)) * channels
     head: list[Stmt] = [
         Let("tap", Var("tile") // (column_tiles * row_tiles)),
         *lets,
