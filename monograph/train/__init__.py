@@ -5,6 +5,7 @@ TrainModule (also `Module`) says how a model is trained, Trainer runs it. Start 
 
 from .callbacks import Callback, EarlyStopping, LearningRateMonitor, Timer
 from .checkpoint import load_checkpoint, save_checkpoint
+from .datamodule import DataModule
 from .loggers import CSVLogger, Logger
 from .model_checkpoint import ModelCheckpoint
 from .module import TrainModule
@@ -17,6 +18,7 @@ Module = TrainModule
 __all__ = [
     "CSVLogger",
     "Callback",
+    "DataModule",
     "EarlyStopping",
     "LearningRateMonitor",
     "Logger",

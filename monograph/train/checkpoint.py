@@ -1,14 +1,14 @@
 """Checkpoints: a directory of safetensors files and a manifest that vouches for them.
 
     epoch=3.ckpt/
-        manifest.json             everything but the tensors, and the checksum of each file
-        weights-<n>.safetensors   the model's state dict, by its own names
-        state-<n>.safetensors     tensors of optimizers, schedulers, random state, callbacks
+        manifest.json                everything but the tensors, and the checksum of each file
+        weights-<n>-<i>.safetensors  the model's state dict, by its own names, in shards
+        state-<n>-<i>.safetensors    tensors of optimizers, schedulers, random state, callbacks
 
 No pickles: what a state may hold is listed at `encode`. A new directory appears under its name
 when it is complete. An existing one gets new files beside the old; the manifest, renamed into
 place, switches from the old to the new in one step. So whatever interrupts a write, the name
-stands for a whole checkpoint or for none.
+stands for a whole checkpoint or for none. Read next: writer.py, which writes in a thread.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ import numpy as np
 import monograph as mg
 
 from ..core.errors import ArgumentTypeError, DataError, FileFormatError
+from ..metrics import ExactSum
 
-FORMAT = 1
+FORMAT = 2  # 1: one file each for weights and state, named in the manifest without a list
 MANIFEST = "manifest.json"
+SHARD_BYTES = 1 << 30
 
 
 def save_checkpoint(path, weights: dict, state: dict) -> None:
@@ -39,15 +41,21 @@ def save_checkpoint(path, weights: dict, state: dict) -> None:
 
     ArgumentTypeError names what in `state` cannot be written; the name is not touched then.
     """
+    tensors: dict[str, Any] = {}
+    write_checkpoint(path, weights, tensors, encode(state, tensors))
+
+
+def write_checkpoint(path, weights: dict, tensors: dict, tree: Any) -> None:
+    """save_checkpoint with a state that was encoded: `tree`, and the `tensors` out of it."""
     path = Path(path)
     if path.exists() and not (path / MANIFEST).is_file() and any_entry(path):
         raise DataError(f"save_checkpoint: {path} exists and is not a checkpoint")
-    tensors: dict[str, Any] = {}
-    tree = encode(state, tensors)
     number = f"{time.time_ns():x}-{os.getpid()}"
     parts = {
-        f"weights-{number}.safetensors": weights,
-        f"state-{number}.safetensors": tensors,
+        kind: {
+            f"{kind}-{number}-{i:05}.safetensors": shard for i, shard in enumerate(shards(values))
+        }
+        for kind, values in (("weights", weights), ("state", tensors))
     }
     if (path / MANIFEST).is_file():
         _replace(path, parts, tree)
@@ -55,14 +63,36 @@ def save_checkpoint(path, weights: dict, state: dict) -> None:
         _create(path, parts, tree)
 
 
+def shards(tensors: dict) -> list[dict]:
+    """The tensors in groups of at most SHARD_BYTES (a tensor that is larger stands alone)."""
+    groups: list[dict] = [{}]
+    size = 0
+    for name, value in tensors.items():
+        if groups[-1] and size + value.nbytes > SHARD_BYTES:
+            groups.append({})
+            size = 0
+        groups[-1][name] = value
+        size += value.nbytes
+    return groups
+
+
 def _write_parts(folder: Path, parts: dict[str, dict], tree: Any) -> bytes:
     """Write the tensors' files; returns the manifest that vouches for them."""
     sums = {}
-    for name, tensors in parts.items():
-        mg.save_file(tensors, folder / name)
-        sums[name] = hashlib.sha256(_read(folder / name)).hexdigest()
-    names = dict(zip(("weights", "state"), parts))
+    for files in parts.values():
+        for name, tensors in files.items():
+            mg.save_file(tensors, folder / name)
+            sums[name] = _digest(folder / name)
+    names = {kind: list(files) for kind, files in parts.items()}
     return _manifest({"format": FORMAT, "files": names, "sha256": sums, "state": tree})
+
+
+def _digest(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def any_entry(path: Path) -> bool:
@@ -94,8 +124,9 @@ def _replace(path: Path, parts: dict[str, dict], tree: Any) -> None:
         os.replace(partial, path / MANIFEST)
     except BaseException:
         partial.unlink(missing_ok=True)
-        if set(_read_manifest(path)["sha256"]) != set(parts):  # the old manifest still stands
-            for name in parts:
+        written = {name for files in parts.values() for name in files}
+        if not written & set(_read_manifest(path)["sha256"]):  # the old manifest still stands
+            for name in written:
                 (path / name).unlink(missing_ok=True)
         raise
     _sync_directory(path)
@@ -157,17 +188,52 @@ def load_checkpoint(path) -> tuple[dict, dict]:
             + ("" if path.exists() else ": there is no such directory"),
             hint=f"a checkpoint is a directory with a {MANIFEST}",
         )
+    content = verify_checkpoint(path)
+    parts: dict[str, dict] = {}
+    for part, names in content["files"].items():
+        parts[part] = {}
+        for name in names:
+            parts[part].update(mg.load_file(path / name))
+    return parts["weights"], decode(content["state"], parts["state"])
+
+
+def verify_checkpoint(path) -> dict:
+    """The manifest of a checkpoint whose files are all there and as they were written."""
+    path = Path(path)
     content = _read_manifest(path)
-    parts = {}
-    for part, name in content["files"].items():
-        found = hashlib.sha256(_read(path / name)).hexdigest()
-        if found != content["sha256"][name]:
+    for name, expected in content["sha256"].items():
+        if _digest(path / name) != expected:
             raise FileFormatError(
                 f"{path.name}/{name}: the checksum is not the one in the manifest",
                 hint="the file is cut short or altered; nothing was loaded",
             )
-        parts[part] = mg.load_file(path / name)
-    return parts["weights"], decode(content["state"], parts["state"])
+    return content
+
+
+def read_position(path) -> tuple[int, int, int] | None:
+    """(steps, epochs, batches of the epoch) of the training in a checkpoint; None: weights only."""
+    state = _read_manifest(Path(path))["state"]
+    if "optimizers" not in state:
+        return None
+    return state["global_step"], state["epoch"], state["batches_done"]
+
+
+def remove_left_overs(directory) -> None:
+    """Delete what writers left in a directory when they were killed."""
+    for path in Path(directory).glob(".*.part*"):
+        owner = path.name.rpartition(".part")[2]
+        if owner.isdigit() and int(owner) != os.getpid() and not _is_running(int(owner)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's; or a system that cannot say
+        pass
+    return True
 
 
 def _read_manifest(path: Path) -> dict:
@@ -183,10 +249,13 @@ def _read_manifest(path: Path) -> dict:
             hint="the file is cut short or altered; nothing was loaded",
         )
     content = json.loads(body)
-    if content["format"] != FORMAT:
+    if content["format"] not in (1, FORMAT):
         raise FileFormatError(
-            f"{path.name}/{MANIFEST}: format {content['format']}, this version reads {FORMAT}"
+            f"{path.name}/{MANIFEST}: format {content['format']}, this version reads 1 to {FORMAT}",
+            hint="a newer version of monograph wrote it",
         )
+    if content["format"] == 1:
+        content["files"] = {part: [name] for part, name in content["files"].items()}
     return content
 
 
@@ -208,6 +277,8 @@ def encode(value: Any, tensors: dict[str, Any], place: str = "state") -> Any:
         name = place if place not in tensors else f"{place}#{len(tensors)}"
         tensors[name] = value
         return {"$tensor" if isinstance(value, mg.Tensor) else "$array": name}
+    if isinstance(value, ExactSum):
+        return {"$ExactSum": [str(value.units), encode(value.special, tensors, place)]}
     if isinstance(value, list):
         return [encode(v, tensors, f"{place}.{i}") for i, v in enumerate(value)]
     for kind, name in ((tuple, "$tuple"), (set, "$set"), (frozenset, "$frozenset")):
@@ -236,6 +307,7 @@ _MAKERS: dict[str, Any] = {
     "$float": float,
     "$dict": dict,
     "$OrderedDict": OrderedDict,
+    "$ExactSum": lambda pair: ExactSum(int(pair[0]), pair[1]),
     "$Counter": lambda pairs: Counter(dict(pairs)),
 }
 

@@ -1,7 +1,8 @@
 """What `self.log` collects: values of steps, means of epochs, weighted by batch size.
 
 A step that is captured runs its Python once, so logged tensors leave it as outputs; what was said
-about them (progress bar, per step, per epoch) is kept by name. Read next: steps.py.
+about them (progress bar, per step, per epoch) is kept by name. Values are taken in as they are and
+read (`flush`) when somebody asks: a step pays for an append. Read next: steps.py.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import numpy as np
 import monograph as mg
 
 from ..core.errors import ArgumentError, ArgumentTypeError
+from ..metrics import Metric
 
+_PENDING = 256  # steps whose values may wait to be read
 _REDUCTIONS = ("mean", "sum", "min", "max")
 
 
@@ -43,6 +46,9 @@ class LogBook:
         self.entries: dict[str, Entry] = {}
         self.open: dict[str, Any] | None = None  # what the step or hook in progress has logged
         self.sums: dict[str, list] = {}  # name -> [reduced value, weight]
+        self.metrics: dict[str, Metric] = {}  # logged objects, by name
+        self.pending: list[tuple[dict[str, Any], int]] = []  # (values, weight) not yet read
+        self.steps: dict[str, float] = {}  # newest values of steps, under their step names
         self.step_on, self.epoch_on = True, False  # the defaults of the phase
         self.numbers: set[str] = set()  # names that were given Python numbers
 
@@ -68,6 +74,14 @@ class LogBook:
                     f"log: {name!r} must be one number, got a tensor of shape {tuple(value.shape)}"
                 )
             value = value.detach()
+        elif isinstance(value, Metric):
+            if on_step:
+                raise ArgumentError(
+                    f"log: {name!r} is a {type(value).__name__}, which is computed once an epoch",
+                    hint="on_step=True: log the number that calling the metric gives",
+                )
+            self.metrics[name] = value
+            on_step, on_epoch = False, True
         elif isinstance(value, (int, float, np.number, np.bool_)):
             value = float(value)
             self.numbers.add(name)
@@ -75,7 +89,8 @@ class LogBook:
             raise ArgumentTypeError(
                 f"log: {name!r} must be a number or a tensor, got {type(value).__name__}"
             )
-        self.open[name] = value
+        if not isinstance(value, Metric):
+            self.open[name] = value
         self.entries[name] = Entry(
             prog_bar,
             self.step_on if on_step is None else on_step,
@@ -90,21 +105,35 @@ class LogBook:
         taken, self.open = self.open or {}, None
         return taken
 
-    def add(self, values: dict[str, Any], batch_size: int, suffix: str = "") -> dict[str, float]:
-        """Take in the values of one step; returns those that are wanted per step, under their
-        step names."""
-        steps = {}
-        for name, value in values.items():
-            entry = self.entries[name]
-            number = float(value)
-            if entry.on_epoch:
-                self._reduce(name + suffix, entry, number, entry.batch_size or batch_size)
-            if entry.on_step:
-                steps[entry.names(name + suffix)[0]] = number
+    def add(self, values: dict[str, Any], weight: int, suffix: str = "") -> None:
+        """Take in the values of one step of `weight` samples."""
+        if suffix:
+            for name in values:
+                self.entries.setdefault(name + suffix, self.entries[name])
+            values = {name + suffix: value for name, value in values.items()}
+        if values:
+            self.pending.append((values, weight))
+            if len(self.pending) >= _PENDING:
+                self._read()
+
+    def flush(self) -> dict[str, float]:
+        """The newest values of steps since the last flush, under their step names."""
+        self._read()
+        steps, self.steps = self.steps, {}
         return steps
 
+    def _read(self) -> None:
+        pending, self.pending = self.pending, []
+        for values, weight in pending:
+            for name, value in values.items():
+                entry = self.entries[name]
+                number = float(value)
+                if entry.on_epoch:
+                    self._reduce(name, entry, number, entry.batch_size or weight)
+                if entry.on_step:
+                    self.steps[entry.names(name)[0]] = number
+
     def _reduce(self, name: str, entry: Entry, value: float, weight: int) -> None:
-        self.entries.setdefault(name, entry)
         if name not in self.sums:
             start = value * weight if entry.reduce_fx == "mean" else value
             self.sums[name] = [start, weight]
@@ -120,7 +149,8 @@ class LogBook:
 
     def epoch_values(self) -> dict[str, float]:
         """The values over the epoch so far, under their epoch names; forgets them."""
-        values = {}
+        self._read()
+        values: dict[str, float] = {}
         for name, (total, weight) in self.sums.items():
             entry = self.entries[name]
             mean = total / weight if weight else float("nan")
@@ -128,17 +158,31 @@ class LogBook:
         self.sums = {}
         return values
 
+    def finish_metrics(self, suffix: str = "") -> None:
+        """Compute the logged Metric objects: their values are those of the epoch."""
+        for name, metric in self.metrics.items():
+            self.entries[name + suffix] = self.entries[name]
+            self.sums[name + suffix] = [float(metric.compute()), 1]
+            metric.reset()
+
+    def begin(self) -> None:
+        """A new epoch: forget the sums."""
+        self._read()
+        self.sums, self.steps = {}, {}
+
     def state_dict(self) -> dict[str, Any]:
         """The sums of the epoch in progress, for a checkpoint."""
+        self._read()
         return {
             "entries": {name: asdict(entry) for name, entry in self.entries.items()},
             "sums": {name: list(pair) for name, pair in self.sums.items()},
+            "steps": dict(self.steps),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what state_dict gave."""
         self.entries = {name: Entry(**entry) for name, entry in state["entries"].items()}
-        self.sums = state["sums"]
+        self.sums, self.steps = state["sums"], state.get("steps", {})
 
     def _wanted(self, values: dict[str, float], attribute: str) -> dict[str, float]:
         names = set()

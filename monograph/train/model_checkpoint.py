@@ -9,7 +9,7 @@ from typing import Any
 
 from ..core.errors import ArgumentError
 from .callbacks import Callback, check_mode, monitored
-from .checkpoint import remove_checkpoint
+from .checkpoint import remove_left_overs
 
 
 class ModelCheckpoint(Callback):
@@ -25,6 +25,10 @@ class ModelCheckpoint(Callback):
     every_n_epochs, every_n_train_steps
                    how often; with validation inside an epoch, also after each of these
     save_weights_only  leave out optimizers and the rest: such a checkpoint cannot be resumed
+    save_on_exception  when an error or Ctrl-C ends training, write interrupted.ckpt first
+    asynchronous   write in a thread: training goes on once the state is copied in memory
+
+    When SIGTERM ends training, the state is written as last.ckpt.
 
     best_model_path, best_model_score, best_k_models and last_model_path say what there is.
     A checkpoint that is written when the process dies does not replace a good one (checkpoint.py).
@@ -43,6 +47,8 @@ class ModelCheckpoint(Callback):
         auto_insert_metric_name: bool = True,
         every_n_train_steps: int | None = None,
         every_n_epochs: int | None = None,
+        save_on_exception: bool = False,
+        asynchronous: bool = True,
     ):
         check_mode("ModelCheckpoint", mode)
         if isinstance(save_top_k, bool) or not isinstance(save_top_k, int) or save_top_k < -1:
@@ -66,11 +72,13 @@ class ModelCheckpoint(Callback):
         self.auto_insert_metric_name = auto_insert_metric_name
         self.every_n_train_steps = every_n_train_steps
         self.every_n_epochs = every_n_epochs or 1
+        self.save_on_exception, self.asynchronous = save_on_exception, asynchronous
         self.best_k_models: dict[str, float] = {}
         self.best_model_path = ""
         self.best_model_score: float | None = None
         self.last_model_path = ""
         self._saved_at = -1
+        self._names: set[Path] = set()  # written or about to be
 
     @property
     def state_key(self) -> str:
@@ -89,6 +97,16 @@ class ModelCheckpoint(Callback):
     def setup(self, trainer: Any, module: Any, stage: str) -> None:
         if self.dirpath is None:
             self.dirpath = trainer.default_root_dir / "checkpoints"
+        if stage == "fit":
+            remove_left_overs(self.dirpath)
+
+    def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:
+        if self.save_on_exception and trainer.global_step:
+            trainer.save_checkpoint(self.dirpath / "interrupted.ckpt")  # type: ignore[operator]
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        if trainer.received_signal is not None:
+            self._save_last(trainer)
 
     def on_train_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -127,9 +145,16 @@ class ModelCheckpoint(Callback):
         if self.save_top_k != 0:
             self._save_top(trainer)
         if self.save_last:
-            path = self.dirpath / "last.ckpt"  # type: ignore[operator]
-            self.last_model_path = str(path)
-            trainer.save_checkpoint(path, self.save_weights_only)
+            self._save_last(trainer)
+
+    def _save_last(self, trainer: Any) -> None:
+        path = self.dirpath / "last.ckpt"  # type: ignore[operator]
+        self.last_model_path = str(path)
+        self._write(trainer, path)
+
+    def _write(self, trainer: Any, path: Path, replaced: list[str] | None = None) -> None:
+        self._names.add(path)
+        trainer.save_checkpoint(path, self.save_weights_only, self.asynchronous, replaced or ())
 
     def _save_top(self, trainer: Any) -> None:
         score = 0.0
@@ -146,11 +171,9 @@ class ModelCheckpoint(Callback):
         for old in dropped:
             del self.best_k_models[old]
         self._note_best(path, score)
-        trainer.save_checkpoint(path, self.save_weights_only)
+        self._write(trainer, path, dropped)
         if self.verbose:
             print(f"ModelCheckpoint: wrote {path}")
-        for old in dropped:
-            remove_checkpoint(old)
 
     def _note_best(self, path: Path, score: float) -> None:
         if self.monitor is None:
@@ -183,7 +206,7 @@ class ModelCheckpoint(Callback):
         """The path for a name, with -v1, -v2, ... if it is taken."""
         path = self.dirpath / name  # type: ignore[operator]
         version = 0
-        while path.exists():
+        while path in self._names or path.exists():
             version += 1
             path = self.dirpath / f"{name.removesuffix('.ckpt')}-v{version}.ckpt"  # type: ignore
         return path

@@ -11,13 +11,16 @@ from typing import Any
 from ..core.errors import ArgumentError, ArgumentTypeError, DataError
 from ..core.tracing import live_scalar
 from ..nn import Module as NNModule
+from ..nn.utils import clip_grad_norm_, clip_grad_value_
 from .checkpoint import encode, load_checkpoint
 
 
 class TrainModule(NNModule):
     """A model with its training: define training_step and configure_optimizers.
 
-    training_step(batch, batch_idx)     -> the loss, or a dict with "loss"; None skips the batch
+    training_step(batch, batch_idx)     -> the loss, or a dict with "loss"; None skips the batch.
+                                           "weight" in the dict: what the batch counts when batches
+                                           are accumulated (its tokens, say; else its samples)
     validation_step, test_step          -> anything; log with self.log
     predict_step(batch, batch_idx)      -> what predict collects; by default forward(batch)
     configure_optimizers()              -> an optimizer; ([optimizers], [schedulers]); or a dict
@@ -101,7 +104,7 @@ class TrainModule(NNModule):
         reduce_fx: str = "mean",
         batch_size: int | None = None,
     ) -> None:
-        """Log one number under a name.
+        """Log one number under a name, or a Metric, which is computed at the end of the epoch.
 
         prog_bar    show it in the progress bar
         on_step     keep each step's value; on_epoch: the mean over the epoch, weighted by batch
@@ -134,6 +137,45 @@ class TrainModule(NNModule):
     def manual_backward(self, loss: Any) -> None:
         """loss.backward(), for modules with automatic_optimization = False."""
         loss.backward()
+
+    def toggle_optimizer(self, optimizer: Any) -> None:
+        """Let gradients flow to the parameters of this optimizer only, until untoggle_optimizer."""
+        own = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        kept = self.__dict__.setdefault("_toggled", {})
+        for other in self._running("toggle_optimizer").optimizers:
+            for group in other.param_groups:
+                for p in group["params"]:
+                    if id(p) not in own:
+                        kept.setdefault(id(p), (p, p.requires_grad))
+                        p.requires_grad_(False)
+
+    def untoggle_optimizer(self, optimizer: Any) -> None:
+        """Undo toggle_optimizer."""
+        for p, flows in self.__dict__.pop("_toggled", {}).values():
+            p.requires_grad_(flows)
+
+    def clip_gradients(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str = "norm",
+    ) -> None:
+        """Limit the gradients of an optimizer's parameters: their "norm", or each "value"."""
+        if gradient_clip_val is None:
+            return
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        clip = clip_grad_norm_ if gradient_clip_algorithm == "norm" else clip_grad_value_
+        clip(params, gradient_clip_val)
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None, gradient_clip_algorithm: str
+    ) -> None:
+        """Inside the step, when the gradients are there; by default clip_gradients."""
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def optimizer_zero_grad(self, optimizer: Any) -> None:
+        """Inside the step, before backward; by default optimizer.zero_grad()."""
+        optimizer.zero_grad()
 
     def _running(self, what: str) -> Any:
         if self.trainer is None:

@@ -2,7 +2,7 @@
 
 TrainStep holds forward, backward, accumulation, clipping and optimizer; EvalStep runs a
 validation, test or predict step. Both fall back to eager execution, with one warning, where the
-module's Python cannot be captured. Read next: trainer.py.
+module's Python cannot be captured. Read next: loop.py.
 """
 
 from __future__ import annotations
@@ -17,41 +17,74 @@ import monograph as mg
 
 from ..core import pytree
 from ..core.errors import ArgumentError, ArgumentTypeError, CompileError, TraceError
-from ..nn.utils import clip_grad_norm_, clip_grad_value_
+from ..core.tracing import concrete
+from .batches import batch_size
 from .logbook import LogBook
 
 _PLAIN = (mg.Tensor, np.ndarray, bool, int, float, np.number, np.bool_)
 
 
 class Compiled:
-    """A function of (batch, batch number, ...), captured unless that fails."""
+    """A function of (batch, batch number, choices...), captured unless that fails.
 
-    def __init__(self, function: Callable, jit: bool, name: str, static: tuple[int, ...] = ()):
+    A program takes the tensors of a batch as they are and reads the number from `index`, a tensor
+    of its own: nothing is built or looked up for a call but the layout of the batch.
+    """
+
+    def __init__(self, function: Callable, jit: bool, name: str):
         self.function = function
         self.name = name
-        self.captured = mg.jit(function, static_argnums=static) if jit else None
+        self.jit = jit
+        self.programs: dict[Any, Any] = {}  # (layout of the batch, choices) -> program
+        self._number = np.zeros((), np.int64)
+        self.index = mg.from_numpy(self._number)
 
-    def __call__(self, book: LogBook, batch: Any, batch_idx: int, *rest: Any) -> Any:
-        if self.captured is not None:
-            odd = next((x for x in pytree.tree_leaves(batch) if not isinstance(x, _PLAIN)), None)
-            if odd is None:
-                try:
-                    return self.captured(batch, mg.tensor(batch_idx), *rest)
-                except (TraceError, CompileError) as error:
-                    self._give_up(str(error))
-                    book.start(book.step_on, book.epoch_on)
-            else:
+    def __call__(self, book: LogBook, batch: Any, batch_idx: int, *choices: Any) -> Any:
+        if not self.jit:
+            return self.function(batch, batch_idx, *choices)
+        kind = type(batch)
+        if (kind is list or kind is tuple) and all(type(x) is mg.Tensor for x in batch):
+            leaves, layout = batch, (kind, len(batch))
+        else:
+            leaves, layout = pytree.flatten(batch)
+            odd = next((x for x in leaves if not isinstance(x, _PLAIN)), None)
+            if odd is not None:
                 self._give_up(f"the batch holds {type(odd).__name__}, which varies")
-        return self.function(batch, batch_idx, *rest)
+                return self.function(batch, batch_idx, *choices)
+        program = self.programs.get((layout, *choices))
+        if program is None:
+            program = self._program(batch, (layout, *choices), choices)
+        self._number[()] = batch_idx
+        try:
+            return program(*leaves)
+        except (TraceError, CompileError) as error:
+            self._give_up(str(error))
+            book.start(book.step_on, book.epoch_on)
+            return self.function(batch, batch_idx, *choices)
+
+    def _program(self, batch: Any, key: Any, choices: tuple) -> Any:
+        structure = pytree.flatten(batch)[1]
+
+        def run(*leaves: Any) -> Any:
+            return self.function(structure.unflatten(leaves), self.index, *choices)
+
+        run.__name__ = run.__qualname__ = self.name
+        program = self.programs[key] = mg.jit(run)
+        return program
+
+    @property
+    def captures(self) -> int:
+        """How many programs were compiled."""
+        return sum(len(v) for p in self.programs.values() for v in p.captures.values())
 
     def _give_up(self, reason: str) -> None:
-        self.captured = None
+        self.jit = False
         warnings.warn(
             f"Trainer: {self.name} runs eagerly from now on, because it cannot be captured: "
             f"{reason}. What needs values can go into a hook (on_train_batch_end, "
             "on_validation_batch_end); Trainer(jit=False) silences this",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
 
 
@@ -59,7 +92,8 @@ class TrainStep:
     """One batch of training.
 
     With accumulation the gradient of a window of batches is the mean over all its samples: each
-    batch counts by its number of samples, also in a last window that is shorter.
+    batch counts by its number of samples (or by the "weight" that training_step returns, say its
+    number of tokens), also in a last window that is shorter.
     """
 
     def __init__(self, trainer: Any, module: Any, optimizers: list[Any]):
@@ -77,59 +111,60 @@ class TrainStep:
             if self.optimizer
             else []
         )
-        windows = trainer.accumulate_grad_batches > 1
-        if windows and not self.automatic:
+        self.windows = trainer.accumulate_grad_batches > 1
+        if self.windows and not self.automatic:
             raise ArgumentError("Trainer: accumulate_grad_batches needs automatic optimization")
-        name = f"{type(module).__name__}.training_step"
-        self.whole = Compiled(self._whole, trainer.jit, name)
-        self.part = Compiled(self._part, trainer.jit, name) if windows else None
+        self.name = f"{type(module).__name__}.training_step"
+        function = self._part if self.windows else self._whole
+        self.compiled = Compiled(function, trainer.jit, self.name)
         self.sums: list[mg.Tensor] | None = None
+        self.total: Any = None  # the weights of the window so far, a tensor
         self.touched: set[int] = set()
-        self.samples = 0  # in the window so far
+        self.inside = 0  # batches in the window so far
 
     def __call__(
-        self, book: LogBook, batch: Any, batch_idx: int, size: int, ends: bool
+        self, book: LogBook, batch: Any, batch_idx: int, ends: bool
     ) -> tuple[Any, dict, bool]:
         """(what training_step returned, what it logged, whether parameters were updated)."""
         book.start(True, False)
-        if self.part is None:
-            outputs, logged = self.whole(book, batch, batch_idx)
+        if not self.windows:
+            outputs, logged = self.compiled(book, batch, batch_idx)
             return outputs, logged, outputs is not None
         if self.sums is None:
             self.sums = [mg.zeros_like(p, requires_grad=False) for p in self.params]
-        first = self.samples == 0
-        self.samples += size
-        total = mg.tensor(float(self.samples))
-        outputs, logged = self.part(book, batch, batch_idx, first, ends, total)
-        if outputs is None:
-            self.samples -= size
-        elif ends:
-            self.samples = 0
+            self.total = mg.zeros((), dtype=mg.float64)
+        outputs, logged = self.compiled(book, batch, batch_idx, self.inside == 0, ends)
+        if ends and outputs is not None:
+            self.inside = 0
+        elif outputs is not None:
+            self.inside += 1
         return outputs, logged, ends and outputs is not None
 
     # What is captured
 
     def _whole(self, batch: Any, batch_idx: Any) -> tuple[Any, dict]:
-        result = self.module.training_step(batch, batch_idx)
+        result = self.module.training_step(self.trainer.precision.batch(batch), batch_idx)
         loss = self._loss_of(result)
         if loss is not None and self.optimizer is not None:
             self.module.on_before_zero_grad(self.optimizer)
-            self.optimizer.zero_grad()
+            self.module.optimizer_zero_grad(self.optimizer)
             loss.backward()
             self._finish()
         return detached(result), self.trainer._book.take()
 
-    def _part(
-        self, batch: Any, batch_idx: Any, first: bool, ends: bool, total: Any
-    ) -> tuple[Any, dict]:
-        result = self.module.training_step(batch, batch_idx)
+    def _part(self, batch: Any, batch_idx: Any, first: bool, ends: bool) -> tuple[Any, dict]:
+        result = self.module.training_step(self.trainer.precision.batch(batch), batch_idx)
         loss = self._loss_of(result)
         if loss is None:
             return None, self.trainer._book.take()
         assert self.optimizer is not None and self.sums is not None
-        self.optimizer.zero_grad()
-        (loss * float(batch_size(batch))).backward()
+        weight = result.get("weight") if isinstance(result, dict) else None
+        weight = mg.as_tensor(batch_size(batch) if weight is None else weight).detach()
+        self.module.optimizer_zero_grad(self.optimizer)
+        (loss * weight.to(loss.dtype)).backward()
         with mg.no_grad():
+            weight = weight.to(self.total.dtype)
+            self.total.copy_(weight) if first else self.total.add_(weight)
             for p, kept in zip(self.params, self.sums):
                 if p.grad is not None:
                     self.touched.add(id(p))
@@ -140,7 +175,7 @@ class TrainStep:
                 self.module.on_before_zero_grad(self.optimizer)
                 for p, kept in zip(self.params, self.sums):
                     if id(p) in self.touched:
-                        p.grad = kept / total.to(kept.dtype)
+                        p.grad = kept / self.total.to(kept.dtype)
         if ends:
             self._finish()
         else:
@@ -149,59 +184,65 @@ class TrainStep:
 
     def _finish(self) -> None:
         """From gradients to new parameters. The gradients are dropped: none leaves the program."""
-        self.module.on_after_backward()
-        limit = self.trainer.gradient_clip_val
-        if limit is not None:
-            if self.trainer.gradient_clip_algorithm == "norm":
-                clip_grad_norm_(self.params, limit)
-            else:
-                clip_grad_value_(self.params, limit)
-        self.module.on_before_optimizer_step(self.optimizer)
-        self.optimizer.step()
-        self.module.zero_grad()
+        module, trainer = self.module, self.trainer
+        module.on_after_backward()
+        module.configure_gradient_clipping(
+            self.optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm
+        )
+        module.on_before_optimizer_step(self.optimizer)
+        self.optimizer.step()  # type: ignore[union-attr]
+        module.zero_grad()
 
     def _loss_of(self, result: Any) -> Any:
         if not self.automatic:
             return None
-        name = f"{type(self.module).__name__}.training_step"
         loss = result
         if isinstance(result, dict):
             if "loss" not in result:
                 raise ArgumentError(
-                    f"{name} returned a dict without 'loss'; it has {sorted(map(str, result))}"
+                    f"{self.name} returned a dict without 'loss'; it has {sorted(map(str, result))}"
                 )
             loss = result["loss"]
         if loss is None:
             return None
         if not isinstance(loss, mg.Tensor):
             raise ArgumentTypeError(
-                f"{name} must return the loss (a tensor), a dict with 'loss', or None; "
+                f"{self.name} must return the loss (a tensor), a dict with 'loss', or None; "
                 f"got {type(loss).__name__}"
             )
         if loss.numel() != 1:
             raise ArgumentError(
-                f"{name}: the loss must be one number, got a tensor of shape {tuple(loss.shape)}"
+                f"{self.name}: the loss must be one number, got a tensor of shape "
+                f"{tuple(loss.shape)}"
             )
         if self.optimizer is not None and not loss.requires_grad:
             raise ArgumentError(
-                f"{name}: the loss does not depend on any parameter that requires a gradient"
+                f"{self.name}: the loss does not depend on any parameter that requires a gradient"
             )
         return loss
 
     # For checkpoints inside a window
 
     def state_dict(self) -> dict[str, Any] | None:
-        if not self.samples or self.sums is None:
+        if not self.inside or self.sums is None:
             return None
         touched = [i for i, p in enumerate(self.params) if id(p) in self.touched]
-        return {"samples": self.samples, "touched": touched, "sums": list(self.sums)}
+        return {
+            "batches": self.inside,
+            "total": self.total,
+            "touched": touched,
+            "sums": list(self.sums),
+        }
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
-        if state is None or self.part is None:
+        if state is None or not self.windows:
             return
-        self.samples = state["samples"]
-        self.sums = list(state["sums"])
-        self.touched = {id(self.params[i]) for i in state["touched"]}
+        with concrete():
+            self.inside = state.get("batches", 1)
+            self.total = mg.as_tensor(state["total"] if "total" in state else state["samples"])
+            self.total = self.total.to(mg.float64)
+            self.sums = list(state["sums"])
+            self.touched = {id(self.params[i]) for i in state["touched"]}
 
 
 class EvalStep:
@@ -213,11 +254,11 @@ class EvalStep:
         step = getattr(module, f"{kind}_step")
 
         def run(batch: Any, batch_idx: Any, loader: int) -> tuple[Any, dict]:
+            batch = trainer.precision.batch(batch)
             result = step(batch, batch_idx, loader) if several else step(batch, batch_idx)
             return detached(result), trainer._book.take()
 
-        name = f"{type(module).__name__}.{kind}_step"
-        self.compiled = Compiled(run, trainer.jit, name, static=(2,))
+        self.compiled = Compiled(run, trainer.jit, f"{type(module).__name__}.{kind}_step")
 
     def __call__(self, batch: Any, batch_idx: int, loader: int) -> tuple[Any, dict]:
         """(what the step returned, what it logged)."""
@@ -229,11 +270,3 @@ class EvalStep:
 def detached(result: Any) -> Any:
     """The same structure with detached tensors."""
     return pytree.tree_map(lambda x: x.detach() if isinstance(x, mg.Tensor) else x, result)
-
-
-def batch_size(batch: Any) -> int:
-    """The first axis of the first tensor of a batch that has one; 1 if there is none."""
-    for leaf in pytree.tree_leaves(batch):
-        if isinstance(leaf, (mg.Tensor, np.ndarray)) and len(leaf.shape):
-            return int(leaf.shape[0])
-    return 1

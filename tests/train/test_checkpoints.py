@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from collections import Counter, OrderedDict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from monograph.core.errors import ArgumentTypeError, DataError, FileFormatError
 from monograph.data import DataLoader
 from monograph.train import checkpoint as module
 from monograph.train import load_checkpoint, save_checkpoint
+from monograph.train.writer import CheckpointWriter
 
 from .models import Regression, dataset, loader, quiet, same, weights
 
@@ -221,6 +223,49 @@ def test_training_that_resumes_inside_an_epoch_equals_training_without_a_break(t
     assert again.callback_metrics == trainer.callback_metrics
 
 
+def test_a_checkpoint_of_format_1_still_loads_and_goes_on(tmp_path):
+    """formats/1.ckpt was written by the first version, after 7 of 10 steps; its losses are those
+    that this version finds without a break."""
+    path = Path(__file__).parent / "formats" / "1.ckpt"
+    assert module.read_position(path) == (7, 1, 2)
+    trainer, model = run(2, tmp_path, schedule=step_schedule)
+    again, resumed = run(2, tmp_path / "b", path, schedule=step_schedule)
+    for name, value in weights(model).items():
+        np.testing.assert_allclose(value, weights(resumed)[name], rtol=1e-4, atol=1e-6)
+    assert again.global_step == 10
+
+
+def test_large_weights_are_written_in_shards(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SHARD_BYTES", 1300)
+    kept = {f"w{i}": mg.full((100 * (i + 1),), float(i)) for i in range(5)}
+    save_checkpoint(tmp_path / "a.ckpt", kept, {"x": mg.ones(3)})
+    assert len(list((tmp_path / "a.ckpt").glob("weights-*"))) == 4
+    found, _ = load_checkpoint(tmp_path / "a.ckpt")
+    assert equal(kept, {name: found[name] for name in kept})
+
+
+def test_writing_in_a_thread_takes_the_state_as_it_was(tmp_path):
+    w, path = mg.zeros(1000, 1000), tmp_path / "a.ckpt"
+    writer = CheckpointWriter()
+    for i in range(3):
+        w.fill_(i)
+        writer.save(path, {"w": w}, {"i": i})
+        w.fill_(-1)
+    writer.wait()
+    found, state = load_checkpoint(path)
+    assert state["i"] == 2 and (found["w"].numpy() == 2).all()
+
+
+def test_what_goes_wrong_in_the_thread_is_raised_by_the_next_call(tmp_path):
+    (tmp_path / "a.ckpt").write_text("in the way")
+    writer = CheckpointWriter()
+    writer.save(tmp_path / "a.ckpt", {}, {})
+    with pytest.raises(DataError, match="exists and is not a checkpoint") as error:
+        writer.wait()
+    assert "while the checkpoint" in error.value.__notes__[-1]
+    writer.wait()
+
+
 def test_training_with_workers_resumes_inside_an_epoch(tmp_path):
     found = []
     for directory, path in (("a", None), ("b", tmp_path / "a" / "epoch=1-step=7.ckpt")):
@@ -237,7 +282,7 @@ def test_training_that_resumes_inside_a_window_equals_training_without_a_break(t
     options = {"val_check_interval": 1, "accumulate_grad_batches": 3}
     trainer, model = run(2, tmp_path / "a", **options)
     path = tmp_path / "a" / "epoch=0-step=1-v1.ckpt"  # after batch 4: one of three batches is in
-    assert load_checkpoint(path)[1]["window"]["samples"] == 8
+    assert load_checkpoint(path)[1]["window"]["total"].item() == 8
     again, resumed = run(2, tmp_path / "b", path, **options)
     assert same(weights(model), weights(resumed))
     assert again.callback_metrics == trainer.callback_metrics

@@ -1,0 +1,65 @@
+"""Writing checkpoints in a thread, so that training waits for no more than a copy in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import monograph as mg
+
+from ..runtime import buffers
+from .checkpoint import encode, remove_checkpoint, write_checkpoint
+
+
+class CheckpointWriter:
+    """Writes one checkpoint at a time, in a thread.
+
+    `save` copies what is to be written and returns; if the checkpoint before is still being
+    written it waits for that first. What goes wrong is raised by the next `save` or `wait`.
+    """
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def save(self, path: Any, weights: dict, state: dict, replaced: Iterable[Any] = ()) -> None:
+        """Write a checkpoint (see save_checkpoint); when it stands, delete those it replaces."""
+        self.wait()
+        tensors: dict[str, Any] = {}
+        tree = encode(state, tensors)
+        job = (Path(path), _copies(weights), _copies(tensors), tree, list(replaced))
+        # Not a daemon: a program that ends waits until its last checkpoint stands.
+        self._thread = threading.Thread(target=self._write, args=job, name="checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until all that was saved stands on the disk. Raises what went wrong."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _write(self, path: Path, weights: dict, tensors: dict, tree: Any, replaced: list) -> None:
+        try:
+            write_checkpoint(path, weights, tensors, tree)
+            for old in replaced:
+                remove_checkpoint(old)
+        except BaseException as error:  # told to the thread that trains
+            error.add_note(f"  while the checkpoint {path} was written")
+            self._error = error
+
+
+def _copies(tensors: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Copies of tensors and arrays, in memory that later copies use again."""
+    made = {}
+    for name, value in tensors.items():
+        source = value.detach().numpy() if isinstance(value, mg.Tensor) else value
+        made[name] = buffers.empty(source.shape, source.dtype)
+        np.copyto(made[name], source)
+    return made
