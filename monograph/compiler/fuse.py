@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..core.shape import Shape, contiguous_strides, numel
+from ..core.shape import Shape, numel
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Reduction
 from ..ops.movement import Expand
-from .layout import STRIDED, demanded_strides
+from .layout import STRIDED, Layouts, demanded_layouts
 from .locate import affine_view
 
 # Elementwise ops cheaper than a trip through memory when they are computed twice.
@@ -79,6 +79,7 @@ class Fusion:
 
     def _items(self) -> set[Value]:
         items: set[Value] = {v for v in self.graph.outputs if v.node is not None}
+        layouts = demanded_layouts(self.graph)
         for node in self.graph.nodes:
             kind = node.op.kind
             if kind not in INLINE or has_kernel(node):
@@ -86,7 +87,7 @@ class Fusion:
             if has_kernel(node):
                 for v in node.values:
                     if kind == "contraction" or node.op.name in STRIDED:
-                        v = stored_operand(v, items, set(self.graph.outputs))
+                        v = stored_operand(v, items, layouts)
                     if v.node is not None:
                         items.add(v)
         for node in self.graph.nodes:
@@ -309,11 +310,9 @@ COSTLY = {
 }  # fmt: skip
 
 
-def stored_operand(v: Value, items: set[Value], row_major: set[Value]) -> Value:
+def stored_operand(v: Value, items: set[Value], layouts: Layouts) -> Value:
     """What must be in memory for a contraction to read v: what v is an affine view of, or v."""
     found = affine_view(
-        v,
-        lambda u: u in items or u.node is None or u.node.op.kind != "movement",
-        lambda u: contiguous_strides(u.shape) if u in row_major else demanded_strides(u),
+        v, lambda u: u in items or u.node is None or u.node.op.kind != "movement", layouts.strides
     )
     return v if found is None else found[0]
