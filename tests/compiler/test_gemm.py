@@ -106,6 +106,24 @@ def test_packed_operands(packed, signature, monkeypatch):
         assert_close(run(signature, *arrays), signature, *arrays)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize(
+    "signature",
+    ["mk,nk->mn", "km,kn->mn", "mk,kn->mn", "kmj,kjn->mn", "mjk,kjn->mn", "bkm,bkn->bmn"],
+)
+def test_large_products(signature, dtype, monkeypatch):
+    monkeypatch.setattr(blocking, "LARGE_FLOPS", 1)
+    monkeypatch.setattr(blocking, "LARGE_SIDES", (20, 40, 1))
+    rng = np.random.default_rng(3)
+    for m, n, k in [(29, 70, 5), (43, 64, 1100), (600, 333, 100)]:
+        size = {"m": m, "n": n, "k": k, "b": 2, "j": 3}
+        arrays = [
+            random_array(rng, [size[c] for c in side], dtype)
+            for side in signature.split("->")[0].split(",")
+        ]
+        assert_close(run(signature, *arrays), signature, *arrays)
+
+
 @pytest.mark.parametrize("depth", [1, 8])
 def test_sums_in_blocks_and_parts(depth, monkeypatch):
     monkeypatch.setattr(blocking, "BLOCK_DEPTH", depth)

@@ -1,7 +1,7 @@
 """Sizes of tiles, blocks and parts of a matrix product. They depend on shapes and target only.
 
-The numbers were measured on a Zen 5 core (two 512-bit multiply-adds per cycle, 48 KiB L1, 1 MiB L2)
-with benchmarks/gemm.py; the model behind them counts cycles and fits other processors of the kind.
+The numbers were measured with benchmarks/gemm.py on cores with two 512-bit multiply-adds per cycle
+and 48 KiB of L1: Zen 5 (1 MiB L2) and Sapphire Rapids (2 MiB); the model behind them counts cycles.
 """
 
 from __future__ import annotations
@@ -27,6 +27,13 @@ MOST_PARTS = 32
 # with more rows, adding up lanes at the end costs less the longer they run.
 DOT_ROWS = ((2, 16), (16, 256), (64, 512), (128, 2048))
 DOT_DEPTH = 1024
+# Elements of a that a chunk copies, at most: half of a small second-level cache (256 KiB).
+A_ELEMENTS = 1 << 16
+# K of one block of a large product: a panel of b for it fits the first-level cache (48 KiB).
+DEEPEST = 384
+# From so many operations on, with sides to match, a product is large: large_plan.
+LARGE_FLOPS, LARGE_SIDES = 60_000_000, (192, 128, 128)
+LARGE_CHUNK_FLOPS, ENOUGH_LARGE_CHUNKS = 4_000_000, 32
 # Bytes of a panel that are read from the first-level cache at full speed.
 FAST_BYTES = 24 << 10
 
@@ -37,7 +44,7 @@ class Plan:
     kc: K of one block of a part (both along the outermost summed loop).
 
     row is the length of a tile's row in registers: nr rounded up to whole vectors. `outer`
-    matrices make a chunk.
+    matrices make a chunk. pack_a: every chunk copies its block of a; pack_b: b is copied once.
     """
 
     mr: int
@@ -55,11 +62,22 @@ class Plan:
     pack_b: bool
     dots: bool
 
+    def depth_of_block(self, p: Problem) -> int:
+        """K of the deepest block, all summed loops."""
+        return min(self.part, self.kc) * p.depth // max(1, p.k[0].size)
+
+    def shortest_block(self, p: Problem) -> int:
+        """The fewest turns of the outermost summed loop that a block takes."""
+        last = p.k[0].size - (self.parts - 1) * self.part
+        return min(n - (-(-n // self.kc) - 1) * self.kc for n in (self.part, last))
+
 
 def plan(p: Problem, compute: str, target: Target) -> Plan:
     """How to compute a contraction, from its shapes, strides and the target."""
     lanes = target.lanes({"f32": 4, "f64": 8}.get(compute, 8))
     dots = is_dots(p)
+    if not dots and is_large(p):
+        return large_plan(p, target, lanes)
     pack_a, pack_b = (False, False) if dots else packs(p)
     mr, nr = dot_tile(p, target) if dots else tile(p, target, lanes, 4 if pack_a else 1)
     row = nr if dots else -(-nr // lanes) * lanes
@@ -99,12 +117,16 @@ def plan(p: Problem, compute: str, target: Target) -> Plan:
     part = -(-first // parts)
     parts = -(-first // part) if part else 1
     kc, blocks = part, 1
-    depth = BLOCK_DEPTH if p.k[-1].a == 1 or pack_a else SCATTERED_DEPTH
+    depth = BLOCK_DEPTH if p.k[-1].a == 1 and not pack_a else SCATTERED_DEPTH
     depth = STREAM_DEPTH if streams else depth
     if part * inner >= 2 * depth and not dots:
         blocks = -(-part * inner // depth)
         kc = -(-part // blocks)
         blocks = -(-part // kc)
+    if pack_a:
+        while mc > mr and mc * min(part, kc) * inner > A_ELEMENTS // 2:
+            mc = -(-(mc // mr) // 2) * mr
+        pack_a = mc * min(part, kc) * inner <= A_ELEMENTS // 2
     parallel = p.flops >= PARALLEL_FLOPS
     return Plan(
         mr, nr, row, mc, nc, part, parts, kc, blocks, outer, parallel, pack_a, pack_b, dots
@@ -139,6 +161,45 @@ def packs(p: Problem) -> tuple[bool, bool]:
         p.n.b != 1 or (large and p.m.size >= 192) or (converts and p.m.size >= 32)
     )
     return pack_a, pack_b
+
+
+def is_large(p: Problem) -> bool:
+    """Whether both operands are read so often that copying them first costs next to nothing."""
+    sides = (p.m.size, p.n.size, p.depth)
+    enough = all(n >= least for n, least in zip(sides, LARGE_SIDES))
+    return enough and p.flops >= LARGE_FLOPS * p.batch
+
+
+def large_plan(p: Problem, target: Target, lanes: int) -> Plan:
+    """Panels of b stay in the first cache while a block of a passes, which stays in the second.
+
+    So memory is read seldom: with several threads, it is what they share. Steps of K that would
+    each touch another page of a make it worth copying too.
+    """
+    wide = target.registers == 32 and target.vector_bytes == 64
+    mr, vectors = (14, 2) if wide else (6, 2)
+    nr = vectors * lanes
+    first = p.k[0].size
+    inner = p.depth // first
+    deepest = DEEPEST if wide else DEEPEST * 2 // 3
+    room = A_ELEMENTS if wide else A_ELEMENTS // 2
+    blocks = min(first, -(-p.depth // deepest))
+    kc = -(-first // blocks)
+    if inner == 1:
+        kc = -(-kc // 16) * 16
+    blocks = -(-first // kc)
+    row_tiles, column_tiles = -(-p.m.size // mr), -(-p.n.size // nr)
+    wanted = min(ENOUGH_LARGE_CHUNKS, p.flops // LARGE_CHUNK_FLOPS)
+    rows = -(-row_tiles // max(1, room // (kc * inner * mr)))
+    columns = 1
+    if rows * p.batch < wanted:
+        columns = max(1, min(-(-wanted // (rows * p.batch)), p.n.size // 256))
+    if rows * columns * p.batch < wanted:
+        rows = max(rows, min(-(-wanted // (columns * p.batch)), row_tiles // 4))
+    mc, nc = -(-row_tiles // rows) * mr, -(-column_tiles // columns) * nr
+    converts = p.a.dtype.itemsize < 4 and p.a.dtype.is_floating_point
+    pack_a = (p.k[-1].a != 1 or converts) and mc * kc * inner <= room
+    return Plan(mr, nr, nr, mc, nc, first, 1, kc, blocks, 1, True, pack_a, True, False)
 
 
 def tile(p: Problem, target: Target, lanes: int, multiple: int) -> tuple[int, int]:

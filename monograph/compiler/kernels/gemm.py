@@ -44,7 +44,7 @@ from ..reader import compute_type
 from ..steps import Context, Scratch, Step, lowers
 from .blocking import Plan, plan
 from .contract import Dim, Problem, analyse, output_index
-from .packing import ZERO, Matrix, Sizes, const, outer_pairs, pack
+from .packing import ZERO, Matrix, Sizes, const, copy_panel, outer_pairs, pack
 
 Write = Callable[[Expr, Expr, Expr], "list[Stmt]"]
 
@@ -112,19 +112,13 @@ class Writer:
                         tuple((d.size, d.a) for d in p.k))  # fmt: skip
         self.b = Matrix(p.b, p.b_offset, outer_pairs(p.outer, "b"), (p.n.size, p.n.b),
                         tuple((d.size, d.b) for d in p.k))  # fmt: skip
-        self.packed: dict[str, Scratch] = {}
-        steps = []
-        for side, matrix, width, wanted in (
-            ("a", self.a, plan.mr, plan.pack_a),
-            ("b", self.b, plan.nr, plan.pack_b),
-        ):
-            if wanted:
-                name = f"{title}_pack_{side}"
-                step, scratch = pack(matrix, width, self.compute, host(), name, plan.parallel)
-                step.nodes.append(self.node)
-                self.packed[side] = scratch
-                steps.append(step)
-        return steps + self.product()
+        self.packed: Scratch | None = None  # b in panels
+        if not plan.pack_b:
+            return self.product()
+        name = f"{title}_pack_b"
+        step, self.packed = pack(self.b, plan.nr, self.compute, host(), name, plan.parallel)
+        step.nodes.append(self.node)
+        return [step, *self.product()]
 
     # The product of the parts
 
@@ -155,7 +149,7 @@ class Writer:
             stop = s.minimum(outer_block * plan.outer + plan.outer, size("batch", p.batch))
             body += [Loop("o", outer_block * plan.outer, stop, tuple(inside))]
         grid = rb * cb * parts * size("outers", outers)
-        values: list[Any] = [self.packed.get("a", p.a), self.packed.get("b", p.b)]
+        values: list[Any] = [p.a, self.packed or p.b]
         buffers = [Buffer("lhs", _code(values[0])), Buffer("rhs", _code(values[1]))]
         if self.sums is not None:
             buffers.append(Buffer("sums", self.compute, True))
@@ -190,9 +184,10 @@ class Writer:
             rest = rest / extent
         return lets, pairs
 
-    def operand(self, side: str, buffer: str, matrix: Matrix, width: int) -> Operand:
+    def operand(
+        self, buffer: str, matrix: Matrix, width: int, packed: Scratch | None = None
+    ) -> Operand:
         size = self.sizes
-        packed = self.packed.get(side)
         base: Expr = ZERO if packed else size("offset", matrix.offset)
         following = matrix.panel_elements(width)
         for i, (n, stride) in reversed(list(enumerate(matrix.outer))):
@@ -211,30 +206,64 @@ class Writer:
         depth = size("depth_all", matrix.depth)
         return Operand(buffer, packed.dtype, base, depth, const(1), inner)
 
+    def copied(self) -> Operand:
+        """How a tile reads the block of a that its chunk has copied."""
+        plan = self.plan
+        inner: list[Expr] = []
+        following = plan.mr
+        for n, _ in reversed(self.a.k):
+            inner.insert(0, const(following))
+            following *= n
+        depth = const(plan.depth_of_block(self.problem))
+        before = ZERO - self.k_range()[0] * inner[0]
+        return Operand("a_block", self.compute, before, depth, const(1), tuple(inner))
+
+    def copy_a(self, over_rows: Callable[[list[Stmt]], Stmt]) -> list[Stmt]:
+        """The Local of a block of a, and the loops that fill it."""
+        p, plan = self.problem, self.plan
+        depth = plan.depth_of_block(p)
+        source: Expr = self.sizes("offset", self.a.offset)
+        for i, (_, stride) in enumerate(self.a.outer):
+            if stride:
+                source = source + Var(f"o{i}") * self.sizes("so", stride)
+        loops = copy_panel(
+            self.a, plan.mr, self.compute, host(), self.k_range(), plan.shortest_block(p),
+            "a_block", "lhs",
+        )  # fmt: skip
+        panel = [
+            Let("source", source),
+            Let("first", Var("first_row")),
+            Let("panel_start", (Var("tile_row") - Var("row_start")) * depth),
+            *loops,
+        ]
+        return [Local("a_block", self.compute, plan.mc * depth), over_rows(panel)]
+
     def tiles(self) -> list[Stmt]:
         p, plan, size = self.problem, self.plan, self.sizes
         mr, nr = plan.mr, plan.nr
         lets, pairs = self.outer_position()
-        a = self.operand("a", "lhs", self.a, mr)
-        b = self.operand("b", "rhs", self.b, nr)
+        a = self.copied() if plan.pack_a else self.operand("lhs", self.a, mr)
+        b = self.operand("rhs", self.b, nr, self.packed)
         m_size, n_size = size("m", p.m.size), size("n", p.n.size)
         row_edge, column_edge = self.edges()
         first_row, first_column = Var("first_row"), Var("first_column")
         tile_row: Expr = Var("tile_row")
         tile_column: Expr = Var("tile_column")
-        inner: list[Stmt] = [
-            Let("first_row", s.minimum(tile_row, m_size - mr) if row_edge else tile_row),
-            *self.tile(
-                a,
-                b,
-                (tile_row if "a" in self.packed else first_row) * a.start,
-                (tile_column if "b" in self.packed else first_column) * b.start,
-            ),
-        ]
-        inner += self.store(pairs)
-        row_start, column_start = Var("row_block") * plan.mc, Var("column_block") * plan.nc
-        rows = Loop("tile_row", row_start, s.minimum(row_start + plan.mc, m_size),
-                    tuple(inner), step=mr)  # fmt: skip
+        a_tile, b_tile = first_row * a.start, first_column * b.start
+        if plan.pack_a:
+            a_tile = (tile_row - Var("row_start")) * a.start
+        if self.packed is not None:
+            b_tile = tile_column * b.start
+        row_start: Expr = Var("row_start")
+        column_start = Var("column_block") * plan.nc
+
+        def over_rows(body: list[Stmt]) -> Stmt:
+            first = s.minimum(tile_row, m_size - mr) if row_edge else tile_row
+            stop = s.minimum(row_start + plan.mc, m_size)
+            return Loop("tile_row", row_start, stop, (Let("first_row", first), *body), step=mr)
+
+        rows = over_rows([*self.tile(a, b, a_tile, b_tile), *self.store(pairs)])
+        lets.append(Let("row_start", Var("row_block") * plan.mc))
         columns: Stmt = Loop(
             "tile_column",
             column_start,
@@ -248,13 +277,24 @@ class Writer:
             ),
             step=nr,
         )
+        block = [*(self.copy_a(over_rows) if plan.pack_a else []), columns]
         if plan.parts == 1 and plan.blocks == 1:
-            return [*lets, columns]
+            return [*lets, *block]
         k_start, k_stop = self.part_range()
         lets.append(Let("part_start", k_start))
         if plan.blocks == 1:
-            return [*lets, Let("block", k_start), columns]
-        return [*lets, Loop("block", k_start, k_stop, (columns,), step=plan.kc)]
+            return [*lets, Let("block", k_start), *block]
+        return [*lets, Loop("block", k_start, k_stop, tuple(block), step=plan.kc)]
+
+    def k_range(self) -> tuple[Expr, Expr]:
+        """The indices of the outermost summed loop that a block covers."""
+        plan = self.plan
+        if plan.parts == 1 and plan.blocks == 1:
+            return ZERO, const(self.problem.k[0].size)
+        _, stop = self.part_range()
+        if plan.blocks > 1:
+            stop = s.minimum(Var("block") + plan.kc, stop)
+        return Var("block"), stop
 
     def edges(self) -> tuple[bool, bool]:
         """Whether some tiles overlap the one above, and the one to the left."""
@@ -286,12 +326,9 @@ class Writer:
             across = Loop("j", ZERO, const(nr), (turn,), "unroll")
             step = Loop("r", ZERO, const(mr), (across,), "unroll")
         for i in reversed(range(len(p.k))):
-            start: Expr = ZERO
-            stop = self.sizes("depth", p.k[i].size)
+            start, stop = ZERO, self.sizes("depth", p.k[i].size)
             if i == 0 and (plan.parts > 1 or plan.blocks > 1):
-                start, (_, stop) = Var("block"), self.part_range()
-                if plan.blocks > 1:
-                    stop = s.minimum(start + plan.kc, stop)
+                start, stop = self.k_range()
             kind = "vector" if plan.dots and i == len(p.k) - 1 else "serial"
             step = Loop(f"k{i}", start, stop, (step,), kind)
         begin: Stmt = _tile_loop(mr, plan.row, Store("acc", place, Const(0, compute)))

@@ -1,9 +1,10 @@
 """Packing: an operand copied into panels, so that the tile loops read it in one straight run.
 
-A panel holds the lines of one tile (MR rows of a, or NR columns of b), all of K: element (k, i)
-stands at k*width + i. The last panel overlaps its neighbour, as the last tile does (gemm.py).
-16-bit floats are converted on the way; operands that are contiguous along K are transposed in
-registers (codegen/transpose.py).
+A panel holds the lines of one tile (MR rows of a, or NR columns of b): element (k, i) stands at
+k*width + i. The last panel overlaps its neighbour, as the last tile does (gemm.py). `pack` is a
+step of its own that copies a whole operand, once for all chunks; `copy_panel` writes the loops by
+which a chunk copies its own block into a Local. 16-bit floats are converted on the way; operands
+that are contiguous along K are transposed in registers (codegen/transpose.py).
 """
 
 from __future__ import annotations
@@ -131,7 +132,8 @@ def pack(
     def panels_loop(inside: list[Stmt]) -> Stmt:
         return Loop("panel", group_start, group_stop, (*lets, *inside))
 
-    body += _panels(matrix, width, compute, target, size, start, stop, panels_loop)
+    k_range = (start, stop)
+    body += _panels(matrix, width, compute, target, size, given, k_range, ZERO, panels_loop)
     grid = n_parts * n_groups * given("matrices", matrix.count)
     kernel = Kernel(
         title,
@@ -145,32 +147,70 @@ def pack(
     return step, scratch
 
 
+def copy_panel(
+    matrix: Matrix,
+    width: int,
+    compute: str,
+    target: Target,
+    k_range: tuple[Expr, Expr],
+    shortest: int,
+    to: str,
+    buffer: str,
+) -> list[Stmt]:
+    """The loops that fill one panel of a Local, with k[0] of a range that is `shortest` or longer.
+
+    The operand's lines begin at the variable "first" of the matrix at "source"; the panel begins at
+    "panel_start".
+    """
+
+    def alone(inside: list[Stmt]) -> Stmt:
+        return Loop("panel", ZERO, const(1), tuple(inside))
+
+    def fixed(stem: str, value: int) -> Expr:
+        return const(value)
+
+    start = k_range[0]
+    return _panels(
+        matrix, width, compute, target, fixed, fixed, k_range, start, alone, to, buffer, shortest
+    )
+
+
 def _panels(
     matrix: Matrix,
     width: int,
     compute: str,
     target: Target,
-    size: Sizes,
-    start: Expr,
-    stop: Expr,
+    size: Callable[[str, int], Expr],
+    given: Callable[[str, int], Expr],
+    k_range: tuple[Expr, Expr],
+    origin: Expr,
     panels_loop: Callable[[list[Stmt]], Stmt],
+    to: str = "to",
+    buffer: str = "from",
+    shortest: int | None = None,
 ) -> list[Stmt]:
-    """The loops that fill panels with k[0] from start to stop."""
-    given = size.at_run_time
-    stride = matrix.lines[1]
+    """The loops that fill panels with k[0] of a range; `origin` is the k[0] of a panel's row 0.
+
+    `size` makes numbers of strides and `given` all others.
+    """
+    code, stride = matrix.value.dtype.code, matrix.lines[1]
     names = [f"k{i}" for i in range(len(matrix.k))]
     ranges: list[tuple[Expr, Expr]] = [
-        (start, stop) if i == 0 else (ZERO, given("k", n)) for i, (n, _) in enumerate(matrix.k)
+        k_range if i == 0 else (ZERO, given("k", n)) for i, (n, _) in enumerate(matrix.k)
     ]
     # Row of the panel, and place in the source, of a k index.
     row: Expr = ZERO
     at: Expr = Var("source") + Var("first") * size("line", stride)
     inner = matrix.depth
-    for name, (n, k_stride) in zip(names, matrix.k):
+    for i, (name, (n, k_stride)) in enumerate(zip(names, matrix.k)):
         inner //= max(1, n)
-        row = row + Var(name) * size("inner", inner)
+        row = row + (Var(name) if i or origin == ZERO else Var(name) - origin) * size(
+            "inner", inner
+        )
         at = at + Var(name) * size("sk", k_stride)
     last, last_stride = matrix.k[-1]
+    if len(matrix.k) == 1 and shortest is not None:
+        last = shortest
     lane, j = Var("lane"), Var("j")
     lanes = target.lanes({"f32": 4, "f64": 8}.get(compute, 8))
     w = given("width", width)
@@ -180,9 +220,9 @@ def _panels(
 
         def block_of(piece: Expr, count: int) -> Stmt:
             line = piece + j
-            value = Load("from", at + lane + line * size("line", stride), matrix.value.dtype.code)
+            value = Load(buffer, at + lane + line * size("line", stride), code)
             place = Var("panel_start") + (row + lane) * w + line
-            turn = Store("to", place, s.cast(value, compute))
+            turn = Store(to, place, s.cast(value, compute))
             across = Loop("j", ZERO, const(count), (turn,), "unroll")
             return Loop("lane", ZERO, const(lanes), (across,), "vector")
 
@@ -196,14 +236,15 @@ def _panels(
             blocks.append(block_of(const(whole), width - whole))
         low, high = ranges[-1]
         # The last block overlaps the one before it, so that every block is whole.
-        k = s.minimum(Var("block"), given("k", last) - lanes)
-        loop: Stmt = Loop("block", low, high, (Let(names[-1], k), *blocks), step=lanes)
+        end = high if shortest is not None else given("k", last)
+        k = s.minimum(Var("block_k"), end - lanes)
+        loop: Stmt = Loop("block_k", low, high, (Let(names[-1], k), *blocks), step=lanes)
         for name, (low, high) in reversed(list(zip(names[:-1], ranges))):
             loop = Loop(name, low, high, (loop,))
         return [panels_loop([loop])]
-    value = Load("from", at + j * size("line", stride), matrix.value.dtype.code)
+    value = Load(buffer, at + j * size("line", stride), code)
     place = Var("panel_start") + row * w + j
-    turn = Store("to", place, s.cast(value, compute))
+    turn = Store(to, place, s.cast(value, compute))
     # Panels innermost: a row of the source is read in one run.
     loop = panels_loop([Loop("j", ZERO, const(width), (turn,), "vector")])
     for name, (low, high) in reversed(list(zip(names, ranges))):
