@@ -174,10 +174,15 @@ globals().update({_name: _FUNCTIONAL[_name] for _name in _OF_LAYERS})
 
 # Submodules and the compiler load when they are first used, so that `import monograph` stays quick.
 _SUBMODULES = {
-    "autograd", "data", "func", "linalg", "metrics", "nn", "optim",
+    "autograd", "data", "func", "linalg", "masked", "metrics", "nn", "optim", "signal",
     "special", "testing", "train", "utils",
 }  # fmt: skip
-_LAZY = {"jit": "capture", "explain": "report"}
+_LAZY = {
+    "jit": "capture", "explain": "report",
+    "bartlett_window": "signal.windows", "blackman_window": "signal.windows",
+    "hamming_window": "signal.windows", "hann_window": "signal.windows",
+    "kaiser_window": "signal.windows",
+}  # fmt: skip
 
 
 def __getattr__(name):

@@ -19,7 +19,7 @@ from ..core.shape import Shape, is_number, normalize_dim, normalize_dims, numel
 from ..ir.op import Aval, Full, Opaque, Reduction, is_value, op
 from .align import as_operand, broadcast_to, cast, public
 from .arith import abs as absolute
-from .arith import add_, bitwise_and, div_, eq, gt, lt, maximum, minimum, mul, ne, sub_, where
+from .arith import add_, bitwise_and, div_, eq, gt, lt, maximum, minimum, mul, ne, sign, sub_, where
 from .basic import Where
 from .batching import batched, shape_of
 from .cumulative import exclusive_cumprod
@@ -591,7 +591,8 @@ def norm(
     elif p == 1:
         out = reduced(Sum, size, axes, keepdim)
     elif p == 0:
-        out = reduced(Sum, cast(ne(x, 0), x.dtype), axes, keepdim)
+        counted = where(ne(x, x), 1.0, sign(size))  # with a gradient, of zeros, as in PyTorch
+        out = reduced(Sum, counted, axes, keepdim)
     else:
         positive = gt(size, 0)
         powers = where(positive, pow(where(positive, size, 1.0), p), 0.0 if p > 0 else math.inf)
