@@ -35,6 +35,8 @@ NEIGHBOURS = {
     ("func", "api"): "public names",
     ("autograd", "api"): "public names",
     ("autograd", "tensor"): "public names",
+    ("signal", "api"): "windows are made as other tensors are",
+    ("signal", "tensor"): "windows are made as other tensors are",
 }
 
 # Two files of one package that need each other: the import inside a function breaks the circle.
