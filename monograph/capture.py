@@ -207,7 +207,7 @@ class Jit:
         if modes.trace is not None or modes.vmap is not None:
             return self.function(*args, **kwargs)
         with self._lock:
-            if not kwargs and self._recent and _are_distinct(args):
+            if not kwargs:
                 for capture in self._recent:
                     result = capture.run_again(args)
                     if result is not NO:
@@ -326,10 +326,6 @@ class Jit:
                 before, now = (_shown(part) for part in (a, b))
                 return f"argument {k} changed from {before} to {now}"
         return None
-
-
-def _are_distinct(args: tuple) -> bool:
-    return len(args) < 2 or len(set(map(id, args))) == len(args)
 
 
 def _shown(part: Any) -> str:

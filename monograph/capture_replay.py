@@ -28,6 +28,7 @@ from .runtime import buffers
 from .runtime.buffers import address_of
 from .tensor import Tensor, wrap
 
+SMALL_BYTES = 256
 NO = object()  # the answer of `run_again` where a call must go the general way
 
 
@@ -44,26 +45,54 @@ class Input:
         self.cell: Any = np.empty((), aval.dtype.numpy) if kind in ("live", "scalar") else None
 
 
-class Grad:
-    """The gradient that a call left on `owner`, whose memory the next may use again."""
+class Grads:
+    """The gradients that calls leave on captured tensors; the next call may use their memory.
 
-    __slots__ = ("slot", "position", "owner", "tensor", "array")
+    owners  (slot, tensor that has the gradient, aval of the gradient)
+    given   for each, (slot, owner, gradient, its array, the block under that) of the last call
+    """
 
-    def __init__(self, slot: int, position: int, owner: Tensor):
-        self.slot, self.position, self.owner = slot, position, owner
-        self.tensor: Any = None
-        self.array: Any = None
+    def __init__(self, owners: list[tuple[int, Tensor, Aval]]):
+        self.owners = owners
+        self.given: list[tuple[int, Any, Any, Any, Any]] = [
+            (slot, owner, None, None, None) for slot, owner, _ in owners
+        ]
 
-    def is_free(self) -> bool:
-        """Whether `owner.grad` is still ours, and nobody else holds it or its memory."""
-        tensor, array = self.tensor, self.array
-        if tensor is None or self.owner._grad is not tensor or tensor._payload is not array:
-            return False
-        # Holders of the tensor: owner, self, local name, argument; of the array: the tensor,
-        # self, the call's list, local name, argument; of the block under it: the array, argument.
-        if sys.getrefcount(tensor) > 4 or sys.getrefcount(array) > 5:
-            return False
-        return array.base is None or sys.getrefcount(array.base) <= 2
+    def taken(self) -> list[int]:
+        """Those that somebody else has replaced, or holds, or whose memory he holds."""
+        count = sys.getrefcount
+        found = []
+        k = 0
+        # Holders of a gradient: its owner, `given`, the name here, the argument of `count`; of the
+        # array: the gradient, `given`, the call's list, name, argument; of the block: the array,
+        # `given`, name, argument.
+        for _, owner, grad, array, block in self.given:
+            if (
+                owner._grad is not grad
+                or grad is None
+                or grad._payload is not array
+                or count(grad) > 4
+                or count(array) > 5
+                or (block is not None and count(block) > 4)
+            ):
+                found.append(k)
+            k += 1
+        return found
+
+    def renew(self, which: list[int], slots: Any, arrays: list[Any]) -> None:
+        """New memory for some of them."""
+        for k in which:
+            slot, owner, aval = self.owners[k]
+            array = _maker(aval)(aval.shape, aval.dtype.numpy)
+            slots[slot], arrays[slot] = address_of(array), array
+            self.given[k] = (slot, owner, None, array, array.base)
+
+    def give(self, which: list[int]) -> None:
+        """Put those of new memory on their owners."""
+        for k in which:
+            slot, owner, _, array, block = self.given[k]
+            owner._grad = grad = wrap(array)
+            self.given[k] = (slot, owner, grad, array, block)
 
 
 class Replay:
@@ -110,23 +139,33 @@ class Replay:
         self.written_captured = [w for _, w in self.written if isinstance(w, Tensor)]
         self.written_arguments = [w for _, w in self.written if not isinstance(w, Tensor)]
         grads = {v: who for who, what, v in self.grads if what == "output"}
-        self.reused = [
-            Grad(count + o, o, who) for o, who in grads.items() if isinstance(who, Tensor)
-        ]
-        kept = {g.position for g in self.reused}
+        self.kept_grads = Grads(
+            [
+                (count + o, who, self.out_avals[o])
+                for o, who in grads.items()
+                if isinstance(who, Tensor)
+            ]
+        )
+        kept = {slot - count for slot, _, _ in self.kept_grads.owners}
         self.fresh = [
-            (count + o, a.shape, a.dtype.numpy)
+            (count + o, a.shape, a.dtype.numpy, _maker(a))
             for o, a in enumerate(self.out_avals)
             if o not in self.donate and o not in kept
         ]
         self.other_grads = [g for g in self.grads if g[1] == "set" or not isinstance(g[0], Tensor)]
+        # Which tensors are the same matters where gradients are put on arguments.
+        self.are_distinct = any(isinstance(who, int) for who, _, _ in self.grads)
         self.can_repeat = not self.written_arguments and all(
             s.kind != "arg_grad" for s in self.inputs
         )
-        self.plain_result = self.out_tree is LEAF and self.returns[0][0] == "new"
+        self.is_plain = (
+            self.out_tree == LEAF
+            and self.returns[0][0] == "new"
+            and not (self.backward or self.lost or self.other_grads)
+        )
         self.scalars = [s for _, s in self.numbers if s.kind == "scalar"]
         self.borrowed = [i for i, s in enumerate(self.inputs) if s.kind.startswith("arg")]
-        self.borrowed += [slot for slot, _, _ in self.fresh]
+        self.borrowed += [slot for slot, *_ in self.fresh]
         self.borrowed += [count + o for o, i in self.donate.items() if i in self.borrowed]
         self.steady = False
 
@@ -189,6 +228,7 @@ class Replay:
             arrays[i], slots[i] = payload, address_of(payload)
         for o, i in self.donate.items():
             arrays[count + o], slots[count + o] = arrays[i], slots[i]
+        self.versions = [t._version for t in self.written_captured]
         steady = self.can_repeat and not copied_back and self._remember(leaves)
         result = self._run(leaves)
         for original, copy in copied_back:
@@ -207,7 +247,9 @@ class Replay:
         for k, leaf in enumerate(leaves):
             slot = place.get(k)
             if slot is None:
-                facts.append((None, leaf, None, None, None))
+                if isinstance(leaf, Tensor):  # another argument again
+                    return False
+                facts.append((None, None, leaf, None, None))
             elif isinstance(leaf, Tensor):
                 a = leaf._value()
                 has_grad = leaf._requires and leaf._grad is not None
@@ -220,7 +262,6 @@ class Replay:
             (s.source, s.source._payload, s.source._requires, s.source._version)
             for _, s in self.captured
         ]
-        self.versions = [t._version for t in self.written_captured]
         spans = sorted(_span(t._payload) for t in self.written_captured)
         self.starts, self.ends = [a for a, _ in spans], [b for _, b in spans]
         return True
@@ -230,7 +271,7 @@ class Replay:
     def run_again(self, leaves: Sequence[Any]) -> Any:
         """The call, if all that it does not receive stands as before; else NO, and nothing is done.
 
-        The arguments are the leaves themselves; tensors among them are distinct.
+        The arguments are the leaves themselves.
         """
         if not self.steady or len(leaves) != len(self.facts):
             return NO
@@ -244,6 +285,8 @@ class Replay:
     def _takes(self, leaves: Sequence[Any]) -> bool:
         """Put the arguments into their places, if they are like those of the call before."""
         slots, arrays, starts = self.slots, self.arrays, self.starts
+        if self.are_distinct and len(set(map(id, leaves))) < len(leaves):
+            return False
         for leaf, (slot, shape, kind, requires, has_grad) in zip(leaves, self.facts):
             if shape is None:
                 if slot is None:  # a value that the program was made for
@@ -254,7 +297,7 @@ class Replay:
                 else:
                     arrays[slot][()] = leaf
                 continue
-            if not isinstance(leaf, Tensor) or leaf._requires is not requires:
+            if not isinstance(leaf, Tensor):
                 return False
             array = leaf._payload if leaf._base is None else leaf._value()
             if (
@@ -262,6 +305,7 @@ class Replay:
                 or array.shape != shape
                 or array.dtype is not kind
                 or not array.flags.c_contiguous
+                or leaf._requires is not requires
                 or (requires and (leaf._grad is not None) is not has_grad)
             ):
                 return False
@@ -302,26 +346,21 @@ class Replay:
     def _run(self, leaves: Sequence[Any]) -> Any:
         """Places for the results, the program, and what is to be done with the results."""
         slots, arrays = self.slots, self.arrays
-        for slot, shape, dtype in self.fresh:
-            arrays[slot] = array = buffers.empty(shape, dtype)
+        for slot, shape, dtype, make in self.fresh:
+            arrays[slot] = array = make(shape, dtype)
             slots[slot] = address_of(array)
-        for grad in self.reused:
-            if not grad.is_free():
-                aval = self.out_avals[grad.position]
-                grad.tensor = None
-                grad.array = arrays[grad.slot] = buffers.empty(aval.shape, aval.dtype.numpy)
-                slots[grad.slot] = address_of(grad.array)
+        renewed = self.kept_grads.taken()
+        if renewed:
+            self.kept_grads.renew(renewed, slots, arrays)
         self.executable.run_at(self.slots_address, arrays)
-        if self.steady:
-            for version in self.versions:
-                version[0] += 1
-        else:
+        for version in self.versions:
+            version[0] += 1
+        if renewed:
+            self.kept_grads.give(renewed)
+        if not self.steady:
             self._note_writes(leaves)
-        for grad in self.reused:
-            if grad.tensor is None:
-                grad.owner._grad = grad.tensor = wrap(grad.array)
-            else:
-                grad.tensor._version[0] += 1
+        if self.is_plain:
+            return wrap(arrays[len(self.inputs)])
         made = arrays[len(self.inputs) :]
         for who, what, value in self.other_grads:
             tensor = leaves[who] if isinstance(who, int) else who
@@ -334,8 +373,6 @@ class Replay:
                 sources = [leaves[s] if isinstance(s, int) else s for s in self.sources]
                 outputs[o]._node = LostGradient(self.owner.__name__, error, sources)
                 outputs[o]._index, outputs[o]._requires = 0, True
-        if self.plain_result:
-            return outputs[0]
         results = []
         for what, value in self.returns:
             if what == "new":
@@ -349,21 +386,27 @@ class Replay:
         return self.out_tree.unflatten(results)
 
     def _note_writes(self, leaves: Sequence[Any]) -> None:
-        """New versions for what was overwritten."""
-        for who in (*self.written_captured, *self.written_arguments):
-            if isinstance(who, tuple):
-                who = leaves[who[1]]._grad
-            elif isinstance(who, int):
-                who = leaves[who]
-            who._version[0] += 1
-            if who._base is not None:
-                who._refresh()
+        """New versions for arguments that were overwritten; views follow what was."""
+        arguments = [
+            leaves[who[1]]._grad if isinstance(who, tuple) else leaves[who]
+            for who in self.written_arguments
+        ]
+        for tensor in arguments:
+            tensor._version[0] += 1
+        for tensor in (*self.written_captured, *arguments):
+            if tensor._base is not None:
+                tensor._refresh()
 
     def _let_go(self) -> None:
         """Hold neither arguments nor results until the next call."""
         arrays = self.arrays
         for slot in self.borrowed:
             arrays[slot] = None
+
+
+def _maker(aval: Aval) -> Any:
+    """What makes arrays for a result: for small ones NumPy itself, which is quicker."""
+    return np.empty if aval.size * aval.dtype.itemsize <= SMALL_BYTES else buffers.empty
 
 
 def may_vary(x: Any) -> bool:

@@ -317,18 +317,20 @@ class Executable:
 
     def run_at(self, slots: int, arrays: Sequence[np.ndarray]) -> None:
         """Compute, with the arrays' addresses at hand: 8-byte words from address `slots` on."""
-        before = {v: np.array(arrays[self.input_slot[v]]) for v in self.kept}
+        before = {}
+        for v in self.kept:
+            before[v] = np.array(arrays[self.input_slot[v]])
         for part in self.parts:
-            if isinstance(part, HostStep):
-                self._run_host(part, arrays)
-            else:
+            if type(part) is Program:
                 part.run_at(slots)
+            else:
+                self._run_host(part, arrays)
         for word, step in self.checks:
             if word[0]:
                 word[0] = 0
                 raise IndexRangeError(step.complaint, place=step.nodes[0].place)
-        base = len(self.graph.inputs)
         for o, v in self.extra:
+            base = len(self.graph.inputs)
             source = before[v] if v in before else self._view(v, arrays)
             np.copyto(arrays[base + o], source.reshape(v.shape))
 

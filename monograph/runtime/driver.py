@@ -17,7 +17,8 @@ POOL_WORDS = 96
 # Words of a task, and of a fix-up that puts the address of a call's slot into the pointer table.
 TASK_WORDS = 5  # function, buffers, sizes, chunks, grain (0: all on the calling thread)
 FIXUP_WORDS = 3  # address of the pointer, slot number, byte offset
-REQUEST_WORDS = 4  # tasks, their number, fix-ups, their number
+REQUEST_WORDS = 7  # tasks, their number, fix-ups, their number, and these:
+SLOTS, POOL, THREADS = 4, 5, 6
 
 
 def _pause(triple: str) -> tuple[str, str]:
@@ -164,8 +165,10 @@ entry:
   ret void
 }}
 
-define void @run(ptr %pool, ptr %request, ptr %slots, i64 %threads) nounwind {{
+define void @run(ptr %request) nounwind {{
 entry:
+  %rp5 = getelementptr i64, ptr %request, i64 5
+  %pool = load ptr, ptr %rp5
 {fields}
   %tasks = load ptr, ptr %request
   %rp1 = getelementptr i64, ptr %request, i64 1
@@ -174,6 +177,10 @@ entry:
   %fixups = load ptr, ptr %rp2
   %rp3 = getelementptr i64, ptr %request, i64 3
   %fixup_count = load i64, ptr %rp3
+  %rp4 = getelementptr i64, ptr %request, i64 4
+  %slots = load ptr, ptr %rp4
+  %rp6 = getelementptr i64, ptr %request, i64 6
+  %threads = load i64, ptr %rp6
   %limit = load i64, ptr %spin
   %alone = icmp ult i64 %threads, 2
   %anyfix = icmp sgt i64 %fixup_count, 0

@@ -27,10 +27,10 @@ class Native:
 
     def __init__(self) -> None:
         addresses = load_driver()
-        pointer, word = ctypes.c_void_p, ctypes.c_int64
+        pointer = ctypes.c_void_p
         self.worker = ctypes.CFUNCTYPE(None, pointer)(addresses["worker"])
         self.stop = ctypes.CFUNCTYPE(None, pointer)(addresses["stop"])
-        self.run = ctypes.CFUNCTYPE(None, word, word, word, word)(addresses["run"])
+        self.run = ctypes.CFUNCTYPE(None, pointer)(addresses["run"])
 
 
 class Pool:

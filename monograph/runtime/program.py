@@ -103,6 +103,9 @@ class Program:
             len(self.tasks),
             self._fixups.ctypes.data,
             len(fixups),
+            0,
+            _IDLE_ADDRESS,
+            1,
         )
         self._own_slots = ctypes.addressof(self._addresses)
         self._request_address = ctypes.addressof(self._request)
@@ -112,36 +115,44 @@ class Program:
         """Run all tasks; `addresses` fill the slots. Returns when everything is written."""
         with self._lock:
             self._addresses[: self.slots] = addresses  # type: ignore[call-overload]  # ValueError unless there is one per slot
-            self._run(self._request_address, self._own_slots)
+            self._request[driver.SLOTS] = self._own_slots
+            self._run(self._request)
 
     def run_at(self, slots: int) -> None:
         """The same with the addresses at hand: 8-byte words, the first at address `slots`."""
         with self._lock:
-            self._run(self._request_address, slots)
+            self._request[driver.SLOTS] = slots
+            if self._any_parallel:
+                self._run(self._request)
+            else:
+                self._native.run(self._request_address)
 
-    def _run(self, request: int, slots: int) -> None:
+    def _run(self, request: Any) -> None:
+        """Run with threads if there are any to be had."""
         count = get_num_threads() if self._any_parallel else 1
         if count > 1 and pool.lock.acquire(blocking=False):
             lock = pool.lock
             try:
-                self._native.run(pool.pool().address, request, slots, count)
+                request[driver.POOL], request[driver.THREADS] = pool.pool().address, count
+                self._native.run(ctypes.addressof(request))
             finally:
                 lock.release()
         else:
-            self._native.run(_IDLE_ADDRESS, request, slots, 1)
+            request[driver.POOL], request[driver.THREADS] = _IDLE_ADDRESS, 1
+            self._native.run(ctypes.addressof(request))
 
     def profile(self, addresses: Sequence[int] = ()) -> list[float]:
         """Run once, task by task; the seconds that each took."""
         times = []
         with self._lock:
             self._addresses[: self.slots] = addresses  # type: ignore[call-overload]
-            tasks, count, fixups, fixup_count = self._request
+            tasks, count, fixups, fixup_count, *_ = self._request
             for i in range(count):
                 one = (ctypes.c_int64 * driver.REQUEST_WORDS)(
-                    tasks + 8 * driver.TASK_WORDS * i, 1, fixups, fixup_count
+                    tasks + 8 * driver.TASK_WORDS * i, 1, fixups, fixup_count, self._own_slots
                 )
                 start = time.perf_counter()
-                self._run(ctypes.addressof(one), self._own_slots)
+                self._run(one)
                 times.append(time.perf_counter() - start)
         return times
 
