@@ -27,15 +27,19 @@ MOST_PARTS = 32
 # with more rows, adding up lanes at the end costs less the longer they run.
 DOT_ROWS = ((2, 16), (16, 256), (64, 512), (128, 2048))
 DOT_DEPTH = 1024
+# Bytes of a panel that are read from the first-level cache at full speed.
+FAST_BYTES = 24 << 10
 # Elements of a that a chunk copies, at most: half of a small second-level cache (256 KiB).
 A_ELEMENTS = 1 << 16
 # K of one block of a large product: a panel of b for it fits the first-level cache (48 KiB).
 DEEPEST = 384
-# From so many operations on, with sides to match, a product is large: large_plan.
+# From so many operations on, with sides (M, N, K) to match, a product is large.
 LARGE_FLOPS, LARGE_SIDES = 60_000_000, (192, 128, 128)
-LARGE_CHUNK_FLOPS, ENOUGH_LARGE_CHUNKS = 4_000_000, 32
-# Bytes of a panel that are read from the first-level cache at full speed.
-FAST_BYTES = 24 << 10
+LARGE_CHUNK_FLOPS, ENOUGH_LARGE_CHUNKS = 4_000_000, 16
+# Chunks of large products get no smaller than this many columns and tiles of rows.
+LARGE_COLUMNS, LARGE_ROW_TILES = 128, 8
+# With more blocks of rows than this, b is copied once for all of them.
+FEW_ROW_BLOCKS = 8
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ class Plan:
     kc: K of one block of a part (both along the outermost summed loop).
 
     row is the length of a tile's row in registers: nr rounded up to whole vectors. `outer`
-    matrices make a chunk. pack_a: every chunk copies its block of a; pack_b: b is copied once.
+    matrices make a chunk. copy_a, copy_b: every chunk copies its block of a, its panels of b;
+    pack_b: b is copied once, for all.
     """
 
     mr: int
@@ -58,9 +63,10 @@ class Plan:
     blocks: int
     outer: int
     parallel: bool
-    pack_a: bool
+    copy_a: bool
     pack_b: bool
     dots: bool
+    copy_b: bool = False
 
     def depth_of_block(self, p: Problem) -> int:
         """K of the deepest block, all summed loops."""
@@ -78,8 +84,8 @@ def plan(p: Problem, compute: str, target: Target) -> Plan:
     dots = is_dots(p)
     if not dots and is_large(p):
         return large_plan(p, target, lanes)
-    pack_a, pack_b = (False, False) if dots else packs(p)
-    mr, nr = dot_tile(p, target) if dots else tile(p, target, lanes, 4 if pack_a else 1)
+    copy_a, pack_b = (False, False) if dots else packs(p)
+    mr, nr = dot_tile(p, target) if dots else tile(p, target, lanes, 4 if copy_a else 1)
     row = nr if dots else -(-nr // lanes) * lanes
     wanted = max(1, min(MOST_CHUNKS, p.flops // CHUNK_FLOPS))
     outer = max(1, p.batch // wanted)
@@ -117,19 +123,19 @@ def plan(p: Problem, compute: str, target: Target) -> Plan:
     part = -(-first // parts)
     parts = -(-first // part) if part else 1
     kc, blocks = part, 1
-    depth = BLOCK_DEPTH if p.k[-1].a == 1 and not pack_a else SCATTERED_DEPTH
+    depth = BLOCK_DEPTH if p.k[-1].a == 1 and not copy_a else SCATTERED_DEPTH
     depth = STREAM_DEPTH if streams else depth
     if part * inner >= 2 * depth and not dots:
         blocks = -(-part * inner // depth)
         kc = -(-part // blocks)
         blocks = -(-part // kc)
-    if pack_a:
+    if copy_a:
         while mc > mr and mc * min(part, kc) * inner > A_ELEMENTS // 2:
             mc = -(-(mc // mr) // 2) * mr
-        pack_a = mc * min(part, kc) * inner <= A_ELEMENTS // 2
+        copy_a = mc * min(part, kc) * inner <= A_ELEMENTS // 2
     parallel = p.flops >= PARALLEL_FLOPS
     return Plan(
-        mr, nr, row, mc, nc, part, parts, kc, blocks, outer, parallel, pack_a, pack_b, dots
+        mr, nr, row, mc, nc, part, parts, kc, blocks, outer, parallel, copy_a, pack_b, dots
     )  # fmt: skip
 
 
@@ -153,14 +159,14 @@ def packs(p: Problem) -> tuple[bool, bool]:
     last = p.k[-1]
     converts = p.a.dtype.itemsize < 4 and p.a.dtype.is_floating_point
     # Single elements of a are read at any stride without loss; converting each would cost.
-    pack_a = converts and p.n.size >= 128
+    copy_a = converts and p.n.size >= 128
     # b is read in vectors, by all rows: panels keep it in the first caches.
     far = last.b * p.b.dtype.itemsize
     large = p.depth * p.n.size >= 1 << 19 or (far % 4096 == 0 and p.depth > 64)
     pack_b = p.n.size > 1 and (
         p.n.b != 1 or (large and p.m.size >= 192) or (converts and p.m.size >= 32)
     )
-    return pack_a, pack_b
+    return copy_a, pack_b
 
 
 def is_large(p: Problem) -> bool:
@@ -176,8 +182,8 @@ def large_plan(p: Problem, target: Target, lanes: int) -> Plan:
     So memory is read seldom: with several threads, it is what they share. Steps of K that would
     each touch another page of a make it worth copying too.
     """
-    wide = target.registers == 32 and target.vector_bytes == 64
-    mr, vectors = (14, 2) if wide else (6, 2)
+    wide = target.vector_bytes == 64
+    mr, vectors = (14, 2) if wide else (8, 3) if target.registers == 32 else (6, 2)
     nr = vectors * lanes
     first = p.k[0].size
     inner = p.depth // first
@@ -193,13 +199,17 @@ def large_plan(p: Problem, target: Target, lanes: int) -> Plan:
     rows = -(-row_tiles // max(1, room // (kc * inner * mr)))
     columns = 1
     if rows * p.batch < wanted:
-        columns = max(1, min(-(-wanted // (rows * p.batch)), p.n.size // 256))
+        columns = max(1, min(-(-wanted // (rows * p.batch)), p.n.size // LARGE_COLUMNS))
     if rows * columns * p.batch < wanted:
-        rows = max(rows, min(-(-wanted // (columns * p.batch)), row_tiles // 4))
+        rows = max(rows, min(-(-wanted // (columns * p.batch)), row_tiles // LARGE_ROW_TILES))
     mc, nc = -(-row_tiles // rows) * mr, -(-column_tiles // columns) * nr
     converts = p.a.dtype.itemsize < 4 and p.a.dtype.is_floating_point
-    pack_a = (p.k[-1].a != 1 or converts) and mc * kc * inner <= room
-    return Plan(mr, nr, nr, mc, nc, first, 1, kc, blocks, 1, True, pack_a, True, False)
+    copy_a = (p.k[-1].a != 1 or converts) and mc * kc * inner <= room
+    # Few blocks of many rows copy b themselves sooner than it is written to memory and read again.
+    copy_b = p.n.b == 1 and rows <= FEW_ROW_BLOCKS and mc >= 8 * mr and kc * inner * nr <= room
+    return Plan(
+        mr, nr, nr, mc, nc, first, 1, kc, blocks, 1, True, copy_a, not copy_b, False, copy_b
+    )
 
 
 def tile(p: Problem, target: Target, lanes: int, multiple: int) -> tuple[int, int]:

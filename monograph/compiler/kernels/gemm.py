@@ -44,7 +44,7 @@ from ..reader import compute_type
 from ..steps import Context, Scratch, Step, lowers
 from .blocking import Plan, plan
 from .contract import Dim, Problem, analyse, output_index
-from .packing import ZERO, Matrix, Sizes, const, copy_panel, outer_pairs, pack
+from .packing import ZERO, Matrix, Sizes, const, copy_block, outer_pairs, pack
 
 Write = Callable[[Expr, Expr, Expr], "list[Stmt]"]
 
@@ -206,53 +206,69 @@ class Writer:
         depth = size("depth_all", matrix.depth)
         return Operand(buffer, packed.dtype, base, depth, const(1), inner)
 
-    def copied(self) -> Operand:
-        """How a tile reads the block of a that its chunk has copied."""
-        plan = self.plan
+    def copied(self, name: str, matrix: Matrix, width: int, start: Expr) -> Operand:
+        """How a tile reads what its chunk has copied."""
         inner: list[Expr] = []
-        following = plan.mr
-        for n, _ in reversed(self.a.k):
+        following = width
+        for n, _ in reversed(matrix.k):
             inner.insert(0, const(following))
             following *= n
-        depth = const(plan.depth_of_block(self.problem))
         before = ZERO - self.k_range()[0] * inner[0]
-        return Operand("a_block", self.compute, before, depth, const(1), tuple(inner))
+        return Operand(name, self.compute, before, start, const(1), tuple(inner))
+
+    def copy(
+        self, name: str, source: str, matrix: Matrix, width: int, lines: int,
+        panels_loop: Callable[[list[Stmt]], Stmt],
+    ) -> list[Stmt]:  # fmt: skip
+        """The Local of a block of an operand, and the loops that fill it."""
+        at: Expr = self.sizes("offset", matrix.offset)
+        for i, (_, stride) in enumerate(matrix.outer):
+            if stride:
+                at = at + Var(f"o{i}") * self.sizes("so", stride)
+        shortest = self.plan.shortest_block(self.problem)
+        loops = copy_block(
+            matrix, width, self.compute, host(), self.k_range(), shortest, panels_loop, name, source
+        )
+        return [Local(name, self.compute, lines * self.depth), Let("source", at), *loops]
 
     def copy_a(self, over_rows: Callable[[list[Stmt]], Stmt]) -> list[Stmt]:
-        """The Local of a block of a, and the loops that fill it."""
-        p, plan = self.problem, self.plan
-        depth = plan.depth_of_block(p)
-        source: Expr = self.sizes("offset", self.a.offset)
-        for i, (_, stride) in enumerate(self.a.outer):
-            if stride:
-                source = source + Var(f"o{i}") * self.sizes("so", stride)
-        loops = copy_panel(
-            self.a, plan.mr, self.compute, host(), self.k_range(), plan.shortest_block(p),
-            "a_block", "lhs",
-        )  # fmt: skip
-        panel = [
-            Let("source", source),
-            Let("first", Var("first_row")),
-            Let("panel_start", (Var("tile_row") - Var("row_start")) * depth),
-            *loops,
-        ]
-        return [Local("a_block", self.compute, plan.mc * depth), over_rows(panel)]
+        """Copy a chunk's rows of a."""
+
+        def panels(body: list[Stmt]) -> Stmt:
+            start = (Var("tile_row") - Var("row_start")) * self.depth
+            return over_rows([Let("first", Var("first_row")), Let("panel_start", start), *body])
+
+        return self.copy("a_block", "lhs", self.a, self.plan.mr, self.plan.mc, panels)
+
+    def copy_b(self) -> list[Stmt]:
+        """Copy the columns of b of one tile."""
+
+        def panel(body: list[Stmt]) -> Stmt:
+            lets = (Let("first", Var("first_column")), Let("panel_start", ZERO))
+            return Loop("panel", ZERO, const(1), (*lets, *body))
+
+        return self.copy("b_block", "rhs", self.b, self.plan.nr, self.plan.nr, panel)
 
     def tiles(self) -> list[Stmt]:
         p, plan, size = self.problem, self.plan, self.sizes
         mr, nr = plan.mr, plan.nr
         lets, pairs = self.outer_position()
-        a = self.copied() if plan.pack_a else self.operand("lhs", self.a, mr)
+        self.depth = plan.depth_of_block(p)
+        a = self.operand("lhs", self.a, mr)
         b = self.operand("rhs", self.b, nr, self.packed)
+        if plan.copy_a:
+            a = self.copied("a_block", self.a, mr, const(self.depth))
+        if plan.copy_b:
+            b = self.copied("b_block", self.b, nr, ZERO)
         m_size, n_size = size("m", p.m.size), size("n", p.n.size)
         row_edge, column_edge = self.edges()
         first_row, first_column = Var("first_row"), Var("first_column")
         tile_row: Expr = Var("tile_row")
         tile_column: Expr = Var("tile_column")
         a_tile, b_tile = first_row * a.start, first_column * b.start
-        if plan.pack_a:
+        if plan.copy_a:
             a_tile = (tile_row - Var("row_start")) * a.start
-        if self.packed is not None:
+        if self.packed is not None or plan.copy_b:
             b_tile = tile_column * b.start
         row_start: Expr = Var("row_start")
         column_start = Var("column_block") * plan.nc
@@ -273,11 +289,12 @@ class Writer:
                     "first_column",
                     s.minimum(tile_column, n_size - nr) if column_edge else tile_column,
                 ),
+                *(self.copy_b() if plan.copy_b else []),
                 rows,
             ),
             step=nr,
         )
-        block = [*(self.copy_a(over_rows) if plan.pack_a else []), columns]
+        block = [*(self.copy_a(over_rows) if plan.copy_a else []), columns]
         if plan.parts == 1 and plan.blocks == 1:
             return [*lets, *block]
         k_start, k_stop = self.part_range()
@@ -326,7 +343,8 @@ class Writer:
             across = Loop("j", ZERO, const(nr), (turn,), "unroll")
             step = Loop("r", ZERO, const(mr), (across,), "unroll")
         for i in reversed(range(len(p.k))):
-            start, stop = ZERO, self.sizes("depth", p.k[i].size)
+            start: Expr = ZERO
+            stop = self.sizes("depth", p.k[i].size)
             if i == 0 and (plan.parts > 1 or plan.blocks > 1):
                 start, stop = self.k_range()
             kind = "vector" if plan.dots and i == len(p.k) - 1 else "serial"

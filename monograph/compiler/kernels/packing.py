@@ -2,7 +2,7 @@
 
 A panel holds the lines of one tile (MR rows of a, or NR columns of b): element (k, i) stands at
 k*width + i. The last panel overlaps its neighbour, as the last tile does (gemm.py). `pack` is a
-step of its own that copies a whole operand, once for all chunks; `copy_panel` writes the loops by
+step of its own that copies a whole operand, once for all chunks; `copy_block` writes the loops by
 which a chunk copies its own block into a Local. 16-bit floats are converted on the way; operands
 that are contiguous along K are transposed in registers (codegen/transpose.py).
 """
@@ -147,32 +147,30 @@ def pack(
     return step, scratch
 
 
-def copy_panel(
+def copy_block(
     matrix: Matrix,
     width: int,
     compute: str,
     target: Target,
     k_range: tuple[Expr, Expr],
     shortest: int,
+    panels_loop: Callable[[list[Stmt]], Stmt],
     to: str,
     buffer: str,
 ) -> list[Stmt]:
-    """The loops that fill one panel of a Local, with k[0] of a range that is `shortest` or longer.
+    """The loops that fill the panels of a Local, with k[0] of a range, `shortest` or longer.
 
-    The operand's lines begin at the variable "first" of the matrix at "source"; the panel begins at
-    "panel_start".
+    panels_loop goes over the panels and names, for each, the "first" of its lines in the matrix at
+    "source", and its "panel_start" in the Local.
     """
-
-    def alone(inside: list[Stmt]) -> Stmt:
-        return Loop("panel", ZERO, const(1), tuple(inside))
 
     def fixed(stem: str, value: int) -> Expr:
         return const(value)
 
-    start = k_range[0]
     return _panels(
-        matrix, width, compute, target, fixed, fixed, k_range, start, alone, to, buffer, shortest
-    )
+        matrix, width, compute, target, fixed, fixed, k_range, k_range[0], panels_loop, to, buffer,
+        shortest,
+    )  # fmt: skip
 
 
 def _panels(
