@@ -29,10 +29,11 @@ _SCORE_BYTES = 1 << 25  # score matrices made at a time by the references
 
 
 class _Attention(Opaque):
-    """q (N, H, L, E), k (N, H, S, E), v (N, H, S, V); mask (N or 1, H or 1, L, S) or none.
+    """q (N, H, L, E), k (N, G, S, E), v (N, G, S, V); mask (N or 1, H or 1, L, S) or none.
 
-    A bool mask is true where a key takes part; any other is added to the scores. causal: query i
-    sees keys 0 .. i. A row without any key is 0, and its `logs` -inf.
+    G divides H: each head of k and v serves H / G neighbouring heads of q. A bool mask is true
+    where a key takes part; any other is added to the scores. causal: query i sees keys 0 .. i. A
+    row without any key is 0, and its `logs` -inf.
     """
 
     accepts = None
@@ -61,6 +62,17 @@ class _Attention(Opaque):
         ]
 
 
+def _each_head(x: np.ndarray, heads: int) -> np.ndarray:
+    """x (N, G, S, E) with each head as often as there are heads that read it."""
+    return x if x.shape[1] == heads else x.repeat(heads // x.shape[1], 1)
+
+
+def _shared_head(x: np.ndarray, heads: int) -> np.ndarray:
+    """The adjoint: sums over the heads that read the same."""
+    n, h, *rest = x.shape
+    return x if h == heads else x.reshape(n, heads, h // heads, *rest).sum(2)
+
+
 def _part(mask: Any, piece: tuple[slice, slice]) -> Any:
     if mask is None:
         return None
@@ -86,7 +98,8 @@ class Attention(_Attention):
     def infer(self, q: Any, k: Any, v: Any, mask: Any = None) -> tuple[Aval, Aval]:
         n, heads, length, _ = q.shape
         if (
-            tuple(k.shape) != (n, heads, k.shape[2], q.shape[3])
+            tuple(k.shape) != (n, k.shape[1], k.shape[2], q.shape[3])
+            or (heads % k.shape[1] if k.shape[1] else heads)
             or tuple(v.shape[:3]) != tuple(k.shape[:3])
             or (mask is not None and tuple(mask.shape[2:]) != (length, k.shape[2]))
         ):
@@ -98,6 +111,7 @@ class Attention(_Attention):
     def reference(self, q: Any, k: Any, v: Any, mask: Any = None) -> Any:
         result = q.dtype
         q, k, v, mask = _working(q, k, v, mask)
+        k, v = _each_head(k, q.shape[1]), _each_head(v, q.shape[1])
         out = np.empty((*q.shape[:3], v.shape[3]), q.dtype)
         logs = np.empty(q.shape[:3], q.dtype)
         with np.errstate(all="ignore"):
@@ -150,6 +164,8 @@ class AttentionGrad(_Attention):
         result = q.dtype
         mask, out, logs = rest if len(rest) == 3 else (None, *rest)
         g, q, k, v, mask, out = _working(g, q, k, v, mask, out)
+        shared = k.shape[1]
+        k, v = _each_head(k, q.shape[1]), _each_head(v, q.shape[1])
         gq, gk, gv = np.empty_like(q), np.empty_like(k), np.empty_like(v)
         with np.errstate(all="ignore"):
             for piece in self.pieces(q, k):
@@ -163,6 +179,7 @@ class AttentionGrad(_Attention):
                 slope *= slope.dtype.type(self.scale)
                 gq[piece] = np.matmul(slope, k[piece])
                 gk[piece] = np.matmul(slope.swapaxes(-1, -2), q[piece])
+        gk, gv = _shared_head(gk, shared), _shared_head(gv, shared)
         return gq.astype(result), gk.astype(result), gv.astype(result)
 
     def vjp(self, cotangents: Any, outs: Any, *inputs: Any) -> tuple[Any, ...]:
@@ -239,7 +256,9 @@ class _Composed:
         self.dtype = q.dtype
         self.scale = op.scale
         wide = dt.float32 if q.dtype.itemsize == 2 else q.dtype
-        self.g, self.q, self.k, self.v = (cast(x, wide) for x in (g, q, k, v))
+        self.heads, self.shared = q.shape[1], k.shape[1]
+        self.g, self.q = cast(g, wide), cast(q, wide)
+        self.k, self.v = (self.each_head(cast(x, wide)) for x in (k, v))
         s = mul(_outer(self.q, self.k), op.scale)
         if mask is not None:
             whole = broadcast_to(mask, tuple(s.shape))
@@ -250,9 +269,25 @@ class _Composed:
         self.dp = _outer(self.g, self.v)
         self.slope = mul(self.p, sub(self.dp, _row_sums(mul(self.p, self.dp))))
 
+    def each_head(self, x: Any) -> Any:
+        """x (N, G, S, E) with each head as often as there are heads that read it."""
+        n, g, length, width = x.shape
+        if g == self.heads:
+            return x
+        wide = Expand((n, g, self.heads // g, length, width), (2,))(x)
+        return Reshape((n, self.heads, length, width))(wide)
+
+    def shared_head(self, x: Any) -> Any:
+        """The adjoint of each_head."""
+        n, h, length, width = x.shape
+        if h == self.shared:
+            return x
+        return Sum((2,))(Reshape((n, self.shared, h // self.shared, length, width))(x))
+
     def second(self, a: Any, b: Any, c: Any) -> list[Any]:
         """Cotangents of g, q, k, v and the scores from those of gq, gk and gv."""
         a, b, c = (cast(x, self.q.dtype) for x in (a, b, c))
+        b, c = self.each_head(b), self.each_head(c)
         p, dp, slope, scale = self.p, self.dp, self.slope, self.scale
         w = mul(add(_outer(a, self.k), _outer(self.q, b)), scale)  # cotangent of slope
         r = _row_sums(mul(w, p))
@@ -264,6 +299,7 @@ class _Composed:
         of_q = mul(add(_rows(of_s, self.k), _rows(slope, b)), scale)
         of_k = mul(add(_columns(of_s, self.q), _columns(slope, a)), scale)
         of_v = _columns(of_dp, self.g)
+        of_k, of_v = self.shared_head(of_k), self.shared_head(of_v)
         return [*(cast(x, self.dtype) for x in (of_g, of_q, of_k, of_v)), of_s]
 
 
@@ -347,9 +383,17 @@ def scaled_dot_product_attention(
     if not 0 <= dropout_p <= 1:
         raise ArgumentError(f"{name}: dropout_p must be in [0, 1], got {dropout_p}")
     if enable_gqa:
-        k, v = (_repeat_heads(name, x, q) for x in (k, v))
-    lead = broadcast_shapes(name, *(tuple(x.shape[:-2]) for x in (q, k, v)))
-    q, k, v = (broadcast_to(x, (*lead, *x.shape[-2:])) for x in (q, k, v))
+        _check_heads(name, q, k, v)
+        if dropout_p > 0 or k.shape[-3] != v.shape[-3]:
+            k, v = (_repeat_heads(x, q) for x in (k, v))
+    groups = k.shape[-3] if enable_gqa else None
+    if groups is not None and groups != q.shape[-3]:
+        outer = broadcast_shapes(name, *(tuple(x.shape[:-3]) for x in (q, k, v)))
+        q, k, v = (broadcast_to(x, (*outer, *x.shape[-3:])) for x in (q, k, v))
+        lead = tuple(q.shape[:-2])
+    else:
+        lead = broadcast_shapes(name, *(tuple(x.shape[:-2]) for x in (q, k, v)))
+        q, k, v = (broadcast_to(x, (*lead, *x.shape[-2:])) for x in (q, k, v))
     scores = (*lead, q.shape[-2], k.shape[-2])
     if attn_mask is not None:
         if attn_mask.dtype is not dt.bool_ and not attn_mask.dtype.is_floating_point:
@@ -374,14 +418,20 @@ def scaled_dot_product_attention(
     return Reshape((*lead, q.shape[-2], v.shape[-1]))(out)
 
 
-def _repeat_heads(name: str, x: Any, q: Any) -> Any:
+def _check_heads(name: str, q: Any, k: Any, v: Any) -> None:
+    """Heads of key and value must divide query's."""
+    for x in (k, v):
+        few = len(x.shape) < 3 or len(q.shape) < 3
+        if few or (q.shape[-3] % x.shape[-3] if x.shape[-3] else q.shape[-3]):
+            raise ShapeError(
+                f"{name}: query {tuple(q.shape)} must have a multiple of the heads (dimension -3) "
+                f"of key and value {tuple(x.shape)}"
+            )
+
+
+def _repeat_heads(x: Any, q: Any) -> Any:
     """Each head of x as often as query has more of them."""
-    if len(x.shape) < 3 or len(q.shape) < 3 or q.shape[-3] % x.shape[-3]:
-        raise ShapeError(
-            f"{name}: query {tuple(q.shape)} must have a multiple of the heads (dimension -3) of "
-            f"key and value {tuple(x.shape)}"
-        )
-    times = q.shape[-3] // x.shape[-3]
+    times = q.shape[-3] // max(x.shape[-3], 1)
     if times == 1:
         return x
     shape = tuple(x.shape)

@@ -11,7 +11,7 @@ exists. For a block and a panel, transposed throughout:
     sums[d, query]     = sums * keep + block of values' x scores
 
 Source: Dao and others, "FlashAttention", 2022; Milakov and Gimelshein, "Online normalizer
-calculation for softmax", 2018. The gradient: attention_grad.py.
+calculation for softmax", 2018. Few queries: attention_few.py. The gradient: attention_grad.py.
 """
 
 from __future__ import annotations
@@ -39,10 +39,12 @@ from ...kernel.ir import (
 )  # fmt: skip
 from ...ops.exponential import Log
 from ..steps import Context, Step, lowers
+from .attention_few import are_few, lower_few
 from .attention_tiles import (
     LOG2_E,
     SLACK,
     ZERO,
+    Mask,
     Matrix,
     Writer,
     below,
@@ -61,35 +63,6 @@ ENOUGH_CHUNKS = 32
 BLOCK_BYTES = 256 << 10
 TURN = 4  # rows of scores whose maxima run side by side
 LARGEST_HEAD = 512
-
-
-class Mask:
-    """How a kernel reads the mask: an additive number, or -inf where a key takes no part."""
-
-    def __init__(self, value: Value, context: Context, code: str):
-        assert context.locate is not None
-        self.base, self.steps, self.offset = context.locate(value)
-        self.shape, self.code, self.dtype = value.shape, code, value.dtype.code
-
-    def at(self, row: Expr, key: Expr) -> Expr:
-        place: Expr = row * self.steps[2] + key * self.steps[3] + self.offset
-        for axis, name in ((0, "image"), (1, "head")):
-            if self.shape[axis] > 1:
-                place = place + Var(name) * self.steps[axis]
-        return place
-
-    def number(self, row: Expr, key: Expr, inside: Expr | None = None) -> Expr:
-        """What is added to a score in units of ln 2."""
-        seen = Load("mask", self.at(row, key), self.dtype, inside)
-        if self.dtype == "bool":
-            return s.select(seen, s.const(0.0, self.code), s.const(-math.inf, self.code))
-        return s.cast(seen, self.code) * LOG2_E
-
-    def apply(self, score: Expr, number: Expr) -> Expr:
-        """A hidden score is -inf whatever it was."""
-        if self.dtype == "bool":
-            return s.select(s.eq(number, 0.0), score, s.const(-math.inf, self.code))
-        return score + number
 
 
 def sizes_fit(*sizes: int) -> bool:
@@ -116,6 +89,8 @@ def lower_attention(node: Node, context: Context) -> list[Step] | None:
     out_place = (out, context.strides(out), 0)
     if depth > 1 and out_place[1][3] != 1:
         return None
+    if are_few(node):
+        return lower_few(node, context, where, out_place)
     made = _Forward(node, context)
     lets = [
         Let("image", Var("chunk") // (heads * made.row_blocks)),

@@ -35,11 +35,12 @@ from ...kernel.ir import (
     Var,
 )  # fmt: skip
 from ..steps import Context, Scratch, Step, lowers
-from .attention import Mask, sizes_fit
+from .attention import sizes_fit
 from .attention_tiles import (
     LOG2_E,
     SLACK,
     ZERO,
+    Mask,
     Matrix,
     Writer,
     below,

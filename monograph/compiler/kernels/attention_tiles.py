@@ -76,14 +76,14 @@ def column_groups(rows: int, vectors: int, code: str) -> tuple[Group, ...]:
     """How to cover rows x vectors by tiles in registers: the fewest cycles.
 
     A step of a tile of h x v takes h*v multiply-adds and h + v loads, two each per cycle, and the
-    latency of one multiply-add (4 cycles).
+    latency of one multiply-add (4 or 5 cycles). Beginning and ending a tile costs another 20 or so.
     """
     target = host()
     free = target.registers - (1 if target.fma else 2)
 
     def cost(height: int, v: int) -> float:
         tiles, rest = divmod(rows, height)
-        step = [max(h * v / 2, (h + v) / 2 + 0.3, 4.0) for h in (height, rest)]
+        step = [max(h * v / 2, (h + v) / 2 + 0.3, 4.5) + 0.3 for h in (height, rest)]
         return tiles * step[0] + (step[1] if rest else 0)
 
     best: tuple[float, tuple[Group, ...]] | None = None
@@ -195,7 +195,7 @@ class Writer:
             ), "unroll")  # fmt: skip
 
         first = Const(0.0, code) if begin is None else begin(i, col)
-        product = a.load(i, Var(k)) * b.load(Var(k), col)
+        product = s.cast(a.load(i, Var(k)), code) * s.cast(b.load(Var(k), col), code)
         k_start, k_stop = depth(Var(i0), height)
         return Loop(i0, low, high, (
             Local(acc, code, height * width),
@@ -309,3 +309,32 @@ def head(place: Place, name: str, number: Expr) -> Matrix:
 def below(m: Matrix, first: Expr) -> Matrix:
     """Rows of a matrix from `first` on."""
     return Matrix(m.buffer, m.code, lambda i, j: m.at(first + i, j))
+
+
+class Mask:
+    """How a kernel reads the mask: an additive number, or -inf where a key takes no part."""
+
+    def __init__(self, value: Value, context: Context, code: str):
+        assert context.locate is not None
+        self.base, self.steps, self.offset = context.locate(value)
+        self.shape, self.code, self.dtype = value.shape, code, value.dtype.code
+
+    def at(self, row: Expr, key: Expr) -> Expr:
+        place: Expr = row * self.steps[2] + key * self.steps[3] + self.offset
+        for axis, name in ((0, "image"), (1, "head")):
+            if self.shape[axis] > 1:
+                place = place + Var(name) * self.steps[axis]
+        return place
+
+    def number(self, row: Expr, key: Expr, inside: Expr | None = None) -> Expr:
+        """What is added to a score in units of ln 2."""
+        seen = Load("mask", self.at(row, key), self.dtype, inside)
+        if self.dtype == "bool":
+            return s.select(seen, s.const(0.0, self.code), s.const(-math.inf, self.code))
+        return s.cast(seen, self.code) * LOG2_E
+
+    def apply(self, score: Expr, number: Expr) -> Expr:
+        """A hidden score is -inf whatever it was."""
+        if self.dtype == "bool":
+            return s.select(s.eq(number, 0.0), score, s.const(-math.inf, self.code))
+        return score + number
