@@ -24,6 +24,7 @@ from ..runtime import machine
 from ..runtime.machine_code import kernel_assembly, kernel_text
 from ..runtime.program import Program
 from ..runtime.threads import get_num_threads
+from .control import ControlStep
 from .fuse import Group
 from .pipeline import Executable, HostStep, size_bytes
 from .steps import Scratch, Step
@@ -51,7 +52,7 @@ class Row:
     parallel: bool
     flops: int
     bytes: int
-    step: Step | HostStep
+    step: Step | HostStep | ControlStep
     seconds: float | None = None
 
     @property
@@ -139,8 +140,21 @@ class Explanation:
             chunks = f"{r.chunks}" if r.parallel else f"{r.chunks} alone"
             if isinstance(r.step, HostStep):
                 chunks = "NumPy"
+            elif isinstance(r.step, ControlStep):
+                chunks = "loop" if r.step.is_native else "Python"
             body.append([f"{i}", r.title, chunks, *self._measures([r]), r.shapes, r.lines])
         return _align(head, body, left={1, 2, len(head) - 2, len(head) - 1})
+
+    @property
+    def bodies(self) -> str:
+        """The kernels of each loop's or branch's body, one table after another."""
+        parts = []
+        for i, row in enumerate(self.rows):
+            for body in row.step.bodies if isinstance(row.step, ControlStep) else ():
+                inner = Explanation(body)
+                parts.append(f"body of {row.title} (row {i})\n" + _indent(inner.table))
+                parts += [inner.bodies] if inner.bodies else []
+        return "\n".join(parts)
 
     @property
     def families(self) -> str:
@@ -211,7 +225,7 @@ class Explanation:
             f"{self.name}: {self.note}".rstrip(": "),
             "graph\n" + _indent(self.graph),
             "groups\n" + _indent(self.groups),
-            "kernels\n" + _indent(self.table),
+            "kernels\n" + _indent("\n".join([self.table, self.bodies]).rstrip()),
             "kinds\n" + _indent(self.families),
             "memory\n" + _indent(self.memory),
             "totals\n" + _indent(self.totals),
@@ -278,6 +292,8 @@ class Explanation:
         step = self.rows[i].step
         if isinstance(step, HostStep):
             raise ValueError(f"row {i} ({self.rows[i].title}) runs in NumPy: it has no kernel")
+        if isinstance(step, ControlStep):
+            raise ValueError(f"row {i} ({self.rows[i].title}) has a body: see `bodies`")
         return step
 
     def _measures(self, rows: Sequence[Row]) -> list[str]:
@@ -300,8 +316,8 @@ class Explanation:
 _MEASURES = ["MFLOP", "MB", "ms", "time", "GFLOP/s", "peak", "GB/s", "memory"]
 
 
-def _row(step: Step | HostStep) -> Row:
-    if isinstance(step, HostStep):
+def _row(step: Step | HostStep | ControlStep) -> Row:
+    if not isinstance(step, Step):
         node = step.node
         values: list[Value] = [*node.values, *node.outputs]
         return Row(
@@ -311,7 +327,7 @@ def _row(step: Step | HostStep) -> Row:
             tuple(_shape(v) for v in node.outputs),
             0,
             False,
-            0,
+            step.flops if isinstance(step, ControlStep) else 0,
             sum(size_bytes(v) for v in dict.fromkeys(values)),
             step,
         )

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..ir.graph import Graph, Value
+from ..ir.region import regions_of
 from .locate import affine_view
 
 if TYPE_CHECKING:
@@ -46,7 +47,10 @@ DEMANDS = {
 }
 
 # Ops that read operands where they stand, at any strides (Context.locate).
-STRIDED = {"copy", "attention", "attention_grad"}
+STRIDED = {
+    "copy", "attention", "attention_grad", "arg_max", "arg_min", "cumsum", "cumprod",
+    "linear_scan", "log_cumsum_exp", "running_extreme",
+}  # fmt: skip
 
 
 # Ops with kernels of their own whose results stand as their first operand does.
@@ -96,8 +100,12 @@ def demanded_layouts(graph: Graph) -> Layouts:
 
 
 def _row_major(graph: Graph) -> set[Value]:
-    """What callers see or give."""
-    return set(graph.inputs) | set(graph.constants) | set(graph.outputs)
+    """What callers see or give, and what bodies of loops take slices of."""
+    found = set(graph.inputs) | set(graph.constants) | set(graph.outputs)
+    for node in graph.nodes:
+        if regions_of(node.op):
+            found.update((*node.values, *node.outputs))
+    return found
 
 
 def choose_layouts(graph: Graph, fusion: Fusion) -> Layouts:

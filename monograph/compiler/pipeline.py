@@ -2,6 +2,7 @@
 
 simplify            rules, common subexpressions, constants
 remove_dead
+prune_control       bodies of loops: what is dead goes, what is constant comes out
 split_reductions    long sums in two steps
 fuse                groups of loops; contractions and opaque ops with kernels of their own
 lower               groups and nodes -> kernels of the loop language
@@ -21,11 +22,13 @@ import numpy as np
 from ..core.errors import IndexRangeError
 from ..ir.evaluate import as_array
 from ..ir.graph import Graph, Node, Value
+from ..ir.region import regions_of
 from ..ir.verify import verify
 from ..runtime import buffers
 from ..runtime.machine_code import compile_kernels
-from ..runtime.program import Program, Slot, Task
+from ..runtime.program import Control, Program, Slot, Task
 from . import kernels as _kernels  # noqa: F401  registers the lowerings
+from .control import ControlStep, lower_control, prune_control, separate_outputs
 from .convolution import lower_convolutions
 from .epilogue import fuse_epilogues
 from .fuse import Fusion, Group
@@ -40,6 +43,7 @@ PASSES: list[Callable[[Graph], Graph]] = [
     simplify,
     remove_dead,
     lower_convolutions,
+    prune_control,
     remove_dead,
     split_reductions,
 ]
@@ -61,7 +65,7 @@ class Plan:
 
     graph: Graph
     groups: list[Group] = field(default_factory=list)
-    steps: list[Step | HostStep] = field(default_factory=list)
+    steps: list[Step | HostStep | ControlStep] = field(default_factory=list)
     stored: set[Value] = field(default_factory=set)
     layouts: Layouts = field(default_factory=lambda: Layouts({}))
     alias: dict[Value, Value] = field(default_factory=dict)  # result -> input it overwrites
@@ -109,6 +113,9 @@ def plan(graph: Graph, donate: dict[int, int] | None = None) -> Plan:
         if group in done:
             continue
         done.add(group)
+        if group.node is not None and regions_of(group.node.op):
+            result.steps.append(lower_control(group.node, _compile_body))
+            continue
         if group.node is not None:
             epilogue = epilogues.of(group, is_stored, layouts)
             if epilogue is not None:
@@ -179,12 +186,25 @@ class Executable:
     """A compiled graph. `run(inputs, outputs)` computes outputs from inputs, all C-contiguous
     arrays.
 
-    donated  output positions whose array must be the donated input's own
+    donated    output positions whose array must be the donated input's own
+    body       the graph is the body of a loop or branch: `program` is all of it, or None where
+               NumPy computes some of it
+    more_slots  of `program`, which the loop uses
     """
 
-    def __init__(self, graph: Graph, donate: dict[int, int] | None = None):
+    def __init__(
+        self,
+        graph: Graph,
+        donate: dict[int, int] | None = None,
+        body: bool = False,
+        more_slots: int = 0,
+    ):
         self.source = graph
-        self.plan = p = plan(run_passes(graph), donate)
+        graph = run_passes(graph)
+        if body:
+            graph = separate_outputs(graph)
+        self.more_slots = more_slots
+        self.plan = p = plan(graph, donate)
         self.graph = p.graph
         self.donate = donate or {}
         self._place()
@@ -271,9 +291,9 @@ class Executable:
     def _link(self) -> None:
         native = [s for s in self.plan.steps if isinstance(s, Step)]
         handles = iter(compile_kernels([s.kernel for s in native]))
-        slots = len(self.graph.inputs) + len(self.graph.outputs)
+        slots = len(self.graph.inputs) + len(self.graph.outputs) + self.more_slots
         self.parts: list[Any] = []
-        tasks: list[Task] = []
+        tasks: list[Task | Control] = []
 
         def close() -> None:
             if tasks:
@@ -281,9 +301,12 @@ class Executable:
                 tasks.clear()
 
         for step in self.plan.steps:
-            if isinstance(step, HostStep):
+            if isinstance(step, HostStep) or (isinstance(step, ControlStep) and not step.is_native):
                 close()
                 self.parts.append(step)
+                continue
+            if isinstance(step, ControlStep):
+                tasks.append(step.task(self._address))
                 continue
             tasks.append(
                 Task(
@@ -301,13 +324,18 @@ class Executable:
             if step.status is not None
             for at in (self.plan.offsets[step.status],)
         ]
+        for step in self.plan.steps:
+            if isinstance(step, ControlStep):
+                self.checks += [c for b in step.bodies for c in b.checks]
         for word, _ in self.checks:
             word[0] = 0
+        alone = len(self.parts) == 1 and isinstance(self.parts[0], Program) and not self.extra
+        self.program: Program | None = self.parts[0] if alone else None
 
     @property
     def has_host_steps(self) -> bool:
         """Whether NumPy computes some of it."""
-        return any(isinstance(p, HostStep) for p in self.parts)
+        return any(not isinstance(p, Program) for p in self.parts)
 
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
         """Compute. Arrays are C-contiguous, of the avals' shapes and dtypes."""
@@ -334,7 +362,10 @@ class Executable:
             source = before[v] if v in before else self._view(v, arrays)
             np.copyto(arrays[base + o], source.reshape(v.shape))
 
-    def _run_host(self, step: HostStep, arrays: Sequence[np.ndarray]) -> None:
+    def _run_host(self, step: HostStep | ControlStep, arrays: Sequence[np.ndarray]) -> None:
+        if isinstance(step, ControlStep):
+            step.run(lambda v: self._view(v, arrays))
+            return
         node = step.node
         args = [self._view(i, arrays) if isinstance(i, Value) else i for i in node.inputs]
         with np.errstate(all="ignore"):
@@ -343,9 +374,13 @@ class Executable:
             np.copyto(self._view(v, arrays), as_array(r, v.aval))
 
 
-def _touched(step: Step | HostStep, is_stored: Callable[[Value], bool]) -> list[Any]:
+def _compile_body(graph: Graph, more_slots: int) -> Executable:
+    return Executable(graph, body=True, more_slots=more_slots)
+
+
+def _touched(step: Step | HostStep | ControlStep, is_stored: Callable[[Value], bool]) -> list[Any]:
     """What a step reads and writes in memory."""
-    if isinstance(step, Step):
+    if not isinstance(step, HostStep):
         return list(step.buffers)
     found: list[Any] = list(step.node.outputs)
     stack = list(step.node.values)

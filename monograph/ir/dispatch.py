@@ -31,6 +31,11 @@ def install(handler: Handler) -> None:
     _handler[0] = handler
 
 
+def handler() -> Handler:
+    """What serves the door now."""
+    return _handler[0]
+
+
 @contextmanager
 def handling(handler: Handler) -> Iterator[None]:
     """Serve the door with `handler` for the body."""

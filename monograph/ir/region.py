@@ -76,3 +76,8 @@ class Region:
         kinds = ", ".join(f"{a!r}" for a in self.inputs)
         made = ", ".join(f"{a!r}" for a in self.outputs)
         return f"<region ({kinds}) -> ({made}), {len(self.graph.nodes)} nodes>"
+
+
+def regions_of(op: Any) -> list[Region]:
+    """The regions that an op holds."""
+    return [x for x in vars(op).values() if isinstance(x, Region)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ..core.errors import GraphError
 from .graph import Graph, Value
-from .region import Region
+from .region import regions_of
 
 
 def verify(graph: Graph, after: str = "") -> Graph:
@@ -28,9 +28,8 @@ def verify(graph: Graph, after: str = "") -> Graph:
                 f"verify{where}: node {i} {node!r} gives {[o.aval for o in node.outputs]}, "
                 f"its op says {list(inferred)}"
             )
-        for held in vars(node.op).values():
-            if isinstance(held, Region):
-                verify(held.graph, after)
+        for region in regions_of(node.op):
+            verify(region.graph, after)
         for v in node.outputs:
             if v in defined:
                 raise GraphError(f"verify{where}: node {i} {node!r} defines {v!r} again")

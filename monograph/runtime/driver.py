@@ -16,6 +16,10 @@ POOL_WORDS = 96
 
 # Words of a task, and of a fix-up that puts the address of a call's slot into the pointer table.
 TASK_WORDS = 5  # function, buffers, sizes, chunks, grain (0: all on the calling thread)
+# A task without a function is a loop or branch: instead of sizes it has a control block.
+TRIPS, TEST, BODY, OTHER, CONTROL_SLOTS, SLOT_COUNT, STARTS, UPDATES = range(8)
+FINALS, FINAL_COUNT, MOVED = 8, 9, 10
+CONTROL_WORDS = 11
 FIXUP_WORDS = 3  # address of the pointer, slot number, byte offset
 REQUEST_WORDS = 7  # tasks, their number, fix-ups, their number, and these:
 SLOTS, POOL, THREADS = 4, 5, 6
@@ -97,7 +101,7 @@ def _claim(prefix: str, again: str, claimed: str, nothing: str) -> str:
 
 
 def driver_ir(triple: str) -> str:
-    """The module: run, worker, stop."""
+    """The module: run, worker, stop, and control, which run calls and which calls run."""
     declare, pause = _pause(triple)
     system = _sleeping(triple)
     fields = "\n".join(
@@ -217,6 +221,12 @@ task:
   %tchunks = load i64, ptr %tp3
   %tp4 = getelementptr i64, ptr %tp, i64 4
   %tgrain = load i64, ptr %tp4
+  %isnull = icmp eq ptr %tfn, null
+  br i1 %isnull, label %control, label %kernel
+control:
+  call void @control(ptr %pool, ptr %tbuffers, ptr %tsizes, i64 %threads)
+  br label %finished
+kernel:
   %empty = icmp slt i64 %tchunks, 1
   br i1 %empty, label %finished, label %some
 some:
@@ -276,4 +286,125 @@ finished:
 leave:
   ret void
 }}
+
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
+
+{_control_ir()}
 """
+
+
+def _control_ir() -> str:
+    """Loops and branches. The slots of a body's requests begin at addresses from the task's table
+    of buffers; after each iteration each takes the address that another one had, plus a step."""
+    fields = "\n".join(
+        f"{_word(f'%{name}_at', '%block', index)}\n  %{name} = load {kind}, ptr %{name}_at"
+        for name, index, kind in (
+            ("trips", TRIPS, "i64"), ("test", TEST, "i64"), ("body", BODY, "ptr"),
+            ("other", OTHER, "ptr"), ("slots", CONTROL_SLOTS, "ptr"), ("count", SLOT_COUNT, "i64"),
+            ("starts", STARTS, "ptr"), ("updates", UPDATES, "ptr"), ("finals", FINALS, "ptr"),
+            ("final_count", FINAL_COUNT, "i64"), ("moved", MOVED, "ptr"),
+        )
+    )  # fmt: skip
+    return f"""define internal void @control(ptr %pool, ptr %buffers, ptr %block, i64 %threads) {{
+entry:
+{fields}
+  br label %start
+start:
+  %s = phi i64 [ 0, %entry ], [ %snext, %start ]
+  %sp = getelementptr [2 x i64], ptr %starts, i64 %s
+  %sbuffer = load i64, ptr %sp
+  %sp1 = getelementptr i64, ptr %sp, i64 1
+  %sshift = load i64, ptr %sp1
+  %sfrom = getelementptr i64, ptr %buffers, i64 %sbuffer
+  %sbase = load i64, ptr %sfrom
+  %saddress = add i64 %sbase, %sshift
+  %sto = getelementptr i64, ptr %slots, i64 %s
+  store i64 %saddress, ptr %sto
+  %snext = add i64 %s, 1
+  %smore = icmp ult i64 %snext, %count
+  br i1 %smore, label %start, label %kind
+kind:
+  %tested = icmp sge i64 %test, 0
+  %branch = icmp ne ptr %other, null
+{_lend("body")}
+  br i1 %branch, label %choose, label %next
+choose:
+  %cslot = getelementptr ptr, ptr %slots, i64 %test
+  %cwhere = load ptr, ptr %cslot
+  %cbyte = load i8, ptr %cwhere
+  %ctrue = icmp ne i8 %cbyte, 0
+  %chosen = select i1 %ctrue, ptr %body, ptr %other
+{_lend("chosen")}
+  call void @run(ptr %chosen)
+  ret void
+next:
+  %i = phi i64 [ 0, %kind ], [ %inext, %again ]
+  %more = icmp ult i64 %i, %trips
+  br i1 %more, label %ask, label %end
+ask:
+  br i1 %tested, label %look, label %go
+look:
+  %lslot = getelementptr ptr, ptr %slots, i64 %test
+  %lwhere = load ptr, ptr %lslot
+  %lbyte = load i8, ptr %lwhere
+  %ltrue = icmp ne i8 %lbyte, 0
+  br i1 %ltrue, label %go, label %end
+go:
+  call void @run(ptr %body)
+  br label %move
+move:
+  %u = phi i64 [ 0, %go ], [ %unext, %move ]
+  %up = getelementptr [2 x i64], ptr %updates, i64 %u
+  %uslot = load i64, ptr %up
+  %up1 = getelementptr i64, ptr %up, i64 1
+  %ustep = load i64, ptr %up1
+  %ufrom = getelementptr i64, ptr %slots, i64 %uslot
+  %ubase = load i64, ptr %ufrom
+  %uaddress = add i64 %ubase, %ustep
+  %uto = getelementptr i64, ptr %moved, i64 %u
+  store i64 %uaddress, ptr %uto
+  %unext = add i64 %u, 1
+  %umore = icmp ult i64 %unext, %count
+  br i1 %umore, label %move, label %take
+take:
+  %bytes = mul i64 %count, 8
+  call void @llvm.memcpy.p0.p0.i64(ptr %slots, ptr %moved, i64 %bytes, i1 false)
+  br label %again
+again:
+  %inext = add i64 %i, 1
+  br label %next
+end:
+  %any = icmp sgt i64 %final_count, 0
+  br i1 %any, label %final, label %leave
+final:
+  %f = phi i64 [ 0, %end ], [ %fnext, %final_done ]
+  %fp = getelementptr [3 x i64], ptr %finals, i64 %f
+  %fslot = load i64, ptr %fp
+  %fp1 = getelementptr i64, ptr %fp, i64 1
+  %fbuffer = load i64, ptr %fp1
+  %fp2 = getelementptr i64, ptr %fp, i64 2
+  %fbytes = load i64, ptr %fp2
+  %ffrom = getelementptr ptr, ptr %slots, i64 %fslot
+  %fsource = load ptr, ptr %ffrom
+  %fto = getelementptr ptr, ptr %buffers, i64 %fbuffer
+  %ftarget = load ptr, ptr %fto
+  %fsame = icmp eq ptr %fsource, %ftarget
+  br i1 %fsame, label %final_done, label %final_copy
+final_copy:
+  call void @llvm.memcpy.p0.p0.i64(ptr %ftarget, ptr %fsource, i64 %fbytes, i1 false)
+  br label %final_done
+final_done:
+  %fnext = add i64 %f, 1
+  %fmore = icmp ult i64 %fnext, %final_count
+  br i1 %fmore, label %final, label %leave
+leave:
+  ret void
+}}"""
+
+
+def _lend(request: str) -> str:
+    """Give a body's request the pool and the threads of the program around it."""
+    return f"""  %{request}_pool = getelementptr i64, ptr %{request}, i64 {POOL}
+  store ptr %pool, ptr %{request}_pool
+  %{request}_threads = getelementptr i64, ptr %{request}, i64 {THREADS}
+  store i64 %threads, ptr %{request}_threads"""

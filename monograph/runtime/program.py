@@ -61,31 +61,75 @@ class Task:
     parallel: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Control:
+    """Other programs as a task: one run `trips` times, or one of two (driver.py, `control`).
+
+    starts   per slot of the programs: (position in buffers, bytes from there)
+    updates  per slot: (slot whose address it takes after an iteration, bytes to go on)
+    finals   (slot, position in buffers, bytes): copied there at the end unless it is there
+    test     the slot of a bool: go on while it holds, or take the first program; -1: none
+    """
+
+    buffers: Sequence[int | Slot]
+    programs: Sequence[Program]
+    starts: Sequence[tuple[int, int]]
+    updates: Sequence[tuple[int, int]]
+    finals: Sequence[tuple[int, int, int]]
+    trips: int
+    test: int
+
+    def block(self) -> tuple[np.ndarray, list[Any]]:
+        """The driver's words, and what they point to."""
+        first, *others = self.programs
+        for program in self.programs:  # all use the slots of the first
+            program._request[driver.SLOTS] = first._own_slots
+        tables = [np.array(t or [(0,)], np.int64) for t in (self.starts, self.updates, self.finals)]
+        moved = np.zeros(len(self.starts) + 1, np.int64)
+        words = np.zeros(driver.CONTROL_WORDS, np.int64)
+        words[driver.TRIPS], words[driver.TEST] = self.trips, self.test
+        words[driver.BODY] = first._request_address
+        words[driver.OTHER] = others[0]._request_address if others else 0
+        words[driver.CONTROL_SLOTS] = first._own_slots
+        words[driver.SLOT_COUNT] = len(self.starts)
+        words[driver.STARTS], words[driver.UPDATES] = (t.ctypes.data for t in tables[:2])
+        words[driver.FINALS], words[driver.FINAL_COUNT] = tables[2].ctypes.data, len(self.finals)
+        words[driver.MOVED] = moved.ctypes.data
+        return words, [*tables, moved, self.programs]
+
+
 _programs: weakref.WeakSet[Program] = weakref.WeakSet()
 
 
 class Program:
     """Tasks that run in order by one call; see the top of this file."""
 
-    def __init__(self, tasks: Sequence[Task], slots: int = 0, keep: Sequence[Any] = ()):
+    def __init__(self, tasks: Sequence[Task | Control], slots: int = 0, keep: Sequence[Any] = ()):
         self.tasks, self.slots, self.keep = list(tasks), slots, list(keep)
         self._native = pool.native()
         self._lock = threading.Lock()
         self._addresses = (ctypes.c_int64 * max(1, slots))()
         pointers = np.zeros(sum(len(t.buffers) for t in tasks) + 1, np.int64)
-        sizes = np.zeros(sum(len(t.sizes) for t in tasks) + 1, np.int64)
+        sizes = np.zeros(sum(len(getattr(t, "sizes", ())) for t in tasks) + 1, np.int64)
         table = np.zeros((len(self.tasks), driver.TASK_WORDS), np.int64)
         fixups: list[tuple[int, int, int]] = []
         at_pointer, at_size = 0, 0
         for row, task in zip(table, self.tasks):
-            kernel = task.handle.kernel
-            _check_task(task, slots)
-            chunks = chunk_count(task)
-            row[0] = task.handle.address
             row[1] = pointers.ctypes.data + 8 * at_pointer
-            row[2] = sizes.ctypes.data + 8 * at_size
-            row[3] = chunks
-            row[4] = _grain(chunks) if task.parallel else 0
+            if isinstance(task, Control):
+                block, used = task.block()
+                self.keep += [block, used]
+                row[2] = block.ctypes.data
+            else:
+                _check_task(task, slots)
+                chunks = chunk_count(task)
+                row[0] = task.handle.address
+                row[2] = sizes.ctypes.data + 8 * at_size
+                row[3] = chunks
+                row[4] = _grain(chunks) if task.parallel else 0
+                count = len(task.handle.kernel.sizes)
+                sizes[at_size : at_size + count] = list(task.sizes)
+                at_size += count
             for buffer in task.buffers:
                 if isinstance(buffer, Slot):
                     place = pointers.ctypes.data + 8 * at_pointer
@@ -93,11 +137,11 @@ class Program:
                 else:
                     pointers[at_pointer] = buffer
                 at_pointer += 1
-            sizes[at_size : at_size + len(kernel.sizes)] = list(task.sizes)
-            at_size += len(kernel.sizes)
         self._fixups = np.array(fixups or [(0, 0, 0)], np.int64)
         self._tables = (table, pointers, sizes)
-        self._any_parallel = bool((table[:, 4] > 0).any() and (table[:, 3] > 1).any())
+        self._any_parallel = bool((table[:, 4] > 0).any() and (table[:, 3] > 1).any()) or any(
+            p._any_parallel for t in self.tasks if isinstance(t, Control) for p in t.programs
+        )
         self._request = (ctypes.c_int64 * driver.REQUEST_WORDS)(
             table.ctypes.data,
             len(self.tasks),
