@@ -28,7 +28,8 @@ SLOW_REFERENCE = 256  # for ops whose NumPy meaning is slow
 # Opaque ops that have kernels; the others stay with NumPy.
 OPAQUE = {
     "conv", "conv_input", "conv_weight", "attention", "attention_grad", "max_pool",
-    "index_select", "index_add", "scatter_add", "gather",
+    "index_select", "index_add", "scatter_add", "gather", "cumsum", "cumprod", "linear_scan",
+    "log_cumsum_exp", "running_extreme",
 }  # fmt: skip
 LIMIT = 1024
 

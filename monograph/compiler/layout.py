@@ -49,7 +49,7 @@ DEMANDS = {
 # Ops that read operands where they stand, at any strides (Context.locate).
 STRIDED = {
     "copy", "attention", "attention_grad", "arg_max", "arg_min", "cumsum", "cumprod",
-    "linear_scan", "log_cumsum_exp", "running_extreme",
+    "linear_scan", "log_cumsum_exp", "running_extreme", "sort", "top_k", "kth", "search_sorted",
 }  # fmt: skip
 
 

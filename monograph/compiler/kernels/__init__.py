@@ -9,3 +9,5 @@ from . import depthwise_weight as _depthwise_weight  # noqa: F401
 from . import gather as _gather  # noqa: F401
 from . import gemm as _gemm  # noqa: F401
 from . import pooling as _pooling  # noqa: F401
+from . import position as _position  # noqa: F401
+from . import scan as _scan  # noqa: F401
