@@ -35,15 +35,14 @@ def prune_control(graph: Graph) -> Graph:
     """Take what is dead or constant out of the bodies of loops and branches.
 
     Before:  graph(%0: f32[], %1: f32[], %2: f32[5]) {
-            %3: f32[], %4: f32[5], %5: f32[5] = scan(%0, %1, %2) body=@0 length=5 consts=1 carries=1
+               %3: f32[], %4: f32[5] = scan(%0, %1, %2) body=@0 length=5 consts=1 carries=1
                return %4
              }
              @0 = graph(%0: f32[], %1: f32[], %2: f32[]) {
                %3: f32[] = exp(%0)
                %4: f32[] = add(%1, %3)
                %5: f32[] = mul(%4, %2)
-               %6: f32[] = sin(%2)
-               return %4, %5, %6
+               return %4, %5
              }
     After:   graph(%0: f32[], %1: f32[], %2: f32[5]) {
                %3: f32[] = exp(%0)
