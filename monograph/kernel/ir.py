@@ -212,12 +212,12 @@ def _binary(op: str, x: Any, y: Any) -> Expr:
 
 
 def _fold(op: str, x: Any, y: Any) -> Expr | None:
-    """Constant and neutral-element folding for index arithmetic (i64, non-negative)."""
+    """Constant and neutral-element folding of i64; results wrap as the machine's do."""
     if isinstance(x, Const) and isinstance(y, Const):
         a, b = x.value, y.value
         table = {"add": a + b, "sub": a - b, "mul": a * b}
         if op in table:
-            return Const(table[op], "i64")
+            return Const((table[op] + 2**63) % 2**64 - 2**63, "i64")
         if op in ("div", "rem") and b > 0 and a >= 0:
             return Const(a // b if op == "div" else a % b, "i64")
     zero_x = isinstance(x, Const) and x.value == 0

@@ -33,6 +33,8 @@ def test_integers(dtype):
     check(lambda a, b: (a.sum(), a.amax(), a.amin(), a.prod(), a.cumsum(0), a.sort()[0]), a, b)
     check(lambda a, b: (a.argmax(), a.reshape(30, 10).argmin(1), (a > 0).any(), a.bool()), a, b)
     check(lambda a, b: (a.reshape(10, 30) @ b.reshape(30, 10),), a, b)
+    powers = (lambda a, b: (a**b, 3**b, (-3) ** b)) if signed else (lambda a, b: (a**b, 3**b))
+    check(powers, a, b)  # they wrap around, constants as well
 
 
 SPECIAL = [
