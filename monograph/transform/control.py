@@ -107,7 +107,10 @@ class Scan(Opaque):
 
     def vjp(self, g: Any, out: Any, *inputs: Any) -> tuple[Any, ...]:
         gs, outs = _as_list(g, self.n_outputs), _as_list(out, self.n_outputs)
-        live = tuple(k for k in floats(self.body.outputs) if not _is_zero(gs[k]))
+        # The cotangent of a carry is zero after the last iteration only.
+        live = tuple(
+            k for k in floats(self.body.outputs) if k < self.carries or not _is_zero(gs[k])
+        )
         return _ScanBackward(self, live).run(gs, outs, inputs)
 
     def batch(self, dims: tuple, size: int, *args: Any) -> tuple[Any, Any]:
