@@ -31,6 +31,7 @@ from ...kernel.ir import (
 )
 from ..index import Atom, Index, NeedSplit, whole
 from ..steps import Context, Step, lowers
+from . import winograd
 
 CHUNK_FLOPS = 4_000_000
 FILTER_BYTES = 640 * 1024
@@ -139,6 +140,8 @@ def lower_conv(node: Node, context: Context) -> list[Step] | None:
     xs, ws = context.strides(x), context.strides(w)
     if xs[1] != 1 or ws[0] != 1:
         return None
+    if winograd.suits(node):
+        return winograd.lower(node, context)
     code = x.dtype.code
     # Short rows: a tile takes several whole ones, so that filters are used often enough.
     together = _rows_together(places)
