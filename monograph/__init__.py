@@ -130,6 +130,7 @@ from .ops import cross_entropy as _cross_entropy
 from .ops import ctc as _ctc
 from .ops import cumulative as _cumulative
 from .ops import einsum as _einsum
+from .ops import factorizations as _factorizations
 from .ops import gamma as _gamma
 from .ops import gathering as _gathering
 from .ops import images as _images
@@ -178,7 +179,7 @@ _SUBMODULES = {
     "special", "testing", "train", "utils",
 }  # fmt: skip
 _LAZY = {
-    "jit": "capture", "explain": "report",
+    "jit": "capture", "explain": "report", "estimate": "train.estimate",
     "bartlett_window": "signal.windows", "blackman_window": "signal.windows",
     "hamming_window": "signal.windows", "hann_window": "signal.windows",
     "kaiser_window": "signal.windows",

@@ -3,32 +3,49 @@
 TrainModule (also `Module`) says how a model is trained, Trainer runs it. Start at trainer.py.
 """
 
+from .averaging import EMA, SWA
 from .callbacks import Callback, EarlyStopping, LearningRateMonitor, Timer
 from .checkpoint import load_checkpoint, save_checkpoint
 from .datamodule import DataModule
-from .loggers import CSVLogger, Logger
+from .finetuning import BackboneFreezing
+from .loggers import CSVLogger, JSONLinesLogger, Logger
 from .model_checkpoint import ModelCheckpoint
 from .module import TrainModule
+from .monitors import PredictionWriter, ThroughputMonitor
 from .progress import ProgressBar
 from .seeding import seed_everything
+from .tensorboard import TensorBoardLogger
 from .trainer import Trainer
+from .tuner import find_batch_size, lr_find
+from .watchdog import NaNWatchdog, NotFiniteError
 
 Module = TrainModule
 
 __all__ = [
+    "BackboneFreezing",
     "CSVLogger",
     "Callback",
     "DataModule",
+    "EMA",
     "EarlyStopping",
+    "JSONLinesLogger",
     "LearningRateMonitor",
     "Logger",
     "ModelCheckpoint",
     "Module",
+    "NaNWatchdog",
+    "NotFiniteError",
+    "PredictionWriter",
     "ProgressBar",
+    "SWA",
+    "TensorBoardLogger",
+    "ThroughputMonitor",
     "Timer",
     "TrainModule",
     "Trainer",
+    "find_batch_size",
     "load_checkpoint",
+    "lr_find",
     "save_checkpoint",
     "seed_everything",
 ]

@@ -1,9 +1,15 @@
-"""Loggers: where logged numbers go. CSVLogger writes a table."""
+"""Loggers: where logged numbers go. CSVLogger writes a table, JSONLinesLogger a line per step.
+
+tensorboard.py has the one for TensorBoard.
+"""
 
 from __future__ import annotations
 
 import csv
+import json
+import math
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +30,70 @@ class Logger:
         """Training is over: write what is not written."""
 
 
-class CSVLogger(Logger):
+class FileLogger(Logger):
+    """A logger that writes to <save_dir>/<name>/version_<n>/.
+
+    version  a number or a name; by default the first number that is free
+    """
+
+    def __init__(self, save_dir: Any, name: str = "logs", version: int | str | None = None):
+        self.save_dir, self.name = Path(save_dir), name
+        self._version = version
+
+    @property
+    def version(self) -> int | str:
+        if self._version is None:
+            taken = [
+                int(path.name.removeprefix("version_"))
+                for path in (self.save_dir / self.name).glob("version_*")
+                if path.name.removeprefix("version_").isdigit()
+            ]
+            self._version = max(taken, default=-1) + 1
+        return self._version
+
+    @property
+    def log_dir(self) -> Path:
+        """The directory of this run."""
+        version = self.version
+        folder = f"version_{version}" if isinstance(version, int) else version
+        return self.save_dir / self.name / folder
+
+
+class JSONLinesLogger(FileLogger):
+    """Append a JSON object for each logged step to <log_dir>/metrics.jsonl.
+
+    Each line has "step", "time" (seconds since 1970) and the metrics; nan and infinities are the
+    strings "nan", "inf" and "-inf". Hyper-parameters go to hparams.json. Lines are written as they
+    come, so that other programs can follow the file.
+    """
+
+    @property
+    def path(self) -> Path:
+        """The file of lines."""
+        return self.log_dir / "metrics.jsonl"
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        if not metrics:
+            return
+        values = {name: json_number(value) for name, value in metrics.items()}
+        line = json.dumps({"step": step, "time": round(time.time(), 3), **values})
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a") as file:
+            file.write(line + "\n")
+
+    def log_hyperparams(self, params: dict[str, Any]) -> None:
+        if params:
+            self.log_dir.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(params, indent=1, default=str)
+            (self.log_dir / "hparams.json").write_text(text)
+
+
+def json_number(value: float) -> float | str:
+    """A number as JSON has it; nan and infinities as strings."""
+    return value if math.isfinite(value) else str(value)
+
+
+class CSVLogger(FileLogger):
     """Write metrics to <save_dir>/<name>/version_<n>/metrics.csv, a row per logged step.
 
     version               a number or a name; by default the first number that is free
@@ -46,30 +115,11 @@ class CSVLogger(Logger):
                 "CSVLogger: flush_logs_every_n_steps must be at least 1, "
                 f"got {flush_logs_every_n_steps}"
             )
-        self.save_dir, self.name = Path(save_dir), name
-        self._version = version
+        super().__init__(save_dir, name, version)
         self._every = flush_logs_every_n_steps
         self._rows: list[dict[str, float]] = []
         self._written = 0  # rows in the file
         self._columns: list[str] = []
-
-    @property
-    def version(self) -> int | str:
-        if self._version is None:
-            taken = [
-                int(path.name.removeprefix("version_"))
-                for path in (self.save_dir / self.name).glob("version_*")
-                if path.name.removeprefix("version_").isdigit()
-            ]
-            self._version = max(taken, default=-1) + 1
-        return self._version
-
-    @property
-    def log_dir(self) -> Path:
-        """The directory of this run."""
-        version = self.version
-        folder = f"version_{version}" if isinstance(version, int) else version
-        return self.save_dir / self.name / folder
 
     @property
     def path(self) -> Path:

@@ -193,7 +193,7 @@ class FitLoop:
         trainer = self.trainer
         count = trainer.global_step if interval == "step" else trainer.current_epoch + 1
         for schedule in trainer._schedules:
-            if schedule.interval != interval or count % schedule.frequency:
+            if schedule.rests or schedule.interval != interval or count % schedule.frequency:
                 continue
             if not schedule.listens:
                 schedule.scheduler.step()

@@ -9,6 +9,7 @@ import inspect
 from typing import Any
 
 from ..core.errors import ArgumentError, ArgumentTypeError, DataError
+from ..core.modes import modes
 from ..core.tracing import live_scalar
 from ..nn import Module as NNModule
 from ..nn.utils import clip_grad_norm_, clip_grad_value_
@@ -146,6 +147,8 @@ class TrainModule(NNModule):
             for group in other.param_groups:
                 for p in group["params"]:
                     if id(p) not in own:
+                        if modes.trace is not None:  # noted as it is, to be put back afterwards
+                            modes.trace.lift(p)
                         kept.setdefault(id(p), (p, p.requires_grad))
                         p.requires_grad_(False)
 

@@ -22,6 +22,7 @@ class Schedule:
     monitor: str | None = None
     strict: bool = True
     name: str | None = None
+    rests = False  # a callback has taken over the learning rates
 
     @property
     def listens(self) -> bool:
