@@ -29,7 +29,7 @@ SLOW_REFERENCE = 256  # for ops whose NumPy meaning is slow
 OPAQUE = {
     "conv", "conv_input", "conv_weight", "attention", "attention_grad", "max_pool",
     "index_select", "index_add", "scatter_add", "gather", "cumsum", "cumprod", "linear_scan",
-    "log_cumsum_exp", "running_extreme",
+    "log_cumsum_exp", "running_extreme", "sort", "top_k", "kth", "search_sorted",
 }  # fmt: skip
 LIMIT = 1024
 

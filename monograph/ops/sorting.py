@@ -82,20 +82,9 @@ class TopK(_Ranked):
         return Aval(shape, x.dtype), Aval(shape, dt.int64)
 
     def reference(self, x: Any) -> Any:
-        keys = np.moveaxis(x, self.axis, -1)
-        n = keys.shape[-1]
-        if 0 < 4 * self.count < n:  # sort only the chosen ones, in the order in which they stand
-            part = keys.astype(np.float32) if x.dtype.itemsize == 2 else keys
-            at = n - self.count if self.largest else self.count - 1
-            chosen = np.argpartition(part, at, -1)
-            chosen = chosen[..., n - self.count :] if self.largest else chosen[..., : self.count]
-            chosen = np.sort(chosen, -1)
-            within = _order(np.take_along_axis(keys, chosen, -1), -1, self.largest)
-            order = np.take_along_axis(chosen, within, -1)
-        else:
-            order = _order(keys, -1, self.largest)[..., : self.count]
-        values = np.take_along_axis(keys, order, -1)
-        return np.moveaxis(values, -1, self.axis), np.moveaxis(order, -1, self.axis)
+        order = _order(x, self.axis, self.largest)
+        order = np.take(order, range(self.count), self.axis)
+        return np.take_along_axis(x, order, self.axis), order
 
     def batch(self, dims: tuple, size: int, x: Any) -> tuple[Any, Any]:
         return TopK(self.count, self.axis + 1, self.largest)(batched(x, dims[0], size)), (0, 0)

@@ -47,10 +47,13 @@ class Lines:
     """Lines along `axis` (None: single elements) of arrays of one shape, but for the axis' size.
 
     arrays  name -> Array
+    lanes   False: each line is a row of its own
     count   rows; a row has `lanes` lines side by side
     """
 
-    def __init__(self, shape: Shape, axis: int | None, arrays: Mapping[str, Array]):
+    def __init__(
+        self, shape: Shape, axis: int | None, arrays: Mapping[str, Array], lanes: bool = True
+    ):
         self.arrays = arrays
         self.length = 1 if axis is None else shape[axis]
         self.along = {k: 0 if axis is None else a.steps[axis] for k, a in arrays.items()}
@@ -58,7 +61,7 @@ class Lines:
         first = next(iter(arrays.values()))
         self.lanes, self.lane_step = 1, dict.fromkeys(arrays, 0)
         inner = [a for a in axes if first.steps[a] == 1]
-        if inner and (axis is None or first.steps[axis] != 1 or self.length == 1):
+        if lanes and inner and (axis is None or first.steps[axis] != 1 or self.length == 1):
             lane = inner[-1]
             axes.remove(lane)
             self.lanes = shape[lane]
