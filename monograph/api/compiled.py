@@ -42,6 +42,11 @@ def set_enabled(enabled: bool) -> None:
     _enabled[0] = bool(enabled)
 
 
+def is_enabled() -> bool:
+    """Whether eager mode may run compiled code."""
+    return _enabled[0]
+
+
 def fast(op: Op, args: list[Any]) -> Any:
     """The op's result from a compiled program, or None where NumPy should run it."""
     limit = SLOW_REFERENCE if op.slow_reference else HEAVY.get(op.kind)
@@ -75,7 +80,7 @@ def _run(op: Op, args: list[Any]) -> Any:
             continue
         reading = None
         if not a.flags.c_contiguous:
-            a, reading = _as_it_stands(a)
+            a, reading = as_it_stands(a)
         arrays.append(a)
         readings.append(reading)
         key.append((a.shape, a.dtype, reading))
@@ -92,14 +97,15 @@ def _run(op: Op, args: list[Any]) -> Any:
     return outs[0] if op.n_outputs == 1 else outs
 
 
-def _as_it_stands(a: np.ndarray) -> tuple[np.ndarray, Any]:
+def as_it_stands(a: np.ndarray) -> tuple[np.ndarray, Any]:
     """The contiguous array behind a broadcast or transposed one, and how it is read.
 
     The reading is (order, shape, axes): permute to `order`, then repeat along `axes` to `shape`.
     """
     shape = a.shape
     axes = tuple(i for i, (n, step) in enumerate(zip(shape, a.strides)) if step == 0 and n > 1)
-    a = a[tuple(0 if i in axes else slice(None) for i in range(a.ndim))] if axes else a
+    if axes:  # the ellipsis: a 0-d array, not a scalar
+        a = a[(*(0 if i in axes else slice(None) for i in range(a.ndim)), ...)]
     order = tuple(sorted(range(a.ndim), key=lambda i: (-a.strides[i], i)))
     stands = a.transpose(order)
     if not stands.flags.c_contiguous:

@@ -10,10 +10,11 @@ from ..core.device import device, usable
 from ..core.dtype import DType, as_dtype
 from ..core.modes import modes, no_grad
 from ..core.shape import is_number
-from ..ops import arith
+from ..ops import arith, composite
 from ..ops.align import FUNCTIONS, broadcast_to, cast
 from ..tensor import Tensor
 from ..transform.tape import keep_saved, next_number
+from . import composites
 from .creation import as_tensor
 
 # Functions whose first argument is not a tensor, or that PyTorch has as functions only.
@@ -66,6 +67,7 @@ def _in_place(name: str, function: Callable) -> Callable:
 
 def attach() -> None:
     """Give Tensor its methods. Called once, when all functions are registered."""
+    composite.install(composites.run)
     for name, f in FUNCTIONS.items():
         if name not in NOT_METHODS and not hasattr(Tensor, name):
             setattr(Tensor, name, f)

@@ -31,6 +31,7 @@ from .arith import (
 )
 from .basic import Where
 from .batching import shape_of
+from .composite import composite
 from .exponential import exp, exp_formula, expm1, log, log1p, sigmoid, widened
 from .movement import Reshape, Sum
 from .reduce import keep_dims, shift_by_max
@@ -163,6 +164,7 @@ def relu_(input: Any) -> Any:
 
 
 @functional
+@composite
 def gelu(input: Any, approximate: str = "none") -> Any:
     """x times the normal distribution function of x; approximate="tanh" is the cheaper formula."""
     if approximate not in ("none", "tanh"):
@@ -171,6 +173,7 @@ def gelu(input: Any, approximate: str = "none") -> Any:
 
 
 @functional
+@composite
 def silu(input: Any, inplace: bool = False) -> Any:
     """x * sigmoid(x), element by element."""
     return _written("silu", input, Silu()(float_input("silu", input)), inplace)
@@ -358,6 +361,7 @@ def _sum_kept(x: Any, axes: tuple[int, ...]) -> Any:
 
 @public
 @functional
+@composite
 def softmax(input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
     """exp(x) / sum(exp(x)) along `dim`, without overflow; in `dtype` if given.
 
@@ -381,6 +385,7 @@ def softmin(input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None
 
 @public
 @functional
+@composite
 def log_softmax(input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
     """log(softmax(x)) along `dim`, without overflow or loss of small values."""
     x, axes, result = _softmax_input("log_softmax", input, dim, dtype)

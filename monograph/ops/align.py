@@ -157,5 +157,5 @@ FUNCTIONAL: dict[str, Callable] = {}
 
 def functional(f: Callable) -> Callable:
     """Publish a function as `monograph.nn.functional.<name>` (stack with `public` for both)."""
-    FUNCTIONAL[f.__name__] = f = f if hasattr(f, "__wrapped__") else explained(f)
+    FUNCTIONAL[f.__name__] = f = f if hasattr(f, "is_explained") else explained(f)
     return f

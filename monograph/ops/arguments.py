@@ -50,6 +50,7 @@ def explained(f: Callable) -> Callable:
                     _blame(f.__name__, name, several, x, default, error)
             raise
 
+    checked.__dict__["is_explained"] = True
     return checked
 
 

@@ -20,6 +20,7 @@ from .activations import softmax
 from .align import broadcast_to, cast, functional
 from .arith import add, eq, ge, mul, sub, where
 from .batching import batched
+from .composite import composite
 from .contract import Contract, matmul, same_dtype
 from .movement import Expand, Permute, Reshape, Sum
 from .random import dropout
@@ -340,6 +341,7 @@ def _safe_softmax(s: Any) -> Any:
 
 
 @functional
+@composite
 def scaled_dot_product_attention(
     query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0,
     is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,

@@ -17,6 +17,7 @@ from ..core.shape import Shape, is_number, normalize_dim
 from ..ir.op import Aval, Contraction, is_value, op
 from .align import as_operand, broadcast_to, functional, public
 from .arith import add, mul
+from .composite import composite
 from .movement import Permute, Reshape, Sum
 
 LETTERS = "abcdefghijlopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"  # without k, m, n: batch dimensions
@@ -345,6 +346,7 @@ def spread(x: Any, letters: str, out: str) -> Any:
 
 
 @functional
+@composite
 def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     """input @ weight.T + bias, over the last dimension.
 

@@ -21,6 +21,7 @@ from ..ir.op import Aval, Opaque, op
 from .align import functional
 from .arith import add
 from .batching import to_front
+from .composite import composite
 from .contract import same_dtype
 from .movement import Pad, Permute, Reshape
 from .windows import (
@@ -369,6 +370,7 @@ def _conv_transpose(
 
 
 @functional
+@composite
 def conv1d(
     input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
     dilation: Any = 1, groups: int = 1,
@@ -381,6 +383,7 @@ def conv1d(
 
 
 @functional
+@composite
 def conv2d(
     input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
     dilation: Any = 1, groups: int = 1,
@@ -403,6 +406,7 @@ def conv2d(
 
 
 @functional
+@composite
 def conv3d(
     input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
     dilation: Any = 1, groups: int = 1,

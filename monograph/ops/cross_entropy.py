@@ -20,6 +20,7 @@ from .activations import log_softmax
 from .align import broadcast_to, cast, functional
 from .arith import add, div, eq, mul, ne, neg, where
 from .batching import shape_of
+from .composite import composite
 from .indexing import Gather
 from .losses import check_reduction, reduce_loss, total
 from .movement import Reshape, Sum
@@ -57,6 +58,7 @@ class CheckClasses(Opaque):
 
 
 @functional
+@composite
 def cross_entropy(
     input: Any, target: Any, weight: Any = None, *, ignore_index: int = -100,
     reduction: str = "mean", label_smoothing: float = 0.0,
@@ -90,6 +92,7 @@ def cross_entropy(
 
 
 @functional
+@composite
 def nll_loss(
     input: Any, target: Any, weight: Any = None, *, ignore_index: int = -100,
     reduction: str = "mean",

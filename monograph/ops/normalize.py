@@ -14,6 +14,7 @@ from ..core.errors import ArgumentError, DTypeError, ShapeError
 from ..core.shape import Shape, as_index, broadcast_shapes, numel
 from .align import align, broadcast_to, cast, functional, public
 from .arith import add, div, maximum, mul, sub
+from .composite import composite
 from .movement import Detach, Pad, Reshape, Sum
 from .pooling import window_sums
 from .power import pow as power
@@ -76,6 +77,7 @@ def _trailing(name: str, input: Any, normalized_shape: Any, **affine: Any) -> tu
 
 
 @functional
+@composite
 def layer_norm(
     input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
 ) -> Any:
@@ -94,6 +96,7 @@ def layer_norm(
 
 
 @functional
+@composite
 def rms_norm(
     input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None
 ) -> Any:
@@ -112,6 +115,7 @@ def rms_norm(
 
 
 @functional
+@composite
 def group_norm(
     input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
 ) -> Any:
@@ -155,6 +159,7 @@ def _by_running(
 
 
 @functional
+@composite
 def batch_norm(
     input: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
     training: bool = False, momentum: float = 0.1, eps: float = 1e-5,

@@ -9,10 +9,13 @@ next: sgd.py, adam.py.
 from collections import Counter, defaultdict
 
 import monograph as mg
+from monograph.api.compiled import is_enabled
 from monograph.core.errors import ArgumentError, ArgumentTypeError, GradError, StateDictError
 from monograph.core.modes import enable_grad, no_grad
 from monograph.core.tracing import concrete, guarded, is_tracing, live_scalar
 from monograph.tensor import Tensor
+
+SMALL = 64  # elements below which an eager step is not compiled
 
 
 class Optimizer:
@@ -22,14 +25,16 @@ class Optimizer:
     holds tensors; `param_groups` may be read and changed at any time, also between calls of a
     captured step.
 
-    With `fused` an eager step() runs as one compiled program, made at the first step. Inside a
-    captured function it changes nothing.
+    An eager step() of the optimizers here runs as one compiled program, made at the first step, for
+    parameters of more than a few numbers. fused=False keeps to one operation after the other;
+    fused=True also compiles what a subclass defines. Inside a captured function it changes nothing.
     """
 
     def __init__(self, params, defaults, fused=None):
         self.defaults = defaults
-        self.fused = bool(fused)
-        self._program = None  # the compiled _update_all, with `fused`
+        self.fused = fused
+        self._program = None  # the compiled _update_present
+        self._stood = None  # which tensors _program was made for
         self.state = defaultdict(dict)
         self.param_groups = []
         self._scheduled = set()  # options that a scheduler changes, other than lr
@@ -109,20 +114,49 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         with no_grad():
-            grads = [[param.grad for param in group["params"]] for group in self.param_groups]
-            if not self.fused or is_tracing():
+            grads = [param.grad for group in self.param_groups for param in group["params"]]
+            if is_tracing() or not self._is_compiled(grads):
                 self._update_all(grads)
             else:
-                if self._program is None:
-                    self._program = mg.jit(self._update_all)
-                self._program(grads)
+                self._run_program(grads)
         return loss
 
+    def _is_compiled(self, grads):
+        """Whether an eager step runs as one program."""
+        if self.fused is not None:
+            return self.fused
+        if not (is_enabled() and type(self).__module__.startswith(__package__)):
+            return False
+        return bool(self._program) or sum(g.numel() for g in grads if g is not None) >= SMALL
+
+    def _run_program(self, grads):
+        """_update_all(grads) as one native call."""
+        if self._program is None:
+            self._program = mg.jit(self._update_present)
+        present = "".join("-" if g is None else "g" for g in grads)
+        same = self._identities() == self._stood
+        if not same:
+            self._generation += 1
+        self._program(present, *(g for g in grads if g is not None))
+        if not same:
+            self._stood = self._identities()
+
+    def _identities(self):
+        """Which tensors parameters and state are: a program knows them by reference."""
+        params = [p for group in self.param_groups for p in group["params"]]
+        return [id(t) for p in params for t in (p, *self.state.get(p, {}).values())]
+
+    def _update_present(self, present, *grads):
+        """_update_all, where `present` says by letters which gradients are there."""
+        given = iter(grads)
+        self._update_all([next(given) if letter == "g" else None for letter in present])
+
     def _update_all(self, grads):
-        """Update every parameter whose entry in `grads`, one list per group, is not None."""
+        """Update the parameters (in the order of the groups) whose entry in `grads` is not None."""
         guarded(lambda: self._generation, f"{self._name} parameter groups and state")
-        for group, its_grads in zip(self.param_groups, grads):
-            pairs = [(p, g) for p, g in zip(group["params"], its_grads) if g is not None]
+        given = iter(grads)
+        for group in self.param_groups:
+            pairs = [(p, g) for p, g in zip(group["params"], given) if g is not None]
             if pairs:
                 self._update(group, pairs)
 
@@ -267,7 +301,7 @@ class Optimizer:
         self._generation += 1
 
     def __getstate__(self):
-        return {**self.__dict__, "_program": None}
+        return {**self.__dict__, "_program": None, "_stood": None}
 
     def __repr__(self):
         text = f"{self._name} ("

@@ -1,0 +1,443 @@
+"""Eager execution of composed functions: one compiled call forward, one backward.
+
+A function marked `composite` (ops/composite.py) is captured and compiled for the shapes that it is
+called with, like a function under jit. Its call leaves one node on the tape, which keeps the
+arguments that the gradient reads and the results of reductions, products and convolutions inside;
+what is elementwise is computed again by the backward program. Whatever is unusual runs the
+composition itself: captures, vmap, anomaly mode, checkpointed regions. Gradients of gradients do so
+in `pull`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..core.dtype import BY_NUMPY, get_default_dtype
+from ..core.errors import CompileError, IndexRangeError, MonographError
+from ..core.modes import modes
+from ..ir import dispatch
+from ..ir.graph import Graph, Value
+from ..ir.op import Aval
+from ..ops import composite
+from ..ops.movement import Alias, Expand, Permute, Reshape
+from ..runtime import buffers
+from ..tensor import Tensor, wrap
+from ..transform import tape
+from ..transform.tape import Like, Node, Saved
+from ..transform.trace import Symbol, Trace
+from . import compiled
+from .interpreter import interpret
+
+SMALL = 64  # elements below which a composition is quick enough, and nothing is compiled
+# Kinds of calls of one function that are compiled at sight: code with more of them (sequences of
+# all lengths) repeats few, and what follows is compiled when it was seen SIGHTINGS times.
+AT_SIGHT = 32
+SIGHTINGS = 2
+LIMIT = 2048
+# What a backward program computes again instead of keeping it.
+CHEAP = {"elementwise", "movement", "source"}
+
+# Kind of call -> its Composite, None where it has none, or how often it was seen.
+_known: dict[Any, Any] = {}
+_compiled: dict[Callable, int] = {}  # function -> kinds compiled
+
+
+def run(f: Callable, args: tuple, kwargs: dict) -> Any:
+    """f(*args, **kwargs) as one compiled call, or composite.PLAIN."""
+    if modes.recorder is not None or modes.anomaly or not compiled.is_enabled():
+        return composite.PLAIN
+    grad = modes.grad
+    key: list[Any] = [f, get_default_dtype(), *kwargs]
+    tensors: list[Tensor] = []
+    arrays: list[np.ndarray] = []
+    for a in (*args, *kwargs.values()) if kwargs else args:
+        if not isinstance(a, Tensor):
+            key.append(a if a is None else (type(a), a))
+            continue
+        p = a._payload if a._base is None else a._value()
+        if type(p) is not np.ndarray:
+            return composite.PLAIN
+        reading = None
+        if not p.flags.c_contiguous:
+            p, reading = compiled.as_it_stands(p)
+        key.append((p.shape, p.dtype, grad and a._requires, reading))
+        tensors.append(a)
+        arrays.append(p)
+    kind = tuple(key)
+    try:
+        found = _known.get(kind, 0)
+    except TypeError:  # a list or a dict among the arguments
+        return composite.PLAIN
+    if type(found) is int:
+        found = _meet(f, args, kwargs, kind, found, sum([a.size for a in arrays]))
+    if found is None:
+        return composite.PLAIN
+    return found(args, kwargs, tensors, arrays)
+
+
+def _meet(f: Callable, args: tuple, kwargs: dict, kind: Any, seen: int, size: int) -> Any:
+    """The Composite for this kind of call; None as long as, or where, there is none."""
+    if dispatch.handler() is not interpret:
+        return None  # somebody watches operations
+    if len(_known) >= LIMIT:
+        _known.clear()
+    if size < SMALL:
+        _known[kind] = None
+        return None
+    count = _compiled.get(f, 0)
+    if count >= AT_SIGHT and seen < SIGHTINGS:
+        _known[kind] = seen + 1
+        return None
+    _compiled[f] = count + 1
+    try:
+        made = Composite(f, args, kwargs)
+    except (MonographError, TypeError, ValueError, AttributeError, NotImplementedError):
+        made = None  # the composition itself will say what is wrong
+    _known[kind] = made if made is not None and made.executable is not None else None
+    return _known[kind]
+
+
+class Composite:
+    """A compiled call of one kind: forward program, and how its gradient is computed."""
+
+    fresh_cotangents = True  # this stands where an op does (Node.op)
+
+    def __init__(self, f: Callable, args: tuple, kwargs: dict):
+        self.function, self.name = f, f.__name__
+        self.executable: Any = None
+        # How the composition is called again: constants, and where the tensors go.
+        places = map(_Place, itertools.count())
+        self.call = (
+            [next(places) if isinstance(a, Tensor) else a for a in args],
+            {k: next(places) if isinstance(a, Tensor) else a for k, a in kwargs.items()},
+        )
+        trace = Trace()
+        shown: list[Tensor] = []
+        inputs: list[Symbol] = []
+        self.readings: list[Any] = []
+
+        def show(a: Any) -> Any:
+            if not isinstance(a, Tensor):
+                return a
+            array, reading = a._value(), None
+            if not array.flags.c_contiguous:
+                array, reading = compiled.as_it_stands(array)
+            symbol = trace.input(Aval(array.shape, BY_NUMPY[array.dtype]))
+            inputs.append(symbol)
+            self.readings.append(reading)
+            t = wrap(symbol if reading is None else read(wrap(symbol), reading)._payload)
+            t._requires = modes.grad and a._requires
+            shown.append(t)
+            return t
+
+        with trace:
+            given = [show(a) for a in args]
+            named = {k: show(a) for k, a in kwargs.items()}
+            before = [t._payload for t in shown]
+            result = f(*given, **named)
+            self.several = type(result) is tuple
+            results = list(result) if self.several else [result]
+            # Arguments that are written in place.
+            self.written = [i for i, t in enumerate(shown) if t._payload is not before[i]]
+            usable = not (trace.captured or trace.guards or trace.scalars or trace.grads) and all(
+                type(r) is Tensor and type(r._value()) is Symbol and all(r is not t for t in shown)
+                for r in results
+            )
+            usable = usable and not any(self.readings[i] for i in self.written)
+            graph = trace.graph
+            values = [r._payload.value for r in results] if usable else []
+            own = {p.value for p in before}
+            if not usable or any(v in own or v.node is None for v in values):
+                trace.finish()
+                return
+            leaves = [i for i, t in enumerate(shown) if t._requires]
+            self.differentiable = [
+                k for k, r in enumerate(results) if r._requires and r.dtype.is_floating_point
+            ]
+            count = len(graph.nodes)
+            overwrites = [shown[i]._payload.value for i in self.written]
+            self.backward: Backward | None = None
+            if self.differentiable:
+                roots = [results[k] for k in self.differentiable]
+                seeds = [trace.input(Aval(tuple(r.shape), r.dtype)) for r in roots]
+                found = tape.run_backward(
+                    roots, [wrap(s) for s in seeds], [shown[i] for i in leaves], True, False, None
+                )
+                self.backward = Backward(
+                    graph, count, [s.value for s in inputs], values, [s.value for s in seeds],
+                    {leaves[i]: g._value().value for i, g in found.items()},
+                )  # fmt: skip
+                del graph.nodes[count:], graph.inputs[len(inputs) :]
+        trace.finish()
+        for n in graph.nodes:
+            n.place = None  # of the first call; errors are raised where the others are
+        self.avals = [v.aval for v in values]
+        extra = self.backward.extra if self.backward else []
+        graph.outputs = [*values, *extra, *overwrites]
+        first = len(values) + len(extra)
+        donate = {first + k: i for k, i in enumerate(self.written)}
+        self.fresh = [(v.aval.shape, v.aval.dtype.numpy) for v in (*values, *extra)]
+        pipeline = importlib.import_module("monograph.compiler.pipeline")  # heavy: loads LLVM
+        try:
+            executable = pipeline.compile_graph(graph, donate)
+        except CompileError:
+            return
+        if not executable.has_host_steps:
+            self.executable = executable
+
+    def __call__(self, args: tuple, kwargs: dict, tensors: list, arrays: list) -> Any:
+        old = None
+        if self.written:
+            for i in self.written:
+                t = tensors[i]
+                t._may_write(self.name)
+                if t._base is not None or t._node is not None or _overlaps(i, arrays):
+                    return self.function(*args, **kwargs)
+            if self.backward is not None:
+                old = {id(tensors[i]): arrays[i].copy() for i in self.written}
+        outs = [buffers.empty(shape, dtype) for shape, dtype in self.fresh]
+        made = [wrap(a) for a in outs[: len(self.avals)]]
+        node = None
+        if self.backward is not None:  # before the call: what cannot be saved is an error
+            node = CompositeNode(self, tensors, made, outs, old)
+        try:
+            self.executable.run(arrays, [*outs, *(arrays[i] for i in self.written)])
+        except IndexRangeError as error:
+            raise IndexRangeError(error.message) from None  # at this call's place
+        for i in self.written:
+            tensors[i]._version[0] += 1
+        if node is not None:
+            for index, k in enumerate(self.differentiable):
+                r = made[k]
+                r._node, r._index, r._requires = node, index, True
+        return tuple(made) if self.several else made[0]
+
+
+class _Place:
+    """Stands for a tensor among arguments: the index'th."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, index: int):
+        self.index = index
+
+
+def _overlaps(i: int, arrays: list) -> bool:
+    mine = arrays[i]
+    return any(np.may_share_memory(mine, a) for k, a in enumerate(arrays) if k != i)
+
+
+class Backward:
+    """The gradient program of a Composite, and which values of the forward it reads."""
+
+    def __init__(
+        self, graph: Graph, count: int, inputs: list[Value], results: list[Value],
+        seeds: list[Value], found: dict[int, Value],
+    ):  # fmt: skip
+        self.source, self.count, self.seeds, self.found = graph.nodes[:], count, seeds, found
+        self.constants = dict(graph.constants)
+        order = {id(n): k for k, n in enumerate(graph.nodes)}
+        place = {v: i for i, v in enumerate(inputs)}
+        # A result that another value was only reshaped into stands for that value.
+        plain: dict[Value, int] = {}
+        for k, v in enumerate(results):
+            plain.setdefault(v, k)
+            while v.node is not None and isinstance(v.node.op, Reshape):
+                v = v.node.inputs[0]
+                plain.setdefault(v, k)
+        self.arguments: list[int] = []
+        self.results: list[int] = []
+        self.extra: list[Value] = []
+        self.reads: list[Value] = []  # arguments, results, extra: what the program's inputs are
+        known: set[Value] = {*seeds, *self.constants}
+        kinds: dict[Value, tuple[list, Any]] = {}
+        stack = list(found.values())
+        while stack:
+            v = stack.pop()
+            if v in known:
+                continue
+            known.add(v)
+            if v in place:
+                kinds[v] = self.arguments, place[v]
+            elif order[id(v.node)] >= count or v.node.op.kind in CHEAP:
+                stack.extend(v.node.values)
+            elif v in plain:
+                kinds[v] = self.results, plain[v]
+            else:
+                kinds[v] = self.extra, v
+        for into in (self.arguments, self.results, self.extra):
+            for v, (where, what) in kinds.items():
+                if where is into:
+                    into.append(what)
+                    self.reads.append(v)
+        self.at = [results[k].aval for k in self.results]
+        self.programs: dict[Any, Any] = {}
+
+    def program(self, readings: tuple) -> Any:
+        """The executable for cotangents that stand in memory as `readings` say."""
+        made = self.programs.get(readings)
+        if made is None:
+            made = self.programs[readings] = self._compile(readings)
+        return made
+
+    def _compile(self, readings: tuple) -> Any:
+        graph = Graph()
+        own: dict[Value, Any] = {}
+        first = len(self.arguments)
+        for k, v in enumerate(self.reads):
+            of_result = first <= k < first + len(self.results)
+            aval = self.at[k - first] if of_result else v.aval
+            own[v] = graph.input(aval)
+            if aval.shape != v.aval.shape:
+                own[v] = graph.add(Reshape(v.aval.shape), own[v])
+        for v, reading in zip(self.seeds, readings):
+            own[v] = graph.input(_standing(v.aval, reading))
+            if reading is not None:
+                for op in reading_ops(reading):
+                    own[v] = graph.add(op, own[v])
+        own.update({v: graph.constant(a, v.aval) for v, a in self.constants.items()})
+        for n in self.source:
+            if all(i in own for i in n.values) and not all(v in own for v in n.outputs):
+                out = graph.add(n.op, *(own[i] if isinstance(i, Value) else i for i in n.inputs))
+                for v, o in zip(n.outputs, out if isinstance(out, tuple) else (out,)):
+                    own.setdefault(v, o)
+        graph.outputs = [own[v] for v in self.found.values()]
+        return importlib.import_module("monograph.compiler.pipeline").compile_graph(graph)
+
+
+def reading_ops(reading: Any) -> list[Any]:
+    """The ops that read an array as compiled.as_it_stands found it."""
+    order, shape, axes = reading
+    inverse = tuple(order.index(i) for i in range(len(order)))
+    return [Permute(inverse), *([Expand(shape, axes)] if axes else [])]
+
+
+def read(x: Any, reading: Any) -> Any:
+    """x, a tensor, through reading_ops."""
+    for op in reading_ops(reading):
+        x = op(x)
+    return x
+
+
+def _standing(aval: Aval, reading: Any) -> Aval:
+    """The array in memory that `reading` makes `aval` of."""
+    if reading is None:
+        return aval
+    order, shape, axes = reading
+    kept = tuple(n for i, n in enumerate(shape) if i not in axes)
+    return Aval(tuple(kept[i] for i in order), aval.dtype)
+
+
+class CompositeNode(Node):
+    """The tape's node for a compiled call of a composite."""
+
+    __slots__ = ("old", "extra")
+
+    def __init__(self, owner: Composite, tensors: list, made: list, outs: list, old: dict | None):
+        self.op: Any = owner
+        self.seq = next(tape._sequence)
+        self.place = self.hooks = self.recompute = None
+        back = owner.backward
+        assert back is not None
+        edges: list[Any] = []
+        inputs: list[Any] = []
+        for i, t in enumerate(tensors):
+            edge = None
+            if t._requires:
+                edge = (t, 0) if t._node is None else (t._node, t._index)
+            edges.append(edge)
+            if i in owner.written:
+                inputs.append(Like(t._payload))
+            elif edge is None:
+                inputs.append(Saved(t))
+            else:
+                inputs.append(Saved(t, edge[0], edge[1], True))
+        self.edges = tuple(edges)
+        self.inputs = inputs
+        self.n_outputs = len(owner.differentiable)
+        self.outs = [Saved(made[k]) for k in back.results]
+        self.extra = outs[len(made) :]
+        self.old = None if old is None else {i: old[id(tensors[i])] for i in owner.written}
+
+    def pull(self, gs: list[Any], wanted: list[bool], linked: bool) -> list[Any]:
+        if self.inputs is None:
+            raise tape._used_twice(self)
+        if modes.grad or modes.trace is not None or modes.vmap is not None:
+            return self._pull_composition(gs, linked)
+        owner = self.op
+        back = owner.backward
+        arrays = []
+        for i in back.arguments:
+            array = self._current(self.inputs[i])
+            if owner.readings[i] is not None:
+                array, _ = compiled.as_it_stands(array)
+            arrays.append(array)
+        arrays += [self._current(s) for s in self.outs]
+        arrays += self.extra
+        readings: list[Any] = []
+        for g, v in zip(gs, back.seeds):
+            if g is None:
+                array = np.zeros(v.aval.shape, v.aval.dtype.numpy)
+            else:
+                array = g._value()
+                if type(array) is not np.ndarray:
+                    return self._pull_composition(gs, linked)
+            reading = None
+            if not array.flags.c_contiguous:
+                array, reading = compiled.as_it_stands(array)
+            arrays.append(array)
+            readings.append(reading)
+        executable = back.program(tuple(readings))
+        outs = [buffers.empty(v.aval.shape, v.aval.dtype.numpy) for v in back.found.values()]
+        executable.run(arrays, outs)
+        results: list[Any] = [None] * len(self.edges)
+        for i, a in zip(back.found, outs):
+            if wanted[i]:
+                results[i] = wrap(a)
+        return results
+
+    def _current(self, s: Saved) -> np.ndarray:
+        return s.payload if s.versions[0] == s.version else s.restore(self, False)._value()
+
+    def _pull_composition(self, gs: list[Any], linked: bool) -> list[Any]:
+        """The gradient by the primitives of the composition, which is run again."""
+        before, modes.grad = modes.grad, True
+        try:
+            given: list[Any] = []
+            for i, s in enumerate(self.inputs):
+                if self.old is not None and i in self.old:
+                    given.append(wrap(self.old[i].copy()))
+                    continue
+                x = s.restore(self, linked)
+                if s.requires_grad and not x._requires:
+                    x = wrap(x._value())  # a constant to what is recorded, a leaf here
+                    x._requires = True
+                given.append(Alias()(x) if s.requires_grad else x)
+            args, kwargs = self.op.call
+            args = [given[a.index] if type(a) is _Place else a for a in args]
+            kwargs = {k: given[a.index] if type(a) is _Place else a for k, a in kwargs.items()}
+            result = self.op.function(*args, **kwargs)
+        finally:
+            modes.grad = before
+        results = list(result) if self.op.several else [result]
+        roots = [results[k] for k in self.op.differentiable]
+        pairs = [(r, g) for r, g in zip(roots, gs) if g is not None]
+        sources = [i for i, s in enumerate(self.inputs) if type(s) is Saved and s.requires_grad]
+        found = tape.run_backward(
+            [r for r, _ in pairs], [g for _, g in pairs], [given[i] for i in sources],
+            True, modes.grad, None, linked,
+        )  # fmt: skip
+        made: list[Any] = [None] * len(self.edges)
+        for k, g in found.items():
+            made[sources[k]] = g
+        return made
+
+    def release(self) -> None:
+        self.inputs = self.outs = self.recompute = None
+        self.extra = []
+        self.old = None
