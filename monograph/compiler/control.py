@@ -322,6 +322,7 @@ class ControlStep:
         return Control(
             [address(b) for b in self.buffers],
             [b.program for b in self.bodies],
+            self.bodies[0].prologue,
             self.starts,
             self.updates,
             self.finals,
@@ -364,8 +365,9 @@ class ControlStep:
             np.copyto(out, value)
 
 
-def lower_control(node: Node, compile_body: Callable[[Graph, int], Any]) -> ControlStep:
-    """The step of a Scan, Cond or While. compile_body(graph, further slots) gives an Executable."""
+def lower_control(node: Node, compile_body: Callable[[Graph, int, int], Any]) -> ControlStep:
+    """The step of a Scan, Cond or While. compile_body(graph, further slots, how many inputs stay
+    the same) gives an Executable."""
     op = node.op
     if isinstance(op, Cond):
         return _lower_cond(node, op, compile_body)
@@ -386,7 +388,7 @@ def _spare(v: Value) -> Scratch:
 def _lower_cond(node: Node, op: Cond, compile_body: Callable) -> ControlStep:
     buffers: list[Any] = [*node.inputs[1:], *node.outputs, node.inputs[0]]
     count = len(buffers)
-    bodies = [compile_body(r.graph, 1) for r in (op.true, op.false)]
+    bodies = [compile_body(r.graph, 1, 0) for r in (op.true, op.false)]
     still = [(i, 0) for i in range(count)]
     results = list(range(len(node.outputs)))
     return ControlStep(node, bodies, buffers, still, still, [], 0, count - 1, results, "cond")
@@ -398,7 +400,7 @@ def _lower_while(node: Node, op: While, compile_body: Callable) -> ControlStep:
     carry = node.inputs[consts + 1 :]
     # Slots of the body: consts, carries, next condition, next carries; then where the carries go
     # after that, and the condition.
-    body = compile_body(op.body.graph, count + 1)
+    body = compile_body(op.body.graph, count + 1, consts)
     spares = [_spare(v) for v in node.outputs]
     buffers: list[Any] = [
         *node.inputs[:consts], *carry, Scratch("bool", 64), *node.outputs, *spares, pred,
@@ -435,7 +437,7 @@ def _lower_scan(node: Node, op: Scan, compile_body: Callable) -> ControlStep:
         results.append(own.index(c) if c in own else len(own) + stacked.index(v))
     results += [len(own) + m for m in range(len(stacked))]
     graph.outputs = [graph.outputs[c] for c in own] + stacked
-    body = compile_body(graph, len(own))
+    body = compile_body(graph, len(own), consts)
     spares = [_spare(node.outputs[c]) for c in own]
     outputs = list(node.outputs)
     # Slots: consts, carries, xs, results of own carries, ys, spares.

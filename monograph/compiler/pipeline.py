@@ -71,6 +71,7 @@ class Plan:
     alias: dict[Value, Value] = field(default_factory=dict)  # result -> input it overwrites
     offsets: dict[Any, int] = field(default_factory=dict)
     arena_bytes: int = 0
+    prologue: int = 0  # so many of the steps are the same in each iteration of a loop
 
 
 def run_passes(graph: Graph, check: bool = True) -> Graph:
@@ -82,11 +83,13 @@ def run_passes(graph: Graph, check: bool = True) -> Graph:
     return graph
 
 
-def plan(graph: Graph, donate: dict[int, int] | None = None) -> Plan:
+def plan(graph: Graph, donate: dict[int, int] | None = None, steady: int = 0) -> Plan:
     """Fuse and lower an already simplified graph.
 
     donate  output position -> input position: that output is written into that input's memory
+    steady  the graph is the body of a loop whose first so many inputs stay the same
     """
+    constant = {*graph.inputs[:steady], *graph.constants} if steady else set()
     fusion = Fusion(graph)
     layouts = choose_layouts(graph, fusion)
     result = Plan(graph, fusion.groups, stored=fusion.stored, layouts=layouts)
@@ -126,7 +129,7 @@ def plan(graph: Graph, donate: dict[int, int] | None = None) -> Plan:
                     alias = in_place(outside)
                     if alias:
                         epilogue = epilogues.of(group, is_stored, layouts, alias)
-            steps = _lower_node(group, epilogue, locator)
+            steps = _lower_node(group, epilogue, locator, constant)
             if steps is not None:
                 result.steps.extend(steps)
                 continue
@@ -153,7 +156,25 @@ def plan(graph: Graph, donate: dict[int, int] | None = None) -> Plan:
                 nodes=nodes,
             )
         )
+    if steady:
+        _move_steady_first(result, constant)
     return result
+
+
+def _move_steady_first(plan: Plan, constant: set[Value]) -> None:
+    """Begin with the steps of a body that read only what stays the same, as packing of weights."""
+    same: set[Any] = set(constant)
+    first: list[Any] = []
+    outputs = set(plan.graph.outputs)
+    for step in plan.steps:
+        if isinstance(step, Step) and step.status is None:
+            written = [b for b, k in zip(step.buffers, step.kernel.buffers) if k.written]
+            read = [b for b, k in zip(step.buffers, step.kernel.buffers) if not k.written]
+            if same.issuperset(read) and outputs.isdisjoint(written):
+                same.update(written)
+                first.append(step)
+    plan.steps = first + [s for s in plan.steps if s not in first]
+    plan.prologue = len(first)
 
 
 def _title(group: Group) -> str:
@@ -167,12 +188,14 @@ def _title(group: Group) -> str:
     return "_".join([kind, *names[:4]])
 
 
-def _lower_node(group: Group, epilogue: Any, locator: Locator) -> Sequence[Step] | None:
+def _lower_node(
+    group: Group, epilogue: Any, locator: Locator, constant: set[Value]
+) -> Sequence[Step] | None:
     node = group.node
     assert node is not None
     lowering = LOWERINGS.get(node.op.name)
     if lowering is not None:
-        context = Context(node.op.name, epilogue, locator.locate, locator.strides)
+        context = Context(node.op.name, epilogue, locator.locate, locator.strides, constant)
         steps = lowering(node, context)
         if steps is not None:
             for s in steps:
@@ -187,9 +210,10 @@ class Executable:
     arrays.
 
     donated    output positions whose array must be the donated input's own
-    body       the graph is the body of a loop or branch: `program` is all of it, or None where
-               NumPy computes some of it
+    body        the graph is the body of a loop or branch: `program` is all of it, or None where
+                NumPy computes some of it
     more_slots  of `program`, which the loop uses
+    steady      so many of the first inputs stay the same: `prologue` is what depends on them alone
     """
 
     def __init__(
@@ -198,13 +222,14 @@ class Executable:
         donate: dict[int, int] | None = None,
         body: bool = False,
         more_slots: int = 0,
+        steady: int = 0,
     ):
         self.source = graph
         graph = run_passes(graph)
         if body:
             graph = separate_outputs(graph)
         self.more_slots = more_slots
-        self.plan = p = plan(graph, donate)
+        self.plan = p = plan(graph, donate, steady)
         self.graph = p.graph
         self.donate = donate or {}
         self._place()
@@ -245,6 +270,9 @@ class Executable:
         for _, v in self.extra:
             if v in lives:
                 lives[v][1] = len(p.steps)
+        for life in lives.values():
+            if life[0] < p.prologue:
+                life[1] = len(p.steps)
         for step in p.steps:
             if isinstance(step, Step) and step.status is not None:
                 lives[step.status] = [0, len(p.steps)]
@@ -295,12 +323,17 @@ class Executable:
         self.parts: list[Any] = []
         tasks: list[Task | Control] = []
 
+        self.prologue: Program | None = None
+
         def close() -> None:
             if tasks:
                 self.parts.append(Program(list(tasks), slots=slots, keep=[self.arena]))
                 tasks.clear()
 
-        for step in self.plan.steps:
+        for number, step in enumerate(self.plan.steps):
+            if number == self.plan.prologue and tasks:
+                close()
+                self.prologue = self.parts.pop()
             if isinstance(step, HostStep) or (isinstance(step, ControlStep) and not step.is_native):
                 close()
                 self.parts.append(step)
@@ -374,8 +407,8 @@ class Executable:
             np.copyto(self._view(v, arrays), as_array(r, v.aval))
 
 
-def _compile_body(graph: Graph, more_slots: int) -> Executable:
-    return Executable(graph, body=True, more_slots=more_slots)
+def _compile_body(graph: Graph, more_slots: int, steady: int) -> Executable:
+    return Executable(graph, body=True, more_slots=more_slots, steady=steady)
 
 
 def _touched(step: Step | HostStep | ControlStep, is_stored: Callable[[Value], bool]) -> list[Any]:

@@ -14,7 +14,7 @@ asked; after the last, the op's NumPy reference runs between the native parts of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +76,9 @@ class Context:
     # is a permutation, reshape, expansion or slice of a stored value; strides None: not affine.
     locate: Callable[[Value], tuple[Value, tuple[int, ...], int]] | None = None
     stored_strides: Callable[[Value], tuple[int, ...]] | None = None
+    # In the body of a loop: values that are the same in each iteration. A step that reads nothing
+    # else runs once, before the loop.
+    constant: Collection[Value] = ()
 
     def strides(self, v: Value) -> tuple[int, ...]:
         """Strides in elements of a stored value."""

@@ -18,8 +18,8 @@ POOL_WORDS = 96
 TASK_WORDS = 5  # function, buffers, sizes, chunks, grain (0: all on the calling thread)
 # A task without a function is a loop or branch: instead of sizes it has a control block.
 TRIPS, TEST, BODY, OTHER, CONTROL_SLOTS, SLOT_COUNT, STARTS, UPDATES = range(8)
-FINALS, FINAL_COUNT, MOVED = 8, 9, 10
-CONTROL_WORDS = 11
+FINALS, FINAL_COUNT, MOVED, PROLOGUE = 8, 9, 10, 11
+CONTROL_WORDS = 12
 FIXUP_WORDS = 3  # address of the pointer, slot number, byte offset
 REQUEST_WORDS = 7  # tasks, their number, fix-ups, their number, and these:
 SLOTS, POOL, THREADS = 4, 5, 6
@@ -303,6 +303,7 @@ def _control_ir() -> str:
             ("other", OTHER, "ptr"), ("slots", CONTROL_SLOTS, "ptr"), ("count", SLOT_COUNT, "i64"),
             ("starts", STARTS, "ptr"), ("updates", UPDATES, "ptr"), ("finals", FINALS, "ptr"),
             ("final_count", FINAL_COUNT, "i64"), ("moved", MOVED, "ptr"),
+            ("prologue", PROLOGUE, "ptr"),
         )
     )  # fmt: skip
     return f"""define internal void @control(ptr %pool, ptr %buffers, ptr %block, i64 %threads) {{
@@ -327,6 +328,13 @@ kind:
   %tested = icmp sge i64 %test, 0
   %branch = icmp ne ptr %other, null
 {_lend("body")}
+  %once = icmp ne ptr %prologue, null
+  br i1 %once, label %before, label %ready
+before:
+{_lend("prologue")}
+  call void @run(ptr %prologue)
+  br label %ready
+ready:
   br i1 %branch, label %choose, label %next
 choose:
   %cslot = getelementptr ptr, ptr %slots, i64 %test
@@ -338,7 +346,7 @@ choose:
   call void @run(ptr %chosen)
   ret void
 next:
-  %i = phi i64 [ 0, %kind ], [ %inext, %again ]
+  %i = phi i64 [ 0, %ready ], [ %inext, %again ]
   %more = icmp ult i64 %i, %trips
   br i1 %more, label %ask, label %end
 ask:

@@ -65,6 +65,7 @@ class Task:
 class Control:
     """Other programs as a task: one run `trips` times, or one of two (driver.py, `control`).
 
+    prologue  a program to run once before the first, or None
     starts   per slot of the programs: (position in buffers, bytes from there)
     updates  per slot: (slot whose address it takes after an iteration, bytes to go on)
     finals   (slot, position in buffers, bytes): copied there at the end unless it is there
@@ -73,6 +74,7 @@ class Control:
 
     buffers: Sequence[int | Slot]
     programs: Sequence[Program]
+    prologue: Program | None
     starts: Sequence[tuple[int, int]]
     updates: Sequence[tuple[int, int]]
     finals: Sequence[tuple[int, int, int]]
@@ -82,20 +84,22 @@ class Control:
     def block(self) -> tuple[np.ndarray, list[Any]]:
         """The driver's words, and what they point to."""
         first, *others = self.programs
-        for program in self.programs:  # all use the slots of the first
+        once = [] if self.prologue is None else [self.prologue]
+        for program in [*self.programs, *once]:  # all use the slots of the first
             program._request[driver.SLOTS] = first._own_slots
         tables = [np.array(t or [(0,)], np.int64) for t in (self.starts, self.updates, self.finals)]
         moved = np.zeros(len(self.starts) + 1, np.int64)
         words = np.zeros(driver.CONTROL_WORDS, np.int64)
         words[driver.TRIPS], words[driver.TEST] = self.trips, self.test
         words[driver.BODY] = first._request_address
+        words[driver.PROLOGUE] = once[0]._request_address if once else 0
         words[driver.OTHER] = others[0]._request_address if others else 0
         words[driver.CONTROL_SLOTS] = first._own_slots
         words[driver.SLOT_COUNT] = len(self.starts)
         words[driver.STARTS], words[driver.UPDATES] = (t.ctypes.data for t in tables[:2])
         words[driver.FINALS], words[driver.FINAL_COUNT] = tables[2].ctypes.data, len(self.finals)
         words[driver.MOVED] = moved.ctypes.data
-        return words, [*tables, moved, self.programs]
+        return words, [*tables, moved, self.programs, once]
 
 
 _programs: weakref.WeakSet[Program] = weakref.WeakSet()
@@ -140,7 +144,11 @@ class Program:
         self._fixups = np.array(fixups or [(0, 0, 0)], np.int64)
         self._tables = (table, pointers, sizes)
         self._any_parallel = bool((table[:, 4] > 0).any() and (table[:, 3] > 1).any()) or any(
-            p._any_parallel for t in self.tasks if isinstance(t, Control) for p in t.programs
+            p._any_parallel
+            for t in self.tasks
+            if isinstance(t, Control)
+            for p in (*t.programs, t.prologue)
+            if p is not None
         )
         self._request = (ctypes.c_int64 * driver.REQUEST_WORDS)(
             table.ctypes.data,

@@ -142,6 +142,8 @@ def plan(p: Problem, compute: str, target: Target) -> Plan:
 def is_dots(p: Problem) -> bool:
     """Whether to sum along lanes: few rows, and both operands contiguous along K."""
     last = p.k[-1]
+    if p.steady and p.m.size > 2:
+        return False
     if last.a != 1 or last.b != 1 or last.size < 16 or (p.n.b == 1 and p.n.size > 1):
         return False
     return any(last.size >= depth and p.m.size <= rows for rows, depth in DOT_ROWS)
@@ -164,7 +166,7 @@ def packs(p: Problem) -> tuple[bool, bool]:
     far = last.b * p.b.dtype.itemsize
     large = p.depth * p.n.size >= 1 << 19 or (far % 4096 == 0 and p.depth > 64)
     pack_b = p.n.size > 1 and (
-        p.n.b != 1 or (large and p.m.size >= 192) or (converts and p.m.size >= 32)
+        p.n.b != 1 or p.steady or (large and p.m.size >= 192) or (converts and p.m.size >= 32)
     )
     return copy_a, pack_b
 

@@ -55,6 +55,7 @@ class Problem:
     n: Dim
     k: tuple[Dim, ...]
     out: Value
+    steady: bool = False  # b is the same in each iteration of a loop: packed once, for all of them
 
     @property
     def depth(self) -> int:
@@ -132,7 +133,8 @@ def analyse(node: Node, context: Context, merges: bool = True) -> Problem | None
     n = min(columns, key=lambda d: d.out, default=Dim(1, out=1))
     m = max(rows, key=lambda d: d.size, default=Dim(1))
     outer = batch + [d for d in rows if d is not m] + [d for d in columns if d is not n]
-    return Problem(a, b, a_offset, b_offset, tuple(outer), m, n, tuple(inner), out)
+    steady = b in context.constant
+    return Problem(a, b, a_offset, b_offset, tuple(outer), m, n, tuple(inner), out, steady)
 
 
 def _last(dims: list[Dim]) -> int:
