@@ -90,10 +90,11 @@ def trim(directory: Path, max_bytes: int) -> None:
     """Remove the objects used longest ago until at most three quarters of `max_bytes` are left."""
     entries = []
     try:
-        for entry in os.scandir(directory):
-            if entry.name.endswith((".o", ".tmp")):
-                status = entry.stat()
-                entries.append((status.st_mtime, status.st_size, entry.path))
+        with os.scandir(directory) as found:
+            for entry in found:
+                if entry.name.endswith((".o", ".tmp")):
+                    status = entry.stat()
+                    entries.append((status.st_mtime, status.st_size, entry.path))
     except OSError:
         return
     total = sum(size for _, size, _ in entries)
