@@ -89,7 +89,7 @@ def plan(p: Problem, compute: str, target: Target) -> Plan:
     row = nr if dots else -(-nr // lanes) * lanes
     wanted = max(1, min(MOST_CHUNKS, p.flops // CHUNK_FLOPS))
     outer = max(1, p.batch // wanted)
-    if p.batch > 1:  # whole matrices reuse more of what is in the caches
+    if p.batch > 1 or p.steady:  # whole matrices reuse more of what is in the caches
         wanted = min(wanted, ENOUGH_CHUNKS)
     mc, nc = -(-p.m.size // mr) * mr, -(-p.n.size // nr) * nr
 
@@ -110,7 +110,7 @@ def plan(p: Problem, compute: str, target: Target) -> Plan:
 
     # Long rows of b that are read only once are read in long runs, a few at a time.
     streams = p.m.size <= 2 and not pack_b and not dots
-    halve(LEAST_ROWS, 4096 if streams else LEAST_COLUMNS, wanted)
+    halve(LEAST_ROWS, 4096 if streams else nr if p.steady else LEAST_COLUMNS, wanted)
     first = p.k[0].size
     inner = p.depth // max(1, first)
     least = DOT_DEPTH if dots else LEAST_DEPTH
