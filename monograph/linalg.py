@@ -1,6 +1,17 @@
 """Linear algebra with the names and meanings of torch.linalg, for real matrices."""
 
 from .ops.contract import matmul
+from .ops.factorizations import (
+    cholesky_ex,
+    diagonal,
+    householder_product,
+    inv_ex,
+    matrix_exp,
+    solve_ex,
+    tensorinv,
+    tensorsolve,
+    vander,
+)
 from .ops.linalg import (
     cholesky,
     cond,
@@ -25,9 +36,12 @@ from .ops.linalg import (
 )
 from .ops.linalg import cross_last as cross
 from .ops.linalg import linalg_norm as norm
+from .ops.lu import lu, lu_factor, lu_factor_ex, lu_solve
 
 __all__ = [
-    "cholesky", "cond", "cross", "det", "eigh", "eigvalsh", "inv", "lstsq", "matmul",
-    "matrix_norm", "matrix_power", "matrix_rank", "multi_dot", "norm", "pinv", "qr", "slogdet",
-    "solve", "solve_triangular", "svd", "svdvals", "vecdot", "vector_norm",
+    "cholesky", "cholesky_ex", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh",
+    "householder_product", "inv", "inv_ex", "lstsq", "lu", "lu_factor", "lu_factor_ex", "lu_solve",
+    "matmul", "matrix_exp", "matrix_norm", "matrix_power", "matrix_rank", "multi_dot", "norm",
+    "pinv", "qr", "slogdet", "solve", "solve_ex", "solve_triangular", "svd", "svdvals", "tensorinv",
+    "tensorsolve", "vander", "vecdot", "vector_norm",
 ]  # fmt: skip

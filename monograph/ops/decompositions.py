@@ -268,7 +268,8 @@ class Eigh(_Matrix):
         (gw, gv), (w, v) = g, out
         inner = mul(matmul(transposed(v), gv), _inverse_gaps(w))
         inner = add(inner, on_diagonal(gw))
-        return (matmul(matmul(v, inner), transposed(v)),)
+        whole = matmul(matmul(v, inner), transposed(v))
+        return (mul(add(whole, transposed(whole)), 0.5),)
 
 
 def _inverse_gaps(w: Any) -> Any:
@@ -328,3 +329,48 @@ class SVD(_Matrix):
             rest = sub(gvh, matmul(matmul(gvh, transposed(vh)), vh))
             total = add(total, matmul(columns_times(u, div(1.0, s)), rest))
         return (total,)
+
+
+@op
+class PseudoInverse(_Matrix):
+    """(x, p) -> p, the pseudo-inverse of x found elsewhere; the gradient goes to x.
+
+    The derivative is that of matrices of the same rank (Golub and Pereyra, "The differentiation of
+    pseudo-inverses and nonlinear least squares problems", SIAM J. Numer. Anal. 10, 1973).
+    """
+
+    saves = "all"
+
+    def infer(self, x: Any, p: Any) -> Aval:
+        return Aval(tuple(p.shape), p.dtype)
+
+    def reference(self, x: Any, p: Any) -> Any:
+        return p
+
+    def vjp(self, g: Any, out: Any, x: Any, p: Any) -> tuple[Any, ...]:
+        across, g = transposed(out), transposed(g)
+        first = neg(matmul(matmul(across, transposed(g)), across))
+        inner = matmul(g, matmul(out, across))  # (I - x p) g' p p'
+        second = sub(inner, matmul(x, matmul(out, inner)))
+        inner = matmul(matmul(across, out), g)  # p' p g' (I - p x)
+        third = sub(inner, matmul(matmul(inner, out), x))
+        return add(first, add(second, third)), None
+
+
+@op
+class SingularValues(_Matrix):
+    """Singular values, descending. The gradient exists also where some are equal or 0."""
+
+    saves = "inputs"
+
+    def infer(self, x: Any) -> Aval:
+        self.check_dtypes(x)
+        return Aval((*x.shape[:-2], min(x.shape[-2:])), x.dtype)
+
+    @_lapack
+    def reference(self, x: Any) -> Any:
+        return np.linalg.svd(x, compute_uv=False)
+
+    def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
+        u, _, vh = SVD(False)(x)
+        return (matmul(columns_times(u, g), vh),)

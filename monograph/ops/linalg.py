@@ -11,11 +11,11 @@ from typing import Any
 from ..core import dtype as dt
 from ..core.dtype import DType
 from ..core.errors import ArgumentError, DTypeError, ShapeError
-from ..core.shape import as_index, broadcast_shapes, is_number, normalize_dim
+from ..core.shape import as_index, broadcast_shapes, is_number, normalize_dim, numel
 from ..ir.op import Full
-from .align import align, as_operand, broadcast_to, public
+from .align import align, as_operand, broadcast_to, cast, public
 from .arith import abs as absolute
-from .arith import div, ge, gt, maximum, mul, sub, where
+from .arith import add, div, ge, gt, maximum, mul, sub, where
 from .contract import chain_matmul, matmul
 from .decompositions import (
     QR,
@@ -25,7 +25,9 @@ from .decompositions import (
     Determinant,
     Eigh,
     Inverse,
+    PseudoInverse,
     SignLogDeterminant,
+    SingularValues,
     Solve,
     SolveTriangular,
     columns_times,
@@ -33,9 +35,11 @@ from .decompositions import (
     transposed,
 )
 from .joining import roll
-from .movement import Permute, Reshape
+from .movement import Detach, Permute, Reshape
 from .reduce import amax, amin, norm
 from .reduce import sum as sum_over
+from .shaping import slice_axis
+from .triangular import tril
 
 SlogdetResult = namedtuple("SlogdetResult", "sign logabsdet")
 QRResult = namedtuple("QRResult", "Q R")
@@ -168,7 +172,7 @@ def _svd(x: Any, is_full: bool = False) -> Any:
 
 def svdvals(A: Any) -> Any:
     """Singular values, descending."""
-    return _svd(_matrices("svdvals", A))[1]
+    return SingularValues()(_matrices("svdvals", A))
 
 
 def _above(x: Any, s: Any, atol: Any, rtol: Any) -> Any:
@@ -196,15 +200,18 @@ def pinv(
 
     atol, rtol  values up to atol, or up to rtol times the largest, are small; rtol is max(m, n)
                 times the machine epsilon unless one is given. rcond is another name of rtol
-    hermitian   accepted for PyTorch's sake; symmetric matrices need no other way
+    hermitian   read the lower triangle only: the matrices are symmetric
     """
-    x = _matrices("pinv", A)
+    given = x = _matrices("pinv", A, hermitian)
+    if hermitian:
+        x = add(tril(x), transposed(tril(x, -1)))
     if 0 in x.shape[-2:]:
         return mul(transposed(x), 0.0)
-    u, s, vh = _svd(x)
+    u, s, vh = _svd(Detach()(x))
     counts = _above(x, s, atol, rcond if rtol is None else rtol)
     inverse = where(counts, div(1.0, where(counts, s, 1.0)), 0.0)
-    return matmul(columns_times(transposed(vh), inverse), transposed(u))
+    found = matmul(columns_times(transposed(vh), inverse), transposed(u))
+    return PseudoInverse()(given, Detach()(found))
 
 
 def matrix_rank(
@@ -219,17 +226,36 @@ def matrix_rank(
     return sum_over(_above(x, svdvals(x), atol, rtol), -1)
 
 
+_DRIVERS = ("gels", "gelsy", "gelsd", "gelss")
+
+
 def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = None) -> Any:
     """The solution X of least squares |A X - B|, of least norm: pinv(A) @ B.
 
-    returns (solution, residuals, rank, singular_values); residuals are the sums of squares of
-    A X - B over each column. driver is accepted for PyTorch's sake; this is always "gelsd"'s way
+    driver   "gels", "gelsy" (default), "gelsd" or "gelss". It says what else is returned; the way
+             is always by singular values
+    returns  (solution, residuals, rank, singular_values). residuals, the sums of squares of A X - B
+             over each column, are there for more rows than columns; the rank not for "gels"; the
+             singular values for "gelsd" and "gelss". What is not there is an empty tensor
     """
+    driver = "gelsy" if driver is None else driver
+    if driver not in _DRIVERS:
+        raise ArgumentError(
+            f"linalg.lstsq: driver must be one of {', '.join(_DRIVERS)}, got {driver!r}"
+        )
     x, b = _matrices("lstsq", A), as_operand("linalg.lstsq", B, "B")
-    solution = matmul(pinv(x, rtol=rcond), b)
-    error = sub(matmul(x, solution), b)
-    residuals = sum_over(mul(error, error), 0 if len(b.shape) == 1 else -2)
-    return LstsqResult(solution, residuals, matrix_rank(x, rtol=rcond), svdvals(x))
+    is_vector = len(b.shape) == len(x.shape) - 1
+    right = Reshape((*b.shape, 1))(b) if is_vector else b
+    solution = matmul(pinv(x, rtol=rcond), right)
+    residuals = slice_axis(Reshape((numel(x.shape),))(x), 0, 0, 0)
+    if x.shape[-2] > x.shape[-1] and driver != "gelsy":
+        error = sub(matmul(x, solution), right)
+        residuals = sum_over(mul(error, error), -2)
+        residuals = Reshape(tuple(residuals.shape[:-1]))(residuals) if is_vector else residuals
+    solution = Reshape(tuple(solution.shape[:-1]))(solution) if is_vector else solution
+    rank = Full((0,), dt.int64, 0)() if driver == "gels" else matrix_rank(x, rtol=rcond)
+    values = svdvals(x) if driver in ("gelsd", "gelss") else Full((0,), x.dtype, 0)()
+    return LstsqResult(solution, residuals, rank, values)
 
 
 def matrix_power(A: Any, n: int) -> Any:
@@ -379,5 +405,23 @@ def pinverse(input: Any, rcond: float = 1e-15) -> Any:
     return pinv(input, rtol=rcond)
 
 
-for _f in (det, slogdet, cholesky, qr, matrix_power):
+def _norm(
+    input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+) -> Any:
+    """The p-norm over `dim` of the elements as a vector; "nuc": the sum of the singular values.
+
+    p is a number, inf (largest), -inf (smallest), 0 (how many are not 0), "fro" (as 2) or "nuc".
+    The gradient at 0 is 0.
+
+    >>> norm(tensor([3.0, 4.0]))
+    tensor(5.)
+    """
+    if p != "nuc":
+        return norm(input, p, dim, keepdim, dtype=dtype)
+    x = input if dtype is None else cast(input, dtype)
+    return matrix_norm(x, "nuc", (-2, -1) if dim is None else dim, keepdim)
+
+
+_norm.__name__ = _norm.__qualname__ = "norm"
+for _f in (det, slogdet, cholesky, qr, matrix_power, _norm):
     public(_f)

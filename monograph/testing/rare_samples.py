@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .samples import TABLE, Sample, _integers, _of, _op, _reals
+from .samples import TABLE, Sample, _integers, _matrices, _of, _op, _reals
 
 
 def _whole(name: str) -> Callable:
@@ -34,6 +34,28 @@ def _within(*cases: tuple[Any, ...], gradient: bool = True) -> Callable:
     return make
 
 
+def _lu(rng: Any) -> list[Sample]:
+    return [
+        s for shape in ((2, 3, 3), (3, 2), (2, 4)) for s in _matrices("lu_factor", shape=shape)(rng)
+    ]
+
+
+def _pivots(rng: Any) -> list[Sample]:
+    pivots = np.array([[2, 3, 3], [1, 2, 3]], np.int32)
+    return [Sample(_op("pivots_to_order", 4), (pivots,), batch=False)]
+
+
+def _pseudo_inverse(rng: Any) -> list[Sample]:
+    x = _reals(rng, (2, 4, 3))
+    # The second argument is the first one's pseudo-inverse: differences of either mean nothing.
+    return [Sample(_op("pseudo_inverse"), (x, np.linalg.pinv(x)), gradient=False)]
+
+
+def _half_definite(rng: Any) -> list[Sample]:
+    x = np.stack([np.eye(3), np.diag([1.0, -1.0, 2.0])])
+    return [Sample(_op("cholesky_info"), (x,))]
+
+
 TABLE.update(
     {
         "gcd": _whole("gcd"),
@@ -55,6 +77,13 @@ TABLE.update(
         "gamma_q": _within(("gamma_q", (), [(0.5, 4), (0.5, 6)]), gradient=False),
         "zeta": _within(("zeta", (), [(1.5, 4), (0.5, 6)]), gradient=False),
         "ndtri": _within(("ndtri", (), [(0.1, 0.9)])),
+        "lu_factor": _lu,
+        "singular_values": _matrices("singular_values", shape=(2, 4, 3)),
+        "pivots_to_order": _pivots,
+        "pseudo_inverse": _pseudo_inverse,
+        "cholesky_info": _half_definite,
+        "geqrf": _matrices("geqrf", shape=(2, 4, 3), gradient=False),
+        "matrix_exp": _of(("matrix_exp", (), [(2, 3, 3)]), ("matrix_exp", (), [(2, 2)])),
         "polynomial": _within(
             ("polynomial", ("hermite_polynomial_h",), [(-2, 2), (0, 6)]),
             ("polynomial", ("legendre_polynomial_p",), [(-1, 1), (0, 6)]),

@@ -1,0 +1,135 @@
+"""LU, reflectors, the matrix exponential and the forms that report failures, against PyTorch."""
+
+import numpy as np
+import pytest
+
+import monograph as mg
+from monograph.testing import assert_close
+
+from .torch_oracle import check, torch
+
+pytestmark = pytest.mark.filterwarnings("ignore:torch.*deprecated", "ignore:Note that torch")
+RNG = np.random.default_rng(11)
+
+
+def matrices(*shape):
+    return RNG.standard_normal(shape) + 2 * np.eye(shape[-2], shape[-1])
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (2, 4, 4), (5, 3), (2, 3, 5), (0, 3, 3), (3, 0)])
+def test_lu(shape):
+    x = matrices(*shape)
+    check(mg.linalg.lu_factor, torch.linalg.lu_factor, x)
+    check(mg.linalg.lu_factor_ex, torch.linalg.lu_factor_ex, x, grad=False)
+    check(mg.linalg.lu, torch.linalg.lu, x)
+    check(lambda a: mg.lu_unpack(*mg.lu(a)), lambda a: torch.lu_unpack(*torch.lu(a)), x)
+    got = mg.jit(lambda a: mg.linalg.lu(a))(mg.tensor(x))
+    for a, b in zip(got, mg.linalg.lu(mg.tensor(x))):
+        assert_close(a, b)
+
+
+@pytest.mark.parametrize("adjoint", [False, True])
+@pytest.mark.parametrize("left", [False, True])
+def test_lu_solve(left, adjoint):
+    a, b = matrices(2, 3, 3), RNG.standard_normal((2, 3, 3))
+
+    def of(m):
+        def solve(x, y):
+            factors, pivots = m.linalg.lu_factor(x)
+            return m.linalg.lu_solve(factors, pivots, y, left=left, adjoint=adjoint)
+
+        return solve
+
+    check(of(mg), of(torch), a, b)
+    if left and not adjoint:
+        check(lambda x, y: mg.lu_solve(y, *mg.lu(x)), lambda x, y: torch.lu_solve(y, *torch.lu(x)),
+              a, b)  # fmt: skip
+
+
+def test_reflectors():
+    for shape in ((4, 3), (2, 5, 2), (3, 3)):
+        x = matrices(*shape)
+        packed, tau = mg.geqrf(mg.tensor(x))
+        expected = torch.geqrf(torch.tensor(x))
+        assert_close(packed, expected.a.numpy())
+        a, t = np.array(packed.numpy()), np.array(tau.numpy())
+        check(mg.linalg.householder_product, torch.linalg.householder_product, a, t, grad=False)
+        leaves = [mg.tensor(v, requires_grad=True) for v in (a, t)]
+        assert mg.autograd.gradcheck(mg.linalg.householder_product, leaves)
+        other = RNG.standard_normal((*shape[:-2], shape[-2], shape[-2]))
+        for left in (True, False):
+            for transpose in (True, False):
+                check(
+                    mg.ormqr, torch.ormqr, a, t, other, left=left, transpose=transpose, grad=False
+                )
+
+
+def test_matrix_exponential():
+    check(mg.matrix_exp, torch.matrix_exp, RNG.standard_normal((2, 4, 4)), rtol=1e-9, atol=1e-9)
+    check(mg.linalg.matrix_exp, torch.linalg.matrix_exp, 8 * RNG.standard_normal((3, 3)),
+          rtol=1e-7, atol=1e-7)  # fmt: skip
+    check(mg.matrix_exp, torch.matrix_exp, np.zeros((0, 3, 3)))
+    check(mg.matrix_exp, torch.matrix_exp, RNG.standard_normal((2, 2)).astype(np.float32))
+    x = mg.tensor(RNG.standard_normal((3, 3)))
+    assert_close(mg.jit(mg.matrix_exp)(x), mg.matrix_exp(x))
+
+
+def test_forms_that_report_failures():
+    good = matrices(3, 3, 3)
+    check(mg.linalg.inv_ex, torch.linalg.inv_ex, good)
+    check(mg.linalg.solve_ex, torch.linalg.solve_ex, good, RNG.standard_normal((3, 3, 2)))
+    check(mg.linalg.solve_ex, torch.linalg.solve_ex, good[0], RNG.standard_normal(3))
+    definite = good @ good.swapaxes(-1, -2)
+    check(mg.linalg.cholesky_ex, torch.linalg.cholesky_ex, definite, grad=False)
+    bad = definite.copy()
+    bad[1] = np.diag([1.0, -1.0, 1.0])
+    info = mg.linalg.cholesky_ex(mg.tensor(bad)).info
+    assert info.tolist() == torch.linalg.cholesky_ex(torch.tensor(bad)).info.tolist() == [0, 2, 0]
+    bad[1] = np.diag([1.0, 0.0, 1.0])
+    inverse, info = mg.linalg.inv_ex(mg.tensor(bad))
+    assert info.tolist() == torch.linalg.inv_ex(torch.tensor(bad)).info.tolist() == [0, 2, 0]
+    assert inverse[1].isnan().all() and not inverse[[0, 2]].isnan().any()
+    with pytest.raises(ValueError, match=r"linalg.inv_ex: a matrix is singular .* info is"):
+        mg.linalg.inv_ex(mg.tensor(bad), check_errors=True)
+
+
+def test_pseudo_inverse_of_any_rank():
+    a, b = RNG.standard_normal((5, 2)), RNG.standard_normal((2, 4))
+    check(lambda x, y: mg.linalg.pinv(x @ y), lambda x, y: torch.linalg.pinv(x @ y), a, b)
+    symmetric = a @ a.T
+    check(mg.linalg.pinv, torch.linalg.pinv, symmetric, hermitian=True, grad=False)
+    lower = np.tril(symmetric) + np.triu(np.ones((5, 5)), 1)
+    got = mg.linalg.pinv(mg.tensor(lower), rtol=1e-10, hermitian=True)
+    assert_close(got, np.linalg.pinv(symmetric, rcond=1e-10))
+
+
+def test_least_squares_returns_what_the_driver_computes():
+    for shape in ((5, 3), (3, 3), (3, 5)):
+        a, b = RNG.standard_normal(shape), RNG.standard_normal((shape[0], 2))
+        for driver in ("gels", "gelsy", "gelsd", "gelss"):
+            check(mg.linalg.lstsq, torch.linalg.lstsq, a, b, driver=driver, grad=False)
+    with pytest.raises(ValueError, match="driver must be one of gels"):
+        mg.linalg.lstsq(mg.ones(3, 2), mg.ones(3, 2), driver="best")
+
+
+def test_other_shapes():
+    check(mg.linalg.vander, torch.linalg.vander, RNG.standard_normal((2, 3)), N=4)
+    check(mg.linalg.vander, torch.linalg.vander, np.arange(4))
+    for increasing in (True, False):
+        check(mg.vander, torch.vander, RNG.standard_normal(4), increasing=increasing)
+    check(mg.linalg.tensorinv, torch.linalg.tensorinv, RNG.standard_normal((6, 2, 3)), ind=1)
+    a, b = RNG.standard_normal((2, 3, 6)), RNG.standard_normal((2, 3))
+    check(mg.linalg.tensorsolve, torch.linalg.tensorsolve, a, b)
+    check(mg.linalg.tensorsolve, torch.linalg.tensorsolve, a.transpose(0, 2, 1), b, dims=(1,))
+    check(mg.linalg.diagonal, torch.linalg.diagonal, RNG.standard_normal((2, 3, 4)), offset=1)
+    x = RNG.standard_normal((4, 3))
+    check(lambda v: mg.svd(v).S, lambda v: torch.svd(v).S, x)
+    check(lambda v: mg.svd(v, compute_uv=False), lambda v: torch.svd(v, compute_uv=False), x,
+          grad=False)  # fmt: skip
+    got = mg.svd(mg.tensor(x))
+    assert_close(got.U * got.S @ got.V.T, x)
+    a, b = np.triu(matrices(3, 3)), RNG.standard_normal((3, 2))
+    for transpose in (True, False):
+        check(mg.triangular_solve, torch.triangular_solve, b, a, transpose=transpose, grad=False)
+    check(mg.norm, torch.norm, x, p="nuc", grad=False)
+    check(mg.linalg.svdvals, torch.linalg.svdvals, np.diag([2.0, 2.0, 0.0]))
