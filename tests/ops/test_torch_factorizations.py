@@ -116,7 +116,7 @@ def test_other_shapes():
     check(mg.linalg.vander, torch.linalg.vander, RNG.standard_normal((2, 3)), N=4)
     check(mg.linalg.vander, torch.linalg.vander, np.arange(4))
     for increasing in (True, False):
-        check(mg.vander, torch.vander, RNG.standard_normal(4), increasing=increasing)
+        check(mg.vander, torch.vander, RNG.standard_normal(4), grad=False, increasing=increasing)
     check(mg.linalg.tensorinv, torch.linalg.tensorinv, RNG.standard_normal((6, 2, 3)), ind=1)
     a, b = RNG.standard_normal((2, 3, 6)), RNG.standard_normal((2, 3))
     check(mg.linalg.tensorsolve, torch.linalg.tensorsolve, a, b)
