@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..core.errors import ArgumentError
+from ..core.structure import watch
 from ..ops.align import FUNCTIONS
 from ..tensor import Tensor
 
@@ -57,6 +58,7 @@ def functional_call(
         args = ()
     elif not isinstance(args, tuple):
         args = (args,)
+    watch(module)  # as it is without these values
     try:
         for registry, key, value in swaps:
             registry[key] = value

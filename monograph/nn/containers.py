@@ -4,6 +4,7 @@ import itertools
 import operator
 
 from monograph.core.errors import ArgumentTypeError, IndexRangeError
+from monograph.core.structure import watch
 from monograph.nn.module import Module, indent, render_tree
 from monograph.nn.parameter import Parameter
 from monograph.tensor import Tensor
@@ -26,12 +27,15 @@ class _Numbered(Module):
         return next(itertools.islice(self._modules, position, None))
 
     def __len__(self):
+        watch(self)
         return len(self._modules)
 
     def __iter__(self):
+        watch(self)
         return iter(self._modules.values())
 
     def __getitem__(self, index):
+        watch(self)
         if isinstance(index, slice):
             return self._rebuilt(list(self._modules.items())[index])
         return self._modules[self._name_at(index)]
@@ -157,6 +161,7 @@ class ModuleDict(Module):
             self.update(modules)
 
     def __getitem__(self, key):
+        watch(self)
         return self._modules[key]
 
     def __setitem__(self, key, module):
@@ -166,12 +171,15 @@ class ModuleDict(Module):
         del self._modules[key]
 
     def __len__(self):
+        watch(self)
         return len(self._modules)
 
     def __iter__(self):
+        watch(self)
         return iter(self._modules)
 
     def __contains__(self, key):
+        watch(self)
         return key in self._modules
 
     def clear(self):
@@ -184,14 +192,17 @@ class ModuleDict(Module):
 
     def keys(self):
         """The names."""
+        watch(self)
         return self._modules.keys()
 
     def items(self):
         """(name, module) pairs."""
+        watch(self)
         return self._modules.items()
 
     def values(self):
         """The modules."""
+        watch(self)
         return self._modules.values()
 
     def update(self, modules):
@@ -218,6 +229,7 @@ class _Parameters(Module):
             self.__dict__[name] = value
 
     def _take(self, name):
+        watch(self)
         return self._parameters[name] if name in self._parameters else self.__dict__[name]
 
     def _entry_repr(self, value):

@@ -17,7 +17,7 @@ class RemovableHandle:
         self.id = next(_hook_ids)
         hooks[self.id] = entry
         if prepend:
-            hooks.move_to_end(self.id, last=False)
+            hooks.move_to_front(self.id)
 
     def remove(self):
         """Remove the hook; a second call does nothing."""

@@ -7,11 +7,11 @@ functions may hold references. Read next: containers.py, then any layer file.
 """
 
 import itertools
-from collections import OrderedDict
 
 import monograph as mg
 from monograph.core.dtype import DType
 from monograph.core.errors import ArgumentError, ArgumentTypeError, DTypeError, StateDictError
+from monograph.core.structure import Registry, watch
 from monograph.core.tracing import guarded
 from monograph.nn.hooks import RemovableHandle, run_with_hooks
 from monograph.nn.parameter import Buffer, Parameter
@@ -45,14 +45,14 @@ class Module:
     def __init__(self):
         put = super().__setattr__
         put("_training", True)
-        put("_parameters", {})
-        put("_buffers", {})
+        put("_parameters", Registry())
+        put("_buffers", Registry())
         put("_non_persistent_buffers_set", set())
-        put("_modules", {})
-        put("_forward_pre_hooks", OrderedDict())
-        put("_forward_hooks", OrderedDict())
-        put("_backward_pre_hooks", OrderedDict())
-        put("_backward_hooks", OrderedDict())
+        put("_modules", Registry())
+        put("_forward_pre_hooks", Registry())
+        put("_forward_hooks", Registry())
+        put("_backward_pre_hooks", Registry())
+        put("_backward_hooks", Registry())
 
     # ---- calling
 
@@ -61,6 +61,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__}.forward is not defined")
 
     def __call__(self, *args, **kwargs):
+        watch(self)
         if not (
             self._forward_pre_hooks
             or self._forward_hooks
@@ -134,6 +135,7 @@ class Module:
         for registry in ("_parameters", "_buffers", "_modules"):
             entries = self.__dict__.get(registry)
             if entries is not None and name in entries:
+                watch(self)
                 return entries[name]
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
