@@ -31,7 +31,7 @@ from ...kernel.ir import (
 )
 from ..index import Atom, Index, NeedSplit, whole
 from ..steps import Context, Step, lowers
-from . import winograd
+from . import winograd, winograd_weight
 
 CHUNK_FLOPS = 4_000_000
 FILTER_BYTES = 640 * 1024
@@ -283,6 +283,8 @@ def lower_conv_weight(node: Node, context: Context) -> list[Step] | None:
     xs, ys, ws = context.strides(x), context.strides(y), context.strides(out)
     if xs[1] != 1 or ys[1] != 1 or ws[0] != 1:
         return None
+    if winograd_weight.suits(node):
+        return winograd_weight.lower(node, context)
     code = x.dtype.code
     # Rows of the tile: the run of (last taps, channels) that is contiguous in x and in the result.
     run = channels

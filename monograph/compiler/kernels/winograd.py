@@ -15,7 +15,7 @@ Computations", 1980; Lavin and Gray, "Fast Algorithms for Convolutional Neural N
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ...codegen.target import host
@@ -80,13 +80,19 @@ def suits(node: Node) -> bool:
     )
 
 
-def plan(tiles: int, channels: int, outputs: int) -> Plan:
-    """Blocks that stay in the second-level cache."""
+def tile() -> tuple[int, int]:
+    """Rows and columns of the register tile."""
     target = host()
     wide = target.vector_bytes == 64
-    lanes = target.vector_bytes // 4
     mr, vectors = (14, 2) if wide else (8, 3) if target.registers == 32 else (6, 2)
-    nr = min(vectors * lanes, outputs)
+    return mr, vectors * target.vector_bytes // 4
+
+
+def plan(tiles: int, channels: int, outputs: int) -> Plan:
+    """Blocks that stay in the second-level cache."""
+    wide = host().vector_bytes == 64
+    mr, nr = tile()
+    nr = min(nr, outputs)
     room = (1 << 17) if wide else (1 << 16)  # elements
     here = 64 * channels * outputs <= FILTER_BYTES
     panels = -(-outputs // nr)
@@ -114,7 +120,8 @@ def lower(node: Node, context: Context) -> list[Step] | None:
     filters = Scratch("f32", p.groups * p.panels * 16 * channels * p.nr)
     title = context.title
     steps = [filter_step(w, ws, filters, channels, outputs, p, f"{title}_filters")]
-    tile = tile_lets(p.block, down, along, oh, ow)
+    lets = tile_lets(Var("block") * p.block + Var("t"), down, along, oh, ow)
+    over = count(p.block, tiles, Var("block"))
     loads = patch_loops(xs, channels, p, "here" if p.here else "patches")
     buffers = [Buffer("w", "f32")]
     values: list[Value | Scratch] = [filters]
@@ -123,7 +130,7 @@ def lower(node: Node, context: Context) -> list[Step] | None:
         values.append(x)
     else:
         patches = Scratch("f32", p.blocks * 16 * p.block * channels)
-        body = Loop("t", ZERO, count(p, tiles), (*tile, *loads))
+        body = Loop("t", ZERO, over, (*lets, *loads))
         kernel = Kernel(
             f"{title}_patches",
             (Buffer("x", "f32"), Buffer("patches", "f32", True)),
@@ -141,10 +148,10 @@ def lower(node: Node, context: Context) -> list[Step] | None:
     ]
     if p.here:
         body_.append(Local("here", "f32", 16 * p.block * channels))
-        body_.append(Loop("t", ZERO, count(p, tiles), (*tile, *loads)))
+        body_.append(Loop("t", ZERO, over, (*lets, *loads)))
     body_.append(Local("products", "f32", p.panels * 16 * p.block * p.nr))
-    body_ += product_loops(channels, p, tiles)
-    output = Loop("t", ZERO, count(p, tiles), (*tile, *stores))
+    body_ += product_loops(channels, p, over)
+    output = Loop("t", ZERO, over, (*lets, *stores))
     body_.append(panel_loop(p, outputs, [output]))
     kernel = Kernel(
         title,
@@ -159,67 +166,77 @@ def lower(node: Node, context: Context) -> list[Step] | None:
     return steps
 
 
-def count(p: Plan, tiles: int) -> Expr:
-    """How many tiles the block has."""
-    if tiles % p.block == 0:
-        return const(p.block)
-    return s.minimum(const(p.block), const(tiles) - Var("block") * p.block)
+def count(block: int, tiles: int, number: Expr) -> Expr:
+    """How many tiles block `number` has."""
+    if tiles % block == 0:
+        return const(block)
+    return s.minimum(const(block), const(tiles) - number * block)
 
 
-def tile_lets(block: int, down: int, along: int, oh: int, ow: int) -> list[Stmt]:
-    """Where tile t of the block begins in the image. The last of a row or column is moved back."""
-    number = Var("number")
+def tile_lets(number: Expr, down: int, along: int, oh: int, ow: int) -> list[Stmt]:
+    """Where a tile begins in the image. The last of a row or column is moved back."""
 
     def start(name: str, at: Expr, size: int) -> Let:
         begin: Expr = at * 2
         return Let(name, s.minimum(begin, const(size - 2)) if size % 2 else begin)
 
     return [
-        Let("number", Var("block") * block + Var("t")),
-        Let("image", number // (down * along)),
-        start("y", (number // along) % down, oh),
-        start("x0", number % along, ow),
+        Let("number", number),
+        Let("image", Var("number") // (down * along)),
+        start("y", (Var("number") // along) % down, oh),
+        start("x0", Var("number") % along, ow),
     ]
 
 
-def patch_loops(xs: Sequence[int], channels: int, p: Plan, to: str) -> list[Stmt]:
-    """Transform the patch of tile t: rows by B', columns by B."""
-    c = Var("c")
-    base = Var("image") * xs[0] + Var("y") * xs[2] + Var("x0") * xs[3]
-    body: list[Stmt] = []
+def transform(
+    element: Callable[[int, int], Expr], size: int, along: Callable[[Sequence[Expr]], list[Expr]]
+) -> tuple[list[Stmt], list[Expr]]:
+    """`along` applied to the columns and then to the rows of a size x size matrix.
 
-    def name(kind: str, i: int, j: int, value: Expr) -> Expr:
-        body.append(Let(f"{kind}{i}{j}", value))
-        return Var(f"{kind}{i}{j}", "f32")
+    The statements that name what is on the way, and the elements of the result, row by row.
+    """
+    lets: list[Stmt] = []
 
-    d = [
-        [name("d", i, j, Load("x", base + (i * xs[2] + j * xs[3]) + c, "f32")) for j in range(4)]
-        for i in range(4)
+    def named(kind: str, i: int, k: int, value: Expr) -> Expr:
+        lets.append(Let(f"{kind}{i}{k}", value))
+        return Var(f"{kind}{i}{k}", "f32")
+
+    given = [[named("given", i, k, element(i, k)) for k in range(size)] for i in range(size)]
+    columns = [
+        [named("half", i, k, v) for i, v in enumerate(along([row[k] for row in given]))]
+        for k in range(size)
     ]
-    r = [[name("r", i, j, v) for i, v in enumerate(_patch([d[k][j] for k in range(4)]))]
-         for j in range(4)]  # fmt: skip
-    start: Expr = Var("t") * channels + c
-    if to == "patches":
-        start = start + Var("block") * (16 * p.block * channels)
-    for i in range(4):
-        for j, v in enumerate(_patch([r[k][i] for k in range(4)])):
-            body.append(Store(to, start + (4 * i + j) * p.block * channels, v))
-    return [Loop("c", ZERO, const(channels), tuple(body), "vector")]
+    rows = [along([column[i] for column in columns]) for i in range(len(columns[0]))]
+    return lets, [v for row in rows for v in row]
 
 
-def _patch(d: Sequence[Expr]) -> list[Expr]:
+def patch(d: Sequence[Expr]) -> list[Expr]:
     return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
 
 
 def _filter(g: Sequence[Expr]) -> list[Expr]:
     half = Const(0.5, "f32")
-    outer = (g[0] + g[2]) * half
-    middle = g[1] * half
+    outer, middle = (g[0] + g[2]) * half, g[1] * half
     return [g[0], outer + middle, outer - middle, g[2]]
 
 
 def _result(m: Sequence[Expr]) -> list[Expr]:
     return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
+
+
+def patch_loops(xs: Sequence[int], channels: int, p: Plan, to: str) -> list[Stmt]:
+    """Transform the patch of tile t."""
+    c = Var("c")
+    base = Var("image") * xs[0] + Var("y") * xs[2] + Var("x0") * xs[3] + c
+    body, planes = transform(
+        lambda i, k: Load("x", base + (i * xs[2] + k * xs[3]), "f32"), 4, patch
+    )
+    start: Expr = Var("t") * channels + c
+    if to == "patches":
+        start = start + Var("block") * (16 * p.block * channels)
+    for q, v in enumerate(planes):
+        body.append(Store(to, start + q * p.block * channels, v))
+    return [Loop("c", ZERO, const(channels), tuple(body), "vector")]
 
 
 def filter_step(
@@ -228,22 +245,12 @@ def filter_step(
     """Transform filters: element (c, j) of plane q of a panel at ((panel*16 + q)*C + c)*NR + j."""
     j = Var("j")
     at = Var("c") * ws[1] + Var("column") + j
-    body: list[Stmt] = []
-
-    def name(kind: str, i: int, k: int, value: Expr) -> Expr:
-        body.append(Let(f"{kind}{i}{k}", value))
-        return Var(f"{kind}{i}{k}", "f32")
-
-    g = [
-        [name("g", i, k, Load("w", at + (i * ws[2] + k * ws[3]), "f32")) for k in range(3)]
-        for i in range(3)
-    ]
-    r = [[name("r", i, k, v) for i, v in enumerate(_filter([g[q][k] for q in range(3)]))]
-         for k in range(3)]  # fmt: skip
+    body, planes = transform(
+        lambda i, k: Load("w", at + (i * ws[2] + k * ws[3]), "f32"), 3, _filter
+    )
     start = (Var("panel") * (16 * channels) + Var("c")) * p.nr + j
-    for i in range(4):
-        for k, v in enumerate(_filter([r[q][i] for q in range(3)])):
-            body.append(Store("u", start + (4 * i + k) * channels * p.nr, v))
+    for q, v in enumerate(planes):
+        body.append(Store("u", start + q * channels * p.nr, v))
     row = Loop("j", ZERO, const(p.nr), tuple(body), "vector")
     panels = p.panels * p.groups
     each = max(1, min(channels, 4096 // p.nr))
@@ -268,7 +275,7 @@ def panel_loop(p: Plan, outputs: int, body: list[Stmt]) -> Loop:
     return Loop("local_panel", ZERO, const(p.panels), (column_let(p, outputs, panel), *body))
 
 
-def product_loops(channels: int, p: Plan, tiles: int) -> list[Stmt]:
+def product_loops(channels: int, p: Plan, over: Expr) -> list[Stmt]:
     """products[local panel, q, t, :] = patches[q, t, :] @ filters[panel, q], tile by tile."""
     r, j, c = Var("r"), Var("j"), Var("c")
     rows = min(p.mr, p.block)
@@ -284,16 +291,16 @@ def product_loops(channels: int, p: Plan, tiles: int) -> list[Stmt]:
     tile = (
         Let("first", s.minimum(Var("row"), const(p.block - rows))),
         Local("acc", "f32", rows * p.nr),
-        _tile_loop(rows, p.nr, Store("acc", place, Const(0.0, "f32"))),
-        Loop("c", ZERO, const(channels), (_tile_loop(rows, p.nr, add),)),
-        _tile_loop(rows, p.nr, Store("products", kept, Load("acc", place, "f32"))),
+        tile_loop(rows, p.nr, Store("acc", place, Const(0.0, "f32"))),
+        Loop("c", ZERO, const(channels), (tile_loop(rows, p.nr, add),)),
+        tile_loop(rows, p.nr, Store("products", kept, Load("acc", place, "f32"))),
     )  # fmt: skip
-    over_rows = Loop("row", ZERO, count(p, tiles), tile, step=rows)
+    over_rows = Loop("row", ZERO, over, tile, step=rows)
     over_panels = Loop("local_panel", ZERO, const(p.panels), (over_rows,))
     return [Loop("q", ZERO, const(16), (over_panels,))]
 
 
-def _tile_loop(rows: int, columns: int, *body: Stmt) -> Loop:
+def tile_loop(rows: int, columns: int, *body: Stmt) -> Loop:
     return Loop(
         "r", ZERO, const(rows), (Loop("j", ZERO, const(columns), body, "vector"),), "unroll"
     )
@@ -305,23 +312,14 @@ def result_loops(
     """Transform the products of tile t back, and store its four elements or run the epilogue."""
     j = Var("j")
     out = node.outputs[0]
-    body: list[Stmt] = []
 
-    def name(kind: str, i: int, k: int, value: Expr) -> Expr:
-        body.append(Let(f"{kind}{i}{k}", value))
-        return Var(f"{kind}{i}{k}", "f32")
+    def product(i: int, k: int) -> Expr:
+        plane = Var("local_panel") * 16 + (4 * i + k)
+        return Load("products", (plane * p.block + Var("t")) * p.nr + j, "f32")
 
-    def product(q: int) -> Expr:
-        return Load(
-            "products", ((Var("local_panel") * 16 + q) * p.block + Var("t")) * p.nr + j, "f32"
-        )
-
-    m = [[name("m", i, k, product(4 * i + k)) for k in range(4)] for i in range(4)]
-    r = [[name("r", i, k, v) for i, v in enumerate(_result([m[q][k] for q in range(4)]))]
-         for k in range(4)]  # fmt: skip
-    for i in range(2):
-        for k, v in enumerate(_result([r[q][i] for q in range(4)])):
-            body.append(Store("four", (2 * i + k) * p.nr + j, v))
+    body, elements = transform(product, 4, _result)
+    for i, v in enumerate(elements):
+        body.append(Store("four", i * p.nr + j, v))
     four = Loop("j", ZERO, const(p.nr), tuple(body), "vector")
     index = (
         _variable("image", out.shape[0]),
