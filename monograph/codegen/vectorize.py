@@ -183,6 +183,8 @@ class VectorLoops(MemoryWriter):
         while done < extent:
             while not masks and width > extent - done:
                 width //= 2
+            if extent - done == 1:  # LLVM 22 makes a store of one small lane of many too wide
+                width = 1
             alive = min(width, extent - done)
             mask = None
             if alive < width:

@@ -8,7 +8,7 @@ from test_differential import TARGETS
 
 from monograph.kernel import scalar as s
 from monograph.kernel.evaluate import NUMPY_DTYPES
-from monograph.kernel.ir import Buffer, Kernel, Load, Loop, Store, Var
+from monograph.kernel.ir import Buffer, Const, Kernel, Load, Loop, Store, Var
 from monograph.runtime.machine_code import compile_kernels
 from monograph.runtime.program import launch
 
@@ -59,3 +59,22 @@ def test_floats_round_to_the_nearest_half_ties_to_even(dtype, target):
 
 def test_the_reference_types_are_what_they_should_be():
     assert NUMPY_DTYPES["bf16"] is ml_dtypes.bfloat16 and NUMPY_DTYPES["f16"] is np.float16
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
+@pytest.mark.parametrize("dtype", ["bf16", "f16", "i8", "u16"])
+def test_conversions_of_a_constant_length_write_nothing_beyond_it(dtype, target):
+    buffers = (Buffer("x", "f32"), Buffer("y", dtype, True))
+    lengths = [1, 2, 3, 7, 8, 9, 15, 16, 17, 18, 31, 33, 65, 129, 145, 257]
+    kernels = []
+    for length in lengths:
+        at = Var("row") * length + i
+        store = Store("y", at, s.cast(Load("x", at, "f32"), dtype))
+        columns = Loop("i", ZERO, Const(length, "i64"), (store,), "vector")
+        kernels.append(Kernel("cast", buffers, (Loop("row", ZERO, n, (columns,)),), ("n",)))
+    for length, handle in zip(lengths, compile_kernels(kernels, target)):
+        x = np.arange(2 * length + 30, dtype=np.float32) % 50
+        y = np.full(len(x), 77, NUMPY_DTYPES[dtype])
+        launch(handle, [x, y], [2])
+        np.testing.assert_array_equal(y[: 2 * length], x[: 2 * length].astype(y.dtype))
+        assert (y[2 * length :] == 77).all(), length
