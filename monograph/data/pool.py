@@ -84,6 +84,8 @@ class WorkerPool:
         self._inboxes.append(Inbox(ours))
         stacks, setup.stacks = context.Pipe(duplex=False)
         self._stacks.append(stacks)
+        # Not asked of the system in the worker: by then this process may be dead.
+        setup.parent = None if context.get_start_method() == "forkserver" else os.getpid()
         process = context.Process(
             target=worker_main,
             args=(setup, theirs),

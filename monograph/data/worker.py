@@ -47,6 +47,7 @@ class WorkerSetup:
     batched: bool
     drop_last: bool
     worker_init_fn: Any
+    parent: int | None = None  # the main process, where it starts the workers itself
     stacks: Any = None  # a pipe for the stacks of this process, on SIGUSR1
 
 
@@ -104,7 +105,9 @@ def worker_main(setup: WorkerSetup, connection) -> None:
     latest_epoch = [0]
     finished = threading.Event()
     reader = threading.Thread(
-        target=_read_orders, args=(connection, orders, latest_epoch, finished), daemon=True
+        target=_read_orders,
+        args=(connection, orders, latest_epoch, finished, setup.parent or os.getppid()),
+        daemon=True,
     )
     reader.start()
     try:
@@ -115,9 +118,10 @@ def worker_main(setup: WorkerSetup, connection) -> None:
         finished.set()
 
 
-def _read_orders(connection, orders, latest_epoch: list[int], finished: threading.Event) -> None:
+def _read_orders(
+    connection, orders, latest_epoch: list[int], finished: threading.Event, parent: int
+) -> None:
     """Queue what the main process sends, until it closes the pipe or is gone."""
-    parent = os.getppid()
     try:
         while True:
             # A sibling forked later may hold a copy of the main process's end of the pipe, which

@@ -272,6 +272,21 @@ class F1Score(_Counts):
         return 2 * hits, 2 * hits + false_positives + false_negatives
 
 
+class JaccardIndex(_Counts):
+    """Intersection over union of predicted and true samples (or pixels) of a class.
+
+    Arguments: see Precision. "macro" gives the mean IoU of segmentation.
+
+    >>> iou = JaccardIndex(num_classes=2, average="none")
+    >>> iou.update([[0, 0], [1, 1]], [[0, 1], [1, 1]])
+    >>> iou.compute().round(3).tolist()
+    [0.5, 0.667]
+    """
+
+    def _quotient(self, hits, false_positives, false_negatives):
+        return hits, hits + false_positives + false_negatives
+
+
 class ConfusionMatrix(_Classification):
     """Counts of samples by true class (row) and predicted class (column): int64 (C, C).
 

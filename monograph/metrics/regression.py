@@ -90,6 +90,57 @@ class MeanAbsoluteError(_MeanError):
         return np.abs(difference)
 
 
+class R2Score(Metric):
+    """The share of the variance of target that preds explain: 1 - squared errors / variance.
+
+    1 is perfect, 0 as good as the mean of target; nan for fewer than two samples. A target that
+    never changes gives 1 for perfect predictions and else 0.
+
+    >>> score = R2Score()
+    >>> score.update([2.5, 0.0, 2.0, 8.0], [3.0, -0.5, 2.0, 7.0])
+    >>> round(score.compute(), 4)
+    0.9486
+    """
+
+    def _initial(self):
+        return {"errors": ExactSum(), "total": ExactSum(), "squares": ExactSum(), "count": 0}
+
+    def update(self, preds, target) -> None:
+        """preds, target: numbers of equal shapes."""
+        preds = as_floats("R2Score", "preds", preds)
+        target = as_floats("R2Score", "target", target)
+        check_same_shape("R2Score", preds, target)
+        _add(self, "errors", (preds - target) ** 2)
+        _add(self, "total", target)
+        # The squares exactly: the product's rounding error is added too (Dekker's product).
+        high, low = _square(target)
+        _add(self, "squares", high)
+        _add(self, "squares", low)
+        self.count += preds.size
+
+    def compute(self) -> float:
+        if self.count < 2:
+            return float("nan")
+        if self.total.special or self.errors.special:
+            return float("nan")
+        unit = 1 << 1074
+        # count * sum(target**2) - sum(target)**2, in whole numbers: no cancellation.
+        spread = self.count * self.squares.units * unit - self.total.units**2
+        errors = self.errors.units * self.count * unit
+        if spread <= 0:
+            return 1.0 if errors == 0 else 0.0
+        return 1.0 - errors / spread
+
+
+def _square(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(p, e) with p + e = x * x exactly, where nothing overflows or underflows."""
+    product = x * x
+    scaled = x * 134217729.0  # 2**27 + 1
+    high = scaled - (scaled - x)
+    low = x - high
+    return product, ((high * high - product) + 2.0 * high * low) + low * low
+
+
 class Perplexity(Metric):
     """exp of the mean negative log-likelihood of the targets: how many tokens are in the running.
 

@@ -112,7 +112,8 @@ class ModelCheckpoint(Callback):
         self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         n = self.every_n_train_steps
-        if n and trainer.global_step % n == 0 and trainer.global_step != self._saved_at:
+        step = trainer.global_step
+        if n and step and step % n == 0 and step != self._saved_at:
             self._save(trainer)
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:

@@ -45,6 +45,7 @@ def collect(trainer: Any, weights_only: bool = False) -> dict[str, Any]:
             "metrics": trainer.callback_metrics,
             "logged": trainer._train_book.state_dict(),
             "module_metrics": {n: m.state_dict() for n, m in module_metrics(module)},
+            "logged_metrics": logged_metrics(trainer),
             "window": loop.step.state_dict(),
             "optimizers": [o.state_dict() for o in trainer.optimizers],
             "schedules": [s.scheduler.state_dict() for s in trainer._schedules],
@@ -97,6 +98,9 @@ def restore(trainer: Any, path: Path) -> Any:
     for name, saved in state.get("module_metrics", {}).items():
         if name in metrics:
             metrics[name].load_state_dict(saved)
+    for logged, name in state.get("logged_metrics", {}).items():
+        if name in metrics:
+            trainer._train_book.metrics[logged] = metrics[name]
     loop.step.load_state_dict(state["window"])
     trainer._metrics = dict(state["metrics"])
     module.on_load_checkpoint(state["module"])
@@ -123,3 +127,10 @@ def module_metrics(module: Any) -> list[tuple[str, Metric]]:
             if isinstance(value, Metric):
                 found.append((f"{prefix}.{name}" if prefix else name, value))
     return found
+
+
+def logged_metrics(trainer: Any) -> dict[str, str]:
+    """Metric objects that were logged in training: the module's name for each, by logged name."""
+    names = {id(metric): name for name, metric in module_metrics(trainer.module)}
+    logged = trainer._train_book.metrics.items()
+    return {name: names[id(metric)] for name, metric in logged if id(metric) in names}

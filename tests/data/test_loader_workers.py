@@ -27,6 +27,7 @@ from monograph.data import (
     get_worker_info,
     pool,
     transfer,
+    worker,
 )
 
 pytestmark = [
@@ -573,6 +574,28 @@ def wait_until_gone(pids, seconds):
     while time.monotonic() < deadline and any(map(is_running, pids)):
         time.sleep(0.05)
     return [pid for pid in pids if is_running(pid)]
+
+
+def test_a_worker_whose_main_process_died_before_it_looked_ends():
+    """The id of the main process comes from itself: the worker may be an orphan from the start."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(60)"],
+        stdout=subprocess.PIPE,
+    )
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    ours, theirs = multiprocessing.Pipe()
+    setup = worker.WorkerSetup(0, 1, Squares(), None, True, False, None, process.pid)
+    orphan = multiprocessing.get_context("fork").Process(
+        target=worker.worker_main, args=(setup, theirs)
+    )
+    orphan.start()
+    orphan.join(10)
+    assert orphan.exitcode == 1
+    ours.close()
+    theirs.close()
+    orphan.close()
 
 
 @pytest.mark.parametrize("case", ["killed", "interrupted", "ended"])

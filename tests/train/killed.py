@@ -1,6 +1,6 @@
 """A training program to be killed and started again; test_killed.py runs it.
 
-python killed.py DIRECTORY WORKERS      prints a digest of the weights when it is done
+python killed.py DIRECTORY WORKERS      prints the weights' digest and the metrics when done
 """
 
 import hashlib
@@ -75,8 +75,8 @@ def main(directory, workers):
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode() + value.numpy().tobytes())
-    digest.update(repr(sorted(trainer.callback_metrics.items())).encode())
-    print(digest.hexdigest(), flush=True)
+    metrics = sorted(trainer.callback_metrics.items())
+    print(digest.hexdigest(), metrics, trainer.global_step, flush=True)
 
 
 if __name__ == "__main__":
