@@ -126,6 +126,7 @@ from .ops import attention as _attention
 from .ops import bessel as _bessel
 from .ops import contract as _contract
 from .ops import conv as _conv
+from .ops import counting as _counting
 from .ops import cross_entropy as _cross_entropy
 from .ops import ctc as _ctc
 from .ops import cumulative as _cumulative
@@ -142,6 +143,7 @@ from .ops import normalize as _normalize
 from .ops import numeric as _numeric
 from .ops import pointwise as _pointwise
 from .ops import pooling as _pooling
+from .ops import quantiles as _quantiles
 from .ops import random as _random
 from .ops import reduce as _reduce
 from .ops import rounding as _rounding

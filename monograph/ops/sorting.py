@@ -6,23 +6,20 @@ always stable). Gradients go to the places that the values came from.
 
 from __future__ import annotations
 
-import math
 from collections import namedtuple
 from typing import Any
 
 import numpy as np
 
 from ..core import dtype as dt
-from ..core.errors import ArgumentError, ArgumentTypeError, DTypeError, IndexRangeError, ShapeError
+from ..core.errors import ArgumentError, ArgumentTypeError, IndexRangeError, ShapeError
 from ..core.shape import as_index, is_number, normalize_dim, numel
 from ..ir.op import Aval, Full, Opaque, is_value, op, zeros_of
 from .align import cast, public
-from .arith import add, mul, ne, sub, where
 from .batching import batched, shape_of
 from .indexing import ScatterAdd
-from .joining import stack
 from .movement import Copy, Reshape
-from .shaping import flatten, slice_axis
+from .shaping import slice_axis
 
 sort_result = namedtuple("sort", ["values", "indices"])  # type: ignore[name-match]
 topk_result = namedtuple("topk", ["values", "indices"])  # type: ignore[name-match]
@@ -195,74 +192,6 @@ def kthvalue(input: Any, k: int, dim: int = -1, keepdim: bool = False) -> Any:
         shape = (*input.shape[:axis], *input.shape[axis + 1 :])
         parts = [Reshape(shape)(p) for p in parts]
     return kthvalue_result(*parts)
-
-
-_INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")
-
-
-@public
-def quantile(
-    input: Any,
-    q: Any,
-    dim: int | None = None,
-    keepdim: bool = False,
-    *,
-    interpolation: str = "linear",
-) -> Any:
-    """The q-quantiles along `dim` (None: of all elements); several q give a new first dimension.
-
-    q              a number in [0, 1], or a 1-d tensor of them (its values are needed)
-    interpolation  "linear", "lower", "higher", "midpoint" or "nearest", between two elements
-
-    >>> quantile(tensor([0.0, 1.0, 2.0, 4.0]), 0.5)
-    tensor(1.5000)
-    """
-    if not input.dtype.is_floating_point:
-        raise DTypeError(f"quantile: input must be floating, got {input.dtype.name}")
-    if interpolation not in _INTERPOLATIONS:
-        raise ArgumentError(
-            f"quantile: interpolation must be one of {', '.join(_INTERPOLATIONS)}, "
-            f"got {interpolation!r}"
-        )
-    levels = q._array("quantile").tolist() if is_value(q) and not is_number(q) else q
-    several = isinstance(levels, list)
-    numbers = levels if isinstance(levels, list) else [levels]
-    if any(not is_number(v) for v in numbers):
-        raise ArgumentTypeError(f"quantile: q must be a number or a 1-d tensor, got {q!r}")
-    if any(not 0 <= v <= 1 for v in numbers):
-        raise ArgumentError(f"quantile: q must be in [0, 1], got {q}")
-    x = flatten(input) if dim is None else input
-    axis = 0 if dim is None else normalize_dim("quantile", dim, len(x.shape))
-    x = x if x.shape else Reshape((1,))(x)
-    n = x.shape[axis]
-    if n == 0:
-        raise ShapeError(f"quantile: dimension {axis} of {shape_of(input)} is empty")
-    ordered = Sort(axis, False)(x)[0]
-    last = slice_axis(ordered, axis, n - 1, n)
-    is_nan = ne(last, last)
-    results = []
-    for level in numbers:
-        out = _between(ordered, axis, level * (n - 1), interpolation)
-        out = where(is_nan, math.nan, out)
-        shape = shape_of(out)
-        if dim is None:
-            out = Reshape((1,) * len(input.shape) if keepdim else ())(out)
-        elif not (keepdim and input.shape):
-            out = Reshape((*shape[:axis], *shape[axis + 1 :]))(out)
-        results.append(out)
-    return stack(results) if several else results[0]
-
-
-def _between(ordered: Any, axis: int, position: float, interpolation: str) -> Any:
-    low, high = math.floor(position), math.ceil(position)
-    weight = {"lower": 0.0, "higher": 1.0, "midpoint": 0.5, "linear": position - low}.get(
-        interpolation, round(position) - low
-    )
-    below = slice_axis(ordered, axis, low, low + 1)
-    if low == high or weight == 0:
-        return below
-    above = slice_axis(ordered, axis, high, high + 1)
-    return above if weight == 1 else add(below, mul(sub(above, below), weight))
 
 
 @public

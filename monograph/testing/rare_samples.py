@@ -51,6 +51,12 @@ def _pseudo_inverse(rng: Any) -> list[Sample]:
     return [Sample(_op("pseudo_inverse"), (x, np.linalg.pinv(x)), gradient=False)]
 
 
+def _modes(rng: Any) -> list[Sample]:
+    x = _reals(rng, (4, 3))
+    return [*(Sample(_op("mode", a), (x,)) for a in (0, 1)),
+            Sample(_op("mode", 1), (_integers(rng, (3, 9), 0, 4),), False)]  # fmt: skip
+
+
 def _half_definite(rng: Any) -> list[Sample]:
     x = np.stack([np.eye(3), np.diag([1.0, -1.0, 2.0])])
     return [Sample(_op("cholesky_info"), (x,))]
@@ -78,6 +84,7 @@ TABLE.update(
         "zeta": _within(("zeta", (), [(1.5, 4), (0.5, 6)]), gradient=False),
         "ndtri": _within(("ndtri", (), [(0.1, 0.9)])),
         "lu_factor": _lu,
+        "mode": _modes,
         "singular_values": _matrices("singular_values", shape=(2, 4, 3)),
         "pivots_to_order": _pivots,
         "pseudo_inverse": _pseudo_inverse,
