@@ -1,8 +1,8 @@
 """Recurrent layers and their single-step cells: RNN, LSTM, GRU.
 
-The product of all inputs with the input weights is one matrix product; each time step then adds the
-product of the state with the recurrent weights. Gate order in the stacked weights is PyTorch's:
-LSTM input, forget, cell, output; GRU reset, update, new.
+The product of all inputs with the input weights is one matrix product; each time step, an iteration
+of `mg.scan`, then adds the product of the state with the recurrent weights. Gate order in the
+stacked weights is PyTorch's: LSTM input, forget, cell, output; GRU reset, update, new.
 """
 
 import math
@@ -15,6 +15,7 @@ from monograph.nn import functional as F
 from monograph.nn import init
 from monograph.nn.module import Module
 from monograph.nn.parameter import Parameter
+from monograph.nn.utils.rnn import PackedSequence, batch_size, packed, padded
 from monograph.tensor import Tensor
 
 # One step per kind: (input product, state, recurrent weight, recurrent bias) -> state, a tuple.
@@ -28,11 +29,12 @@ def _step_relu(x, state, weight, bias):
     return (F.relu(x + F.linear(state[0], weight, bias)),)
 
 
-def _step_lstm(x, state, weight, bias):
+def _step_lstm(x, state, weight, bias, projection=None):
     h, c = state
     i, f, g, o = (x + F.linear(h, weight, bias)).chunk(4, -1)
     c = mg.sigmoid(f) * c + mg.sigmoid(i) * mg.tanh(g)
-    return (mg.sigmoid(o) * mg.tanh(c), c)
+    h = mg.sigmoid(o) * mg.tanh(c)
+    return (h if projection is None else F.linear(h, projection), c)
 
 
 def _step_gru(x, state, weight, bias):
@@ -64,6 +66,7 @@ class RNNBase(Module):
     gates = 1
     states = 1
     step = None
+    adds_biases = True  # both biases can be added outside of the loop
 
     def __init__(
         self,
@@ -76,6 +79,7 @@ class RNNBase(Module):
         bidirectional=False,
         device=None,
         dtype=None,
+        proj_size=0,
     ):
         super().__init__()
         owner = type(self).__name__
@@ -86,6 +90,12 @@ class RNNBase(Module):
             )
         if not 0 <= dropout <= 1:
             raise ArgumentError(f"{owner}: dropout must be in [0, 1], got {dropout}")
+        if proj_size and self.states < 2:
+            raise ArgumentError(f"{owner}: proj_size is for LSTM only, got {proj_size}")
+        if not 0 <= proj_size < hidden_size:
+            raise ArgumentError(
+                f"{owner}: proj_size must be less than hidden_size {hidden_size}, got {proj_size}"
+            )
         if dropout > 0 and num_layers == 1:
             warnings.warn(
                 f"{owner}: dropout={dropout} acts between layers; "
@@ -98,14 +108,18 @@ class RNNBase(Module):
         self.batch_first = batch_first
         self.dropout = float(dropout)
         self.bidirectional = bidirectional
+        self.proj_size = proj_size
         directions = 2 if bidirectional else 1
         rows = self.gates * hidden_size
+        made = proj_size or hidden_size
         for layer in range(num_layers):
-            columns = input_size if layer == 0 else hidden_size * directions
+            columns = input_size if layer == 0 else made * directions
             for suffix in self._suffixes(layer):
-                shapes = {"weight_ih": (rows, columns), "weight_hh": (rows, hidden_size)}
+                shapes = {"weight_ih": (rows, columns), "weight_hh": (rows, made)}
                 if bias:
                     shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+                if proj_size:
+                    shapes["weight_hr"] = (proj_size, hidden_size)
                 for name, shape in shapes.items():
                     tensor = mg.empty(*shape, device=device, dtype=dtype)
                     self.register_parameter(name + suffix, Parameter(tensor))
@@ -118,6 +132,7 @@ class RNNBase(Module):
     def all_weights(self):
         """The parameters of each layer and direction, as lists."""
         kinds = ["weight_ih", "weight_hh"] + (["bias_ih", "bias_hh"] if self.bias else [])
+        kinds += ["weight_hr"] if self.proj_size else []
         return [
             [getattr(self, kind + suffix) for kind in kinds]
             for layer in range(self.num_layers)
@@ -135,6 +150,8 @@ class RNNBase(Module):
 
     def _run(self, input, states):
         """(output, final states) for `input` and initial `states`, a tuple of tensors or None."""
+        if isinstance(input, PackedSequence):
+            return self._run_packed(input, states)
         owner = type(self).__name__
         if not isinstance(input, Tensor):
             raise ArgumentTypeError(
@@ -152,30 +169,52 @@ class RNNBase(Module):
         x = input.unsqueeze(1) if alone else input
         if self.batch_first and not alone:
             x = x.transpose(0, 1)
-        depth = self.num_layers * (2 if self.bidirectional else 1)
-        batch = x.shape[1]
-        shape = (depth, self.hidden_size) if alone else (depth, batch, self.hidden_size)
-        if states is None:
-            zero = mg.zeros(depth, batch, self.hidden_size, dtype=x.dtype, device=x.device)
-            states = (zero,) * self.states
-        else:
-            for name, state in zip(("h_0", "c_0"), states):
-                _expect(owner, name, state, shape)
-            if alone:
-                states = tuple(s.unsqueeze(1) for s in states)
-        x, finals = self._layers(x, states)
+        states = self._initial(states, x, () if alone else (x.shape[1],))
+        if alone:
+            states = tuple(s.unsqueeze(1) for s in states)
+        x, finals = self._layers(x, states, None)
         if alone:
             return x.squeeze(1), tuple(s.squeeze(1) for s in finals)
         return (x.transpose(0, 1) if self.batch_first else x), finals
 
-    def _layers(self, x, states):
+    def _run_packed(self, input, states):
+        """The same for a PackedSequence: a state stays as it is where a sequence has ended."""
+        owner = type(self).__name__
+        data, sizes, order, inverse = input
+        if data.ndim != 2 or data.shape[1] != self.input_size:
+            raise ShapeError(
+                f"{owner}: packed data must have shape (sum of lengths, {self.input_size}), got "
+                f"{tuple(data.shape)}"
+            )
+        n = batch_size(input, None if states is None else states[0].shape[1])
+        states = self._initial(states, data, (n,))
+        if order is not None:
+            states = tuple(s.index_select(1, order) for s in states)
+        x, mask = padded(data, sizes, n)
+        x, finals = self._layers(x, states, mask.unsqueeze(2))
+        if inverse is not None:
+            finals = tuple(s.index_select(1, inverse) for s in finals)
+        return PackedSequence(packed(x, sizes, data.shape[0]), sizes, order, inverse), finals
+
+    def _initial(self, states, x, batch):
+        """The initial states, checked; zeros for None."""
+        depth = self.num_layers * (2 if self.bidirectional else 1)
+        widths = (self.proj_size or self.hidden_size, self.hidden_size)[: self.states]
+        shapes = [(depth, *batch, width) for width in widths]
+        if states is None:
+            return tuple(mg.zeros(*shape, dtype=x.dtype, device=x.device) for shape in shapes)
+        for name, state, shape in zip(("h_0", "c_0"), states, shapes):
+            _expect(type(self).__name__, name, state, shape)
+        return states
+
+    def _layers(self, x, states, mask):
         finals = []
         initial = list(zip(*(s.unbind(0) for s in states)))
         for layer in range(self.num_layers):
             outputs = []
             for direction, suffix in enumerate(self._suffixes(layer)):
                 start = initial[layer * len(self._suffixes(layer)) + direction]
-                output, final = self._scan(x, start, suffix, backwards=direction == 1)
+                output, final = self._scan(x, start, mask, suffix, backwards=direction == 1)
                 outputs.append(output)
                 finals.append(final)
             x = outputs[0] if len(outputs) == 1 else mg.cat(outputs, -1)
@@ -185,17 +224,30 @@ class RNNBase(Module):
                     x = F.dropout(x, p, self.training)
         return x, tuple(mg.stack(each) for each in zip(*finals))
 
-    def _scan(self, x, state, suffix, backwards):
-        """One layer in one direction: x (T, N, D) -> ((T, N, hidden_size), final state)."""
-        bias_ih = getattr(self, "bias_ih" + suffix) if self.bias else None
-        bias_hh = getattr(self, "bias_hh" + suffix) if self.bias else None
-        weight_hh = getattr(self, "weight_hh" + suffix)
-        steps = F.linear(x, getattr(self, "weight_ih" + suffix), bias_ih).unbind(0)
-        outputs = []
-        for projected in reversed(steps) if backwards else steps:
-            state = type(self).step(self, projected, state, weight_hh, bias_hh)
-            outputs.append(state[0])
-        return mg.stack(outputs[::-1] if backwards else outputs), state
+    def _scan(self, x, state, mask, suffix, backwards):
+        """One layer in one direction: x (T, N, D) -> ((T, N, width), final state).
+
+        mask  (T, N, 1): where there is an element; None for everywhere
+        """
+        outer = getattr(self, "bias_ih" + suffix) if self.bias else None
+        inner = getattr(self, "bias_hh" + suffix) if self.bias else None
+        if self.bias and self.adds_biases:
+            outer, inner = outer + inner, None
+        weights = [getattr(self, "weight_hh" + suffix), inner]
+        if self.proj_size:
+            weights.append(getattr(self, "weight_hr" + suffix))
+        step = type(self).step
+
+        def one(state, x):
+            x, here = x
+            after = step(self, x, state, *weights)
+            if here is not None:
+                after = tuple(mg.where(here, s, old) for s, old in zip(after, state))
+            return after, after[0]
+
+        xs = (F.linear(x, getattr(self, "weight_ih" + suffix), outer), mask)
+        state, outputs = mg.scan(one, state, xs, reverse=backwards)
+        return outputs, state
 
     def extra_repr(self):
         text = f"{self.input_size}, {self.hidden_size}"
@@ -205,6 +257,7 @@ class RNNBase(Module):
             ("batch_first", False),
             ("dropout", 0),
             ("bidirectional", False),
+            ("proj_size", 0),
         ):
             if getattr(self, name) != default:
                 text += f", {name}={getattr(self, name)}"
@@ -214,7 +267,8 @@ class RNNBase(Module):
 class RNN(RNNBase):
     """Elman network: h[t] = tanh(x[t] @ W_ih.T + b_ih + h[t-1] @ W_hh.T + b_hh), or relu.
 
-    input   (T, N, input_size); (N, T, input_size) with batch_first; (T, input_size) without batch
+    input   (T, N, input_size); (N, T, input_size) with batch_first; (T, input_size) without batch;
+            or a PackedSequence (nn.utils.rnn), and then the output is one
     h_0     (num_layers * directions, N, hidden_size), zeros if left out
     returns output (T, N, directions * hidden_size) of the last layer, and h_n shaped like h_0
     """
@@ -253,16 +307,19 @@ class LSTM(RNNBase):
     i, f, g, o = the four gates of x[t] @ W_ih.T + b_ih + h[t-1] @ W_hh.T + b_hh
     c[t] = sigmoid(f) * c[t-1] + sigmoid(i) * tanh(g);  h[t] = sigmoid(o) * tanh(c[t])
 
-    input   (T, N, input_size); (N, T, input_size) with batch_first; (T, input_size) without batch
+    input   (T, N, input_size); (N, T, input_size) with batch_first; (T, input_size) without batch;
+            or a PackedSequence (nn.utils.rnn), and then the output is one
     hx      (h_0, c_0), each (num_layers * directions, N, hidden_size), zeros if left out
     returns output (T, N, directions * hidden_size) of the last layer, and (h_n, c_n)
+
+    With proj_size each h is multiplied with weight_hr (proj_size, hidden_size) and has that width.
     """
 
     gates = 4
     states = 2
 
-    def step(self, x, state, weight, bias):
-        return _step_lstm(x, state, weight, bias)
+    def step(self, x, state, weight, bias, projection=None):
+        return _step_lstm(x, state, weight, bias, projection)
 
     def forward(self, input, hx=None):
         if hx is not None and not (isinstance(hx, (tuple, list)) and len(hx) == 2):
@@ -281,6 +338,7 @@ class GRU(RNNBase):
     """
 
     gates = 3
+    adds_biases = False  # r is multiplied with one of them
 
     def step(self, x, state, weight, bias):
         return _step_gru(x, state, weight, bias)

@@ -4,6 +4,7 @@ import math
 
 import monograph as mg
 from monograph.core.errors import ArgumentError, ShapeError
+from monograph.nn.utils import rnn as rnn
 from monograph.tensor import Tensor
 
 
