@@ -35,6 +35,7 @@ NEIGHBOURS = {
     ("func", "api"): "public names",
     ("autograd", "api"): "public names",
     ("autograd", "tensor"): "public names",
+    ("optim", "nn"): "an averaged model is a module (swa_utils)",
     ("signal", "api"): "windows are made as other tensors are",
     ("signal", "tensor"): "windows are made as other tensors are",
 }
@@ -45,7 +46,7 @@ CIRCLES = {("ir/graph.py", "text")}
 # Outside libraries that may be imported inside a function: they are heavy or optional.
 HEAVY = {
     "llvmlite", "safetensors", "sklearn", "torch", "jax", "onnx", "urllib", "tensorboard",
-    "matplotlib",
+    "matplotlib", "PIL", "yaml",
 }  # fmt: skip
 
 

@@ -1,8 +1,11 @@
 """Data: datasets, samplers and the DataLoader, with the names of torch.utils.data.
 
-Start reading at loader.py. The sample data sets: mnist.py, digits.py, text.py.
+Start reading at loader.py. Streams by stages: pipeline.py. Files: readers.py. Images:
+transforms.py. The sample data sets: mnist.py, digits.py, text.py.
 """
 
+from . import transforms
+from .augment import RandAugment
 from .collate import default_collate, default_convert
 from .dataset import (
     ChainDataset,
@@ -16,9 +19,12 @@ from .dataset import (
     random_split,
 )
 from .digits import Digits
+from .lengths import BucketBatchSampler, PackedDataset, pack, pad_collate
 from .loader import DataLoader
+from .mixing import CutMix, Mixup
 from .mnist import MNIST, read_idx
 from .pipeline import Pipeline
+from .readers import CSVDataset, ImageFolder, NumpyDataset, TarShards, decode_image
 from .sampler import (
     BatchSampler,
     RandomSampler,
@@ -31,6 +37,19 @@ from .text import CharText, CharVocabulary, standard_library_text
 from .worker import WorkerInfo, get_worker_info
 
 __all__ = [
+    "BucketBatchSampler",
+    "CSVDataset",
+    "CutMix",
+    "ImageFolder",
+    "Mixup",
+    "NumpyDataset",
+    "PackedDataset",
+    "RandAugment",
+    "TarShards",
+    "decode_image",
+    "pack",
+    "pad_collate",
+    "transforms",
     "MNIST",
     "BatchSampler",
     "ChainDataset",

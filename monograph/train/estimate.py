@@ -79,7 +79,7 @@ class _Planned(Executable):
 
 
 class _PlannedCapture(Capture):
-    def _compile(self) -> None:
+    def compile(self) -> None:
         self.executable = _Planned(self.graph, self.donate)
 
 

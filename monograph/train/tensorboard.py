@@ -30,6 +30,7 @@ class TensorBoardLogger(FileLogger):
     """
 
     _file: Any = None
+    _path: Any = None  # one file for all that this logger writes
 
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
         values = b""
@@ -76,10 +77,14 @@ class TensorBoardLogger(FileLogger):
 
     def _event(self, step: int, content: bytes) -> None:
         if self._file is None:
-            self.log_dir.mkdir(parents=True, exist_ok=True)
-            name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
-            self._file = open(self.log_dir / name, "ab")
-            self._record(_field(1, time.time(), "d") + _field(3, "brain.Event:2"))
+            is_new = self._path is None
+            if is_new:
+                self.log_dir.mkdir(parents=True, exist_ok=True)
+                host = f"{socket.gethostname()}.{os.getpid()}"
+                self._path = self.log_dir / f"events.out.tfevents.{int(time.time())}.{host}"
+            self._file = open(self._path, "ab")
+            if is_new:
+                self._record(_field(1, time.time(), "d") + _field(3, "brain.Event:2"))
         self._record(_field(1, time.time(), "d") + _field(2, int(step)) + content)
 
     def _record(self, event: bytes) -> None:
