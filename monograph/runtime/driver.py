@@ -4,13 +4,14 @@
 block of 8-byte words (offsets below, one cache line apart). A task's chunks are claimed by
 compare-and-swap on one word, (epoch << 32 | next chunk): an epoch is closed (next chunk = 2**31-1)
 while the task's fields change, so that a late worker can never claim from a mixture of two tasks.
-Used by pool.py.
+Who waits spins for a while, then sleeps. Used by pool.py.
 """
 
 from __future__ import annotations
 
 # Word offsets in the pool block.
 CLAIM, DONE, FIELDS, SLEEPING, STOP, SPIN, MUTEX, COND = 0, 8, 16, 24, 32, 40, 48, 64
+OVER, WAITING = 72, 80  # the condition that a task's last chunk is done, and whether it is awaited
 FN, BUFFERS, SIZES, CHUNKS, GRAIN = (FIELDS + i for i in range(5))
 POOL_WORDS = 96
 
@@ -40,35 +41,36 @@ def _sleeping(triple: str) -> dict[str, str]:
             "declare": "declare void @AcquireSRWLockExclusive(ptr)\n"
             "declare void @ReleaseSRWLockExclusive(ptr)\n"
             "declare i32 @SleepConditionVariableSRW(ptr, ptr, i32, i32)\n"
-            "declare void @WakeAllConditionVariable(ptr)\n"
-            "declare i32 @SwitchToThread()",
+            "declare void @WakeAllConditionVariable(ptr)",
             "lock": "call void @AcquireSRWLockExclusive(ptr %mutex)",
             "unlock": "call void @ReleaseSRWLockExclusive(ptr %mutex)",
-            "wait": "%c0 = call i32 @SleepConditionVariableSRW("
-            "ptr %cond, ptr %mutex, i32 -1, i32 0)",
+            "wait": "call i32 @SleepConditionVariableSRW(ptr %cond, ptr %mutex, i32 -1, i32 0)",
             "wake": "call void @WakeAllConditionVariable(ptr %cond)",
-            "yield": "%y = call i32 @SwitchToThread()",
         }
     return {
         "declare": "declare i32 @pthread_mutex_lock(ptr)\n"
         "declare i32 @pthread_mutex_unlock(ptr)\n"
         "declare i32 @pthread_cond_wait(ptr, ptr)\n"
-        "declare i32 @pthread_cond_broadcast(ptr)\n"
-        "declare i32 @sched_yield()",
-        "lock": "%m0 = call i32 @pthread_mutex_lock(ptr %mutex)",
-        "unlock": "%m1 = call i32 @pthread_mutex_unlock(ptr %mutex)",
-        "wait": "%c0 = call i32 @pthread_cond_wait(ptr %cond, ptr %mutex)",
-        "wake": "%c0 = call i32 @pthread_cond_broadcast(ptr %cond)",
-        "yield": "%y = call i32 @sched_yield()",
+        "declare i32 @pthread_cond_broadcast(ptr)",
+        "lock": "call i32 @pthread_mutex_lock(ptr %mutex)",
+        "unlock": "call i32 @pthread_mutex_unlock(ptr %mutex)",
+        "wait": "call i32 @pthread_cond_wait(ptr %cond, ptr %mutex)",
+        "wake": "call i32 @pthread_cond_broadcast(ptr %cond)",
     }
+
+
+def _on_over(call: str) -> str:
+    """The call with the condition that a task is over."""
+    return call.replace("%cond", "%over")
 
 
 def _word(name: str, base: str, index: int) -> str:
     return f"  {name} = getelementptr i64, ptr {base}, i64 {index}"
 
 
-def _claim(prefix: str, again: str, claimed: str, nothing: str) -> str:
-    """Try to claim chunks: branches to `claimed` (with %{prefix}first/last), `again` or `nothing`.
+def _claim(prefix: str, again: str, then: str, nothing: str) -> str:
+    """Try to claim chunks and run them, `then` being the last instruction of that; else branch to
+    `again` or `nothing`.
 
     The fields are read between the claim word's load and its exchange: if that succeeds, no other
     task was published in between, and they belong together.
@@ -96,7 +98,7 @@ def _claim(prefix: str, again: str, claimed: str, nothing: str) -> str:
   call void %{p}fn(ptr %{p}buffers, ptr %{p}sizes, i64 %{p}first, i64 %{p}last)
   %{p}count = sub i64 %{p}last, %{p}first
   %{p}before = atomicrmw add ptr %done, i64 %{p}count seq_cst
-  br label %{claimed}
+  {then}
 """
 
 
@@ -109,7 +111,7 @@ def driver_ir(triple: str) -> str:
         for name, index in (
             ("claim", CLAIM), ("done", DONE), ("fn", FN), ("buffers", BUFFERS), ("sizes", SIZES),
             ("chunks", CHUNKS), ("grain", GRAIN), ("sleeping", SLEEPING), ("stop", STOP),
-            ("spin", SPIN), ("mutex", MUTEX), ("cond", COND),
+            ("spin", SPIN), ("mutex", MUTEX), ("cond", COND), ("over", OVER), ("waiting", WAITING),
         )
     )  # fmt: skip
     return f"""target triple = "{triple}"
@@ -122,9 +124,18 @@ entry:
   %limit = load i64, ptr %spin
   br label %look
 look:
-  %turns = phi i64 [ 0, %entry ], [ %turns, %wtry ], [ 0, %worked ], [ %more, %idle ], [ 0, %awake ]
-{_claim("w", "look", "worked", "rest")}
+  %turns = phi i64 [ 0, %entry ], [ %turns, %wtry ], [ 0, %went ], [ %more, %idle ], [ 0, %awake ]
+{_claim("w", "look", "br label %worked", "rest")}
 worked:
+  %awaited = load atomic i64, ptr %waiting seq_cst, align 8
+  %isawaited = icmp ne i64 %awaited, 0
+  br i1 %isawaited, label %tell, label %went
+tell:
+  {system["lock"]}
+  {_on_over(system["wake"])}
+  {system["unlock"]}
+  br label %went
+went:
   br label %look
 rest:
   %ends = load atomic i64, ptr %stop seq_cst, align 8
@@ -263,9 +274,9 @@ rouse:
   {system["unlock"]}
   br label %look
 look:
-{_claim("r", "look", "look", "join")}
+{_claim("r", "look", "br label %look", "join")}
 join:
-  %turns = phi i64 [ 0, %look ], [ %more, %again ]
+  %turns = phi i64 [ 0, %look ], [ %more, %patience ]
   %ready = load atomic i64, ptr %done seq_cst, align 8
   %all = icmp eq i64 %ready, %tchunks
   br i1 %all, label %finished, label %patience
@@ -273,12 +284,22 @@ patience:
   {pause}
   %more = add i64 %turns, 1
   %tired = icmp ugt i64 %more, %limit
-  br i1 %tired, label %yield, label %again
-yield:
-  {system["yield"]}
-  br label %again
-again:
-  br label %join
+  br i1 %tired, label %sleep, label %join
+sleep:
+  {system["lock"]}
+  store atomic i64 1, ptr %waiting seq_cst, align 8
+  br label %check
+check:
+  %sready = load atomic i64, ptr %done seq_cst, align 8
+  %sall = icmp eq i64 %sready, %tchunks
+  br i1 %sall, label %awake, label %wait
+wait:
+  {_on_over(system["wait"])}
+  br label %check
+awake:
+  store atomic i64 0, ptr %waiting seq_cst, align 8
+  {system["unlock"]}
+  br label %finished
 finished:
   %tnext = add i64 %t, 1
   %tmore = icmp ult i64 %tnext, %count

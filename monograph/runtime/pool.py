@@ -47,7 +47,8 @@ class Pool:
         if os.name == "posix":  # Windows' locks begin as zeros
             libc: Any = ctypes.CDLL(None)
             libc.pthread_mutex_init(ctypes.c_void_p(self.address + 8 * driver.MUTEX), None)
-            libc.pthread_cond_init(ctypes.c_void_p(self.address + 8 * driver.COND), None)
+            for word in (driver.COND, driver.OVER):
+                libc.pthread_cond_init(ctypes.c_void_p(self.address + 8 * word), None)
         self.threads = [
             threading.Thread(
                 target=native.worker, args=(self.address,), daemon=True, name=f"monograph-{i + 1}"

@@ -228,3 +228,50 @@ assert y.all()
 
 def test_a_process_with_workers_ends_by_itself():
     assert subprocess.run([sys.executable, "-c", EXIT], timeout=60).returncode == 0
+
+
+WAITING = """
+import os, threading
+import numpy as np
+from monograph.kernel.ir import *
+from monograph.runtime import pool, threads
+from monograph.runtime.machine_code import compile_kernels
+from monograph.runtime.program import Program, Slot, Task
+pool.SPIN_TURNS = 0  # whoever has nothing to do sleeps at once
+threads.set_num_threads(3)
+# Chunk c adds 1 to y[c], by way of a sum over 200 * c elements: the last ones take longest.
+total = Reduce("add", "y", Var("chunk"), Const(0.0, "f32"))
+body = (
+    Loop("i", Const(0, "i64"), Var("chunk") * 200, (total,)),
+    Reduce("add", "y", Var("chunk"), Const(1.0, "f32")),
+)
+kernel = Kernel("uneven", (Buffer("y", "f32", True),), body, (), Const(6, "i64"))
+(handle,) = compile_kernels([kernel])
+program = Program([Task(handle, [Slot(0)])] * 5, slots=1)
+
+def many():
+    y = np.zeros(6, "f")
+    for turn in range(300):
+        program([y.ctypes.data])
+    assert (y == 5 * 300).all(), y
+
+callers = [threading.Thread(target=many) for _ in range(2)]
+for t in callers: t.start()
+for t in callers: t.join()
+many()
+if hasattr(os, "fork"):
+    child = os.fork()
+    if not child:
+        many()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+many()
+print("done")
+"""
+
+
+def test_threads_that_always_sleep_are_always_woken():
+    made = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WAITING], timeout=120, capture_output=True, text=True
+    )
+    assert (made.returncode, made.stdout) == (0, "done\n"), made.stderr
