@@ -31,7 +31,7 @@ DOT_DEPTH = 1024
 FAST_BYTES = 24 << 10
 # Elements of a that a chunk copies, at most: half of a small second-level cache (256 KiB).
 A_ELEMENTS = 1 << 16
-# K of one block of a large product: a panel of b for it fits the first-level cache (48 KiB).
+# K of one block of a large product with a strided: a panel of b fits the first cache (48 KiB).
 DEEPEST = 384
 # From so many operations on, with sides (M, N, K) to match, a product is large.
 LARGE_FLOPS, LARGE_SIDES = 60_000_000, (192, 128, 128)
@@ -82,10 +82,16 @@ def plan(p: Problem, compute: str, target: Target) -> Plan:
     """How to compute a contraction, from its shapes, strides and the target."""
     lanes = target.lanes({"f32": 4, "f64": 8}.get(compute, 8))
     dots = is_dots(p)
-    if not dots and is_large(p):
-        return large_plan(p, target, lanes)
+    large = not dots and is_large(p)
+    if large and p.k[-1].a != 1:
+        return strided_plan(p, target, lanes)
     copy_a, pack_b = (False, False) if dots else packs(p)
-    mr, nr = dot_tile(p, target) if dots else tile(p, target, lanes, 4 if copy_a else 1)
+    if dots:
+        mr, nr = dot_tile(p, target)
+    elif large and target.vector_bytes == 64:  # whole cache lines, one after another
+        mr, nr = 6, 4 * lanes
+    else:
+        mr, nr = tile(p, target, lanes, 4 if copy_a else 1)
     row = nr if dots else -(-nr // lanes) * lanes
     wanted = max(1, min(MOST_CHUNKS, p.flops // CHUNK_FLOPS))
     outer = max(1, p.batch // wanted)
@@ -178,14 +184,14 @@ def is_large(p: Problem) -> bool:
     return enough and p.flops >= LARGE_FLOPS * p.batch
 
 
-def large_plan(p: Problem, target: Target, lanes: int) -> Plan:
-    """Panels of b stay in the first cache while a block of a passes, which stays in the second.
+def strided_plan(p: Problem, target: Target, lanes: int) -> Plan:
+    """For a large product in which every step of K would touch another cache line and page of a.
 
-    So memory is read seldom: with several threads, it is what they share. Steps of K that would
-    each touch another page of a make it worth copying too.
+    Panels of b stay in the first cache while a block of a passes, which its chunk has copied and
+    which stays in the second.
     """
     wide = target.vector_bytes == 64
-    mr, vectors = (14, 2) if wide else (8, 3) if target.registers == 32 else (6, 2)
+    mr, vectors = (8, 3) if target.registers == 32 else (6, 2)
     nr = vectors * lanes
     first = p.k[0].size
     inner = p.depth // first
@@ -205,8 +211,7 @@ def large_plan(p: Problem, target: Target, lanes: int) -> Plan:
     if rows * columns * p.batch < wanted:
         rows = max(rows, min(-(-wanted // (columns * p.batch)), row_tiles // LARGE_ROW_TILES))
     mc, nc = -(-row_tiles // rows) * mr, -(-column_tiles // columns) * nr
-    converts = p.a.dtype.itemsize < 4 and p.a.dtype.is_floating_point
-    copy_a = (p.k[-1].a != 1 or converts) and mc * kc * inner <= room
+    copy_a = mc * kc * inner <= room
     # Few blocks of many rows copy b themselves sooner than it is written to memory and read again.
     copy_b = p.n.b == 1 and rows <= FEW_ROW_BLOCKS and mc >= 8 * mr and kc * inner * nr <= room
     return Plan(
