@@ -120,6 +120,8 @@ class Tensor:
     def _write(self, value: Tensor, name: str) -> Tensor:
         """Overwrite this tensor's elements with `value` (same shape): every in-place operation."""
         owner = self._storage_owner()
+        if modes.trace is not None:
+            modes.trace.note_write(self)
         if tuple(value.shape) != tuple(self.shape):
             raise ShapeError(
                 f"{name}: the result has shape {tuple(value.shape)}, the tensor that it is "
@@ -142,12 +144,14 @@ class Tensor:
         self._may_write(name)
         payload = value._value()
         symbolic = type(payload) is Symbol or type(mine) is Symbol
+        if modes.trace is not None and type(payload) is np.ndarray and type(mine) is np.ndarray:
+            payload, symbolic = modes.trace.lift(value), True  # both come from outside
         if owner is self:
             if symbolic:
                 if modes.trace is not None:
                     modes.trace.lift(self)
                 if type(payload) is np.ndarray:
-                    payload = modes.trace.constant(payload, value.dtype)
+                    payload = modes.trace.lift(value)
                 self._payload = payload
             else:
                 self._fill(value, name)

@@ -56,6 +56,24 @@ def test_a_captured_tensor_of_another_shape_is_captured_again():
     assert f.recompiles == ["a captured tensor changed from f32[2] to f32[3]"]
 
 
+def test_a_plain_copy_between_captured_tensors_is_made_at_each_call():
+    source, target, part = mg.zeros(3), mg.ones(3), mg.ones(2, 3)
+
+    @mg.jit
+    def f():
+        target.copy_(source)
+        part[1].copy_(source)
+        part[0] = source
+        source.add_(1)
+        target.copy_(source)
+
+    for i in range(3):
+        source.fill_(10.0 * i)
+        f()
+        assert target.tolist() == [10 * i + 1] * 3
+        assert part.tolist() == [[10 * i] * 3] * 2
+
+
 def test_captured_tensors_are_written_in_place():
     total = mg.zeros(3)
     held = total.numpy()
