@@ -7,6 +7,7 @@ step. docs/architecture.md is the map.
 """
 
 from importlib import import_module as _import_module
+from math import e, inf, nan, pi
 
 from . import autograd, func
 from .api import copies as _copies
@@ -123,6 +124,7 @@ from .ops import activations as _activations
 from .ops import arith as _arith
 from .ops import arranging as _arranging
 from .ops import attention as _attention
+from .ops import bags as _bags
 from .ops import bessel as _bessel
 from .ops import contract as _contract
 from .ops import conv as _conv
@@ -146,8 +148,10 @@ from .ops import pooling as _pooling
 from .ops import quantiles as _quantiles
 from .ops import random as _random
 from .ops import reduce as _reduce
+from .ops import relatives as _relatives
 from .ops import rounding as _rounding
 from .ops import shaping as _shaping
+from .ops import slopes as _slopes
 from .ops import sorting as _sorting
 from .ops import special as _special
 from .ops import triangular as _triangular
@@ -160,6 +164,7 @@ __version__ = "0.1.0"
 
 float, double, half = float32, float64, float16
 int, long, short = int32, int64, int16
+newaxis = None
 
 _install(_interpreter.interpret)
 globals().update(_FUNCTIONS)

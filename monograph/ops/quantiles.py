@@ -134,7 +134,7 @@ def nanquantile(
 ) -> Any:  # fmt: skip
     """The q-quantiles of the elements that are not nan; see quantile. nan where all are.
 
-    >>> nanquantile(tensor([0.0, float("nan"), 2.0]), 0.5)
+    >>> nanquantile(tensor([0.0, mg.nan, 2.0]), 0.5)
     tensor(1.)
     """
     return _quantile("nanquantile", input, q, dim, keepdim, interpolation, True)
