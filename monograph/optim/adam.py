@@ -66,8 +66,8 @@ class Adam(Optimizer):
         maximize = self._fixed(group, "maximize")
         decoupled = self._fixed(group, "decoupled_weight_decay")
         for count, members in self._counted(group, pairs):
-            step_size = lr / _bias_correction(beta1, count)
-            inverse_root = 1 / _bias_correction(beta2, count) ** 0.5
+            step_size = lr / bias_correction(beta1, count)
+            inverse_root = 1 / bias_correction(beta2, count) ** 0.5
             for param, grad in members:
                 grad = -grad if maximize else grad
                 value = param
@@ -120,7 +120,7 @@ class AdamW(Adam):
         )
 
 
-def _bias_correction(beta, count):
+def bias_correction(beta, count):
     """1 - beta**count; for tensors by expm1, since float32 would lose digits to cancellation."""
     if not isinstance(count, Tensor) and not isinstance(beta, Tensor):
         return 1 - beta**count

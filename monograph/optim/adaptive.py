@@ -1,5 +1,6 @@
-"""RMSprop and Adagrad: steps divided by a running size of the gradient."""
+"""RMSprop, Adagrad and Adadelta: steps divided by a running size of the gradient."""
 
+from monograph.core.errors import ArgumentError
 from monograph.core.tracing import guarded
 from monograph.optim.optimizer import Optimizer, check_option, check_unsupported, decayed
 
@@ -138,3 +139,58 @@ class Adagrad(Optimizer):
                 (total,) = self._state_of(param, "sum")
                 total.copy_(total + grad * grad)
                 param.sub_(grad * rate / (total.sqrt() + eps))
+
+
+class Adadelta(Optimizer):
+    """Gradients scaled by the size of recent steps over the size of recent gradients.
+
+    v = rho * v + (1 - rho) * g * g;  d = sqrt(u + eps) / sqrt(v + eps) * g
+    u = rho * u + (1 - rho) * d * d;  p = p - lr * d
+
+    `foreach` and `capturable` are accepted for programs written for PyTorch and ignored.
+    Source: Zeiler, Adadelta: an adaptive learning rate method, 2012.
+    """
+
+    def __init__(
+        self,
+        params,
+        lr=1.0,
+        rho=0.9,
+        eps=1e-6,
+        weight_decay=0.0,
+        foreach=None,
+        *,
+        capturable=False,
+        maximize=False,
+        differentiable=False,
+    ):
+        for name, value in (("lr", lr), ("eps", eps), ("weight_decay", weight_decay)):
+            check_option("Adadelta", name, value)
+        if not 0 <= rho <= 1:
+            raise ArgumentError(f"Adadelta: rho must be in [0, 1], got {rho}")
+        check_unsupported("Adadelta", differentiable=differentiable)
+        defaults = {
+            "lr": lr,
+            "rho": rho,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+    def _update(self, group, pairs):
+        lr = self._live(group, "lr")
+        rho = self._fixed(group, "rho")
+        eps = self._fixed(group, "eps")
+        weight_decay = self._fixed(group, "weight_decay")
+        maximize = self._fixed(group, "maximize")
+        self._counted(group, pairs)
+        for param, grad in pairs:
+            grad = -grad if maximize else grad
+            if weight_decay != 0:
+                grad = grad + param * weight_decay
+            v, u = self._state_of(param, "square_avg", "acc_delta")
+            v.copy_(v * rho + grad * (1 - rho) * grad)
+            delta = (u + eps).sqrt() / (v + eps).sqrt() * grad
+            u.copy_(u * rho + delta * (1 - rho) * delta)
+            param.sub_(delta * lr)

@@ -198,6 +198,18 @@ class Optimizer:
                     state[name] = mg.zeros(param.shape, dtype=param.dtype, device=param.device)
         return [state[name] for name in names]
 
+    def _scalar_of(self, param, name, start):
+        """A 0-d float32 tensor in the state of `param`, `start` where it does not exist yet."""
+        state = self.state[param]
+        if name not in state:
+            with concrete():
+                state[name] = mg.tensor(start, dtype=mg.float32)
+        return state[name]
+
+    def _state_shape(self, key, param):
+        """The shape that state `key` of `param` must have (None: any), asked when it is loaded."""
+        return tuple(param.shape)
+
     def _start_counts(self, params):
         """Give those of `params` that have no step count one that they share."""
         new = [p for p in params if "step" not in self.state[p]]
@@ -231,7 +243,7 @@ class Optimizer:
                     self.state[param]["step"] = count
                 self._generation += 1
             count.add_(1)
-            counted.append((_as_number(count), members))
+            counted.append((as_number(count), members))
         return counted
 
     # ---- saving
@@ -281,7 +293,10 @@ class Optimizer:
                 continue
             entries = {k: _adapt(k, v, param, counts, group_of[number]) for k, v in entries.items()}
             for key, value in entries.items():
-                if isinstance(value, Tensor) and value.ndim and value.shape != param.shape:
+                wanted = self._state_shape(key, param)
+                if isinstance(value, Tensor) and value.ndim and tuple(value.shape) != wanted:
+                    if wanted is None:
+                        continue
                     problems.append(
                         f"parameter {number}, {key}: shape {tuple(value.shape)}, "
                         f"the parameter has {tuple(param.shape)}"
@@ -313,7 +328,7 @@ class Optimizer:
         return text + ")"
 
 
-def _as_number(count):
+def as_number(count):
     """A step count as a Python number; while capturing as a tensor that stands for one."""
     if not is_tracing():
         return count.item()
@@ -344,6 +359,18 @@ def decayed(average):
     if not is_tracing() or average.dtype is mg.float16:  # whose subnormals are of common size
         return average
     return mg.where(average.abs() < mg.finfo(average.dtype).tiny, 0.0, average)
+
+
+def larger(a, b):
+    """The larger of two numbers, which may be tensors that stand for numbers (see as_number)."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return mg.where(a > b, a, b)
+    return max(a, b)
+
+
+def smaller(a, b):
+    """The smaller of two numbers; see `larger`."""
+    return -larger(-a, -b)
 
 
 def check_option(owner, name, value, low=0.0, below=None):

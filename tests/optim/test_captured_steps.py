@@ -49,6 +49,16 @@ OPTIONS = [
     ("AdamW", {"lr": 0.01, "weight_decay": 0.3}, 1),
     ("RMSprop", {"lr": 0.01, "centered": True, "momentum": 0.9}, 1),
     ("Adagrad", {"lr": 0.1, "lr_decay": 0.1}, 1),
+    ("Adadelta", {}, 1),
+    ("Adamax", {"lr": 0.01, "weight_decay": 0.1}, 1),
+    ("NAdam", {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True}, 1),
+    ("RAdam", {"lr": 0.01, "betas": (0.9, 0.8)}, 1),  # the fifth step is the first rectified one
+    ("ASGD", {"lr": 0.1, "t0": 3}, 1),
+    ("Rprop", {}, 1),
+    ("Adafactor", {"lr": 0.1, "weight_decay": 0.1}, 1),
+    ("LAMB", {"lr": 0.01, "weight_decay": 0.1}, 1),
+    ("Lion", {"lr": 0.01, "weight_decay": 0.1}, 1),
+    ("AdamWScheduleFree", {"lr": 0.01, "warmup_steps": 3, "weight_decay": 0.1}, 1),
 ]
 
 
