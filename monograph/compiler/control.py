@@ -23,6 +23,7 @@ from ..ops.movement import Copy, Expand
 from ..runtime.program import Control, Slot
 from ..transform.control import Cond, Scan, While, WhileCotangent
 from ..transform.region import copy_node
+from .simplify import remove_dead
 from .steps import Scratch
 
 FOREVER = 1 << 62
@@ -142,6 +143,7 @@ def _rebuild_cond(result: Graph, node: Node, plan: _Live, env: dict[Value, Any])
         graph = region.graph.copy()
         graph.inputs = [graph.inputs[i - 1] for i in plan.operands[1:]]
         graph.outputs = [graph.outputs[k] for k in plan.outputs]
+        graph = remove_dead(graph)
         regions.append(Region(graph))
     made = result.add(
         Cond(*regions), *(env[node.inputs[i]] for i in plan.operands), place=node.place
@@ -190,8 +192,9 @@ def _rebuild_scan(result: Graph, node: Node, plan: _Live, env: dict[Value, Any])
             else:
                 inside[mine] = constant(repeated)
     outputs = [k for k in plan.outputs if k >= op.carries or k in [c for c, _ in carries]]
-    live = _values_below(old, [old.outputs[k] for k in outputs])
-    nodes = [n for n in old.nodes if any(v in live for v in n.outputs)]
+    needed = old.copy()
+    needed.outputs = [old.outputs[k] for k in outputs]
+    nodes = remove_dead(needed).nodes
     # What depends on constants alone is computed once, outside.
     steady = {v: outside for v, outside in consts}
     hoisted: set[Node] = set()

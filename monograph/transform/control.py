@@ -59,7 +59,9 @@ def _as_list(values: Any, count: int) -> list[Any]:
 def _is_zero(g: Any) -> bool:
     """Whether a cotangent is known to be zero: nothing depends on that output."""
     payload = g._payload
-    node = payload.value.node if type(payload) is Symbol else None
+    if g._requires or type(payload) is not Symbol:  # forward mode differentiates by zeros
+        return False
+    node = payload.value.node
     return node is not None and isinstance(node.op, Full) and node.op.value == 0
 
 

@@ -31,14 +31,24 @@ class NotCapturable(TraceError):
     """A body that does what one operation cannot hold; loops of known length are then unrolled."""
 
 
+class _Shared(Exception):
+    """A body writes into memory that it reads through several tensors from outside."""
+
+
 class BodyTrace(Trace):
-    """The capture of a function that runs several times, or perhaps not at all."""
+    """The capture of a function that runs several times, or perhaps not at all.
+
+    Views from outside are inputs of their own, with their own place on the tape outside. Where the
+    body writes into their memory (_Shared) it is captured once more with `whole`: then the tensors
+    that own the memory are the inputs, and views are taken in the body.
+    """
 
     inner = True
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, whole: bool = False):
         super().__init__()
         self.name = name
+        self.whole = whole
         self.parent: Trace | None = modes.trace
         self.level: Level | None = modes.vmap
         self.severed = modes.severed
@@ -70,15 +80,24 @@ class BodyTrace(Trace):
             if not self._is_inside(payload.trace):
                 raise leaked(payload)
         if tensor._base is not None:
-            self.lift(tensor._base)
-            tensor._refresh()
-            return tensor._payload
+            if self.whole:
+                self.lift(tensor._base)
+                tensor._refresh()
+                return tensor._payload
+            if any(c.tensor._version is tensor._version and c.written for c in self.captured):
+                raise _Shared
         aval = Aval(tuple(payload.shape), tensor.dtype)
         captured = Captured(tensor, self.input(aval))
         self.captured.append(captured)
         self._by_id[id(tensor)] = captured
         tensor._payload = captured.symbol
         return captured.symbol
+
+    def note_write(self, tensor: Any) -> None:
+        owner = tensor._storage_owner()
+        relatives = [c.tensor for c in self.captured if c.tensor._version is owner._version]
+        if not self.whole and any(t is not owner for t in relatives):
+            raise _Shared
 
     def _is_inside(self, other: Trace) -> bool:
         trace = self.parent
@@ -175,7 +194,13 @@ class Body:
 
 def trace_body(name: str, f: Callable, avals: Sequence[Aval]) -> Body:
     """Capture f(*tensors of avals) -> list of tensors."""
-    trace = BodyTrace(name)
+    try:
+        return _trace_body(BodyTrace(name), f, avals)
+    except _Shared:
+        return _trace_body(BodyTrace(name, whole=True), f, avals)
+
+
+def _trace_body(trace: BodyTrace, f: Callable, avals: Sequence[Aval]) -> Body:
     with trace:
         outs = f(*(_wrap[0](trace.input(a)) for a in avals))
         trace.graph.outputs = [trace.value_of(o) for o in outs]

@@ -10,6 +10,7 @@ and a value overwritten in place is found out.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import weakref
@@ -26,6 +27,7 @@ from ..ir.dispatch import apply
 from ..ir.op import Full, Op, is_value
 from ..ops.arith import Add
 from ..ops.basic import Cast
+from ..ops.composite import PLAIN, offer
 from ..ops.movement import Copy
 from .vmap import Batched
 
@@ -59,6 +61,12 @@ class Like:
     @property
     def ndim(self) -> int:
         return len(self.shape)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Like and self.shape == other.shape and self._dtype == other._dtype
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self._dtype))
 
 
 class Saved:
@@ -100,6 +108,29 @@ class Saved:
             made = _rewrap[0](self.payload, self.node or owner, self.index, True)
         made._version = self.versions
         return made
+
+
+@functools.cache
+def vjp_of(kind: type[Op]) -> Callable:
+    """The wanted results of an op's vjp as a function of values: g..., inputs..., outputs..."""
+
+    def vjp(op: Op, wanted: tuple[bool, ...], *values: Any) -> Any:
+        n = op.n_outputs
+        gs, inputs, outs = values[:n], values[n:-n], values[-n:]
+        if n == 1:
+            results = op.vjp(gs[0], outs[0], *inputs)
+        else:
+            gs = tuple(_zeros(o) if g is None else g for g, o in zip(gs, outs))
+            results = op.vjp(gs, outs, *inputs)
+        found = [r() if type(r) is FunctionType else r for r, want in zip(results, wanted) if want]
+        return found[0] if len(found) == 1 else tuple(found)
+
+    vjp.__name__ = f"gradient of {kind.name}"
+    return vjp
+
+
+def _zeros(like: Any) -> Any:
+    return Full(tuple(like.shape), like.dtype, 0)()
 
 
 def edge_of(tensor: Any) -> tuple[Any, int]:
@@ -202,19 +233,49 @@ class Node:
         if self.recompute is not None:
             self.recompute.fill()
         op = self.op
+        if not modes.grad and op.has_long_vjp:
+            made = self._pull_compiled(gs, wanted)
+            if made is not None:
+                return made
         inputs = [x.restore(self, linked) if type(x) is Saved else x for x in self.inputs]
         outs = [o.restore(self, linked) if type(o) is Saved else o for o in self.outs]
         if self.n_outputs == 1 and op.n_outputs == 1:
             results = op.vjp(gs[0], outs[0], *inputs)
         else:
-            filled = [
-                Full(tuple(o.shape), o.dtype, 0)() if g is None else g for g, o in zip(gs, outs)
-            ]
+            filled = [_zeros(o) if g is None else g for g, o in zip(gs, outs)]
             results = op.vjp(tuple(filled), tuple(outs), *inputs)
         return [
             None if not want else r() if type(r) is FunctionType else r
             for r, want in zip(results, wanted)
         ]
+
+    def gives_fresh(self, r: Any, gs: list[Any], results: list[Any]) -> bool:
+        """Whether nothing else holds the memory of r, one of the `results` of pull(gs)."""
+        if r is None or not getattr(self.op, "fresh_cotangents", True):
+            return False
+        mine = r._payload
+        others = [g._payload for g in gs if g is not None]
+        others += [s.payload for s in (*self.inputs, *self.outs) if type(s) is Saved]
+        others += [o._payload for o in results if o is not None and o is not r]
+        return sum(o is r for o in results) == 1 and all(mine is not p for p in others)
+
+    def _pull_compiled(self, gs: list[Any], wanted: list[bool]) -> list[Any] | None:
+        """`pull` as one compiled call, or None where vjp itself must run."""
+        for x in self.inputs:
+            if type(x) is not Like and (type(x) is not Saved or x.versions[0] != x.version):
+                return None  # a number, which may be another at each step; a stale value
+        for o in self.outs:
+            if type(o) is Saved and o.versions[0] != o.version:
+                return None
+        values = [x.restore(self, False) if type(x) is Saved else x for x in self.inputs]
+        values += [o.restore(self, False) if type(o) is Saved else o for o in self.outs]
+        found = offer(vjp_of(type(self.op)), self.op, tuple(wanted), *gs, *values)
+        if found is PLAIN:
+            return None
+        if type(found) is not tuple:
+            found = (found,)
+        given = iter(found)
+        return [next(given) if want else None for want in wanted]
 
     def kept(self) -> list[Saved]:
         """The values kept for `pull`."""
@@ -364,7 +425,7 @@ def run_backward(
             hooks = node.hooks
             if hooks is not None:
                 gs = _before(hooks, gs)
-            for index, g in enumerate(gs):
+            for index, g in enumerate(gs) if wanted else ():
                 if g is not None and (key, index) in wanted:
                     collected.update(dict.fromkeys(wanted[key, index], g))
             edges = node.edges
@@ -374,24 +435,23 @@ def run_backward(
             results = _pull(node, gs, targets, linked)
             if hooks is not None and hooks.post:
                 results = _after(hooks, results, gs)
-            own: list[bool] | None = None
-            for e in edges:
-                if e is not None and not isinstance(e[0], Node):
-                    own = [_is_fresh(r, node, gs, results) for r in results]
-                    break
+            fresh = [
+                want and not isinstance(e[0], Node) and node.gives_fresh(r, gs, results)
+                for e, r, want in zip(edges, results, targets)
+            ]
             if not retain_graph:
                 node.release()
-            for k, (edge, r) in enumerate(zip(edges, results)):
+            for edge, r, is_fresh in zip(edges, results, fresh):
                 if edge is not None and r is not None:
-                    deliver(edge[0], edge[1], r, own is not None and own[k])
-        for leaf, g, fresh in leaves.values():
+                    deliver(edge[0], edge[1], r, is_fresh)
+        for leaf, g, own in leaves.values():
             for hook in tuple((leaf._hooks or {}).values()):
                 changed = hook(g)
-                g, fresh = (g if changed is None else changed), False
+                g, own = (g if changed is None else changed), False
             positions = wanted.get((id(leaf), 0), ())
             collected.update(dict.fromkeys(positions, g))
             if accumulate is not None and (positions or inputs is None) and _live(leaf):
-                accumulate(leaf, g, fresh)
+                accumulate(leaf, g, own)
     finally:
         modes.grad = before
     return collected
@@ -409,17 +469,6 @@ def _live(leaf: Any) -> bool:
     """
     closed = leaf._closed
     return leaf._requires and (not closed or (modes.as_of is not None and closed > modes.as_of))
-
-
-def _is_fresh(r: Any, node: Node, gs: list[Any], results: list[Any]) -> bool:
-    """Whether nothing else holds the memory of r, a cotangent that `node` gave."""
-    if r is None or not getattr(node.op, "fresh_cotangents", True):
-        return False
-    mine = r._payload
-    others = [g._payload for g in gs if g is not None]
-    others += [s.payload for s in (*node.inputs, *node.outs) if type(s) is Saved]
-    others += [o._payload for o in results if o is not None and o is not r]
-    return sum(o is r for o in results) == 1 and all(mine is not p for p in others)
 
 
 def _pull(node: Node, gs: list[Any], wanted: list[bool], linked: bool) -> list[Any]:

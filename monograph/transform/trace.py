@@ -133,6 +133,9 @@ class Trace:
     def refuse(self, what: str) -> None:
         """Say that a body of control flow cannot do this; elsewhere it can be captured."""
 
+    def note_write(self, tensor: Any) -> None:
+        """`tensor` is about to be overwritten."""
+
     def check_random(self) -> None:
         """Say whether a random operation can be captured here."""
 
