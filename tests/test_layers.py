@@ -22,6 +22,7 @@ LAYERS = [
     {"export", "quant"},
     {"distributed"},
     {"train"},
+    {"models"},
     {"serve", "cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
