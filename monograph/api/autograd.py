@@ -20,6 +20,7 @@ from ..core.modes import (
 )
 from ..core.tracing import refused
 from ..ops.movement import Copy
+from ..runtime.buffers import owns_memory
 from ..tensor import Tensor, wrap
 from ..transform import tape
 from ..transform.trace import Symbol
@@ -85,7 +86,9 @@ def _accumulate(leaf: Tensor, g: Tensor, fresh: bool, create_graph: bool) -> Non
             hint="use mg.func.grad inside mg.vmap",
         )
     before = leaf.grad
-    if before is None:
+    if before is None and modes.trace is None and not create_graph:
+        leaf._grad = _own(g, fresh)
+    elif before is None:
         leaf.grad = _own(g, fresh) if not create_graph else g if fresh else Copy()(g)
     elif create_graph:
         leaf.grad = before + g
@@ -108,7 +111,7 @@ def _own(g: Tensor, fresh: bool) -> Tensor:
     payload = g._value()
     if type(payload) is np.ndarray:
         flags = payload.flags
-        if not (fresh and flags.owndata and flags.c_contiguous and flags.writeable):
+        if not (fresh and flags.c_contiguous and flags.writeable and owns_memory(payload)):
             payload = np.array(payload, order="C")
     elif type(payload) is not Symbol:
         payload = Copy()(g)._payload

@@ -24,13 +24,17 @@ from ..runtime import buffers
 
 # Elements read above which an op is worth a native call (about 20 microseconds of NumPy).
 HEAVY = {"contraction": 8192, "opaque": 4096, "elementwise": 262144, "reduction": 262144}
-SLOW_REFERENCE = 256  # for ops whose NumPy meaning is slow
+# The same for ops whose NumPy meaning is slow; of sources the elements made are counted.
+SLOW = {"elementwise": 256, "reduction": 256, "opaque": 256, "source": 16384}
 # Opaque ops that have kernels; the others stay with NumPy.
 OPAQUE = {
     "conv", "conv_input", "conv_weight", "attention", "attention_grad", "max_pool",
     "index_select", "index_add", "scatter_add", "gather", "cumsum", "cumprod", "linear_scan",
-    "log_cumsum_exp", "running_extreme", "sort", "top_k", "kth", "search_sorted",
+    "log_cumsum_exp", "running_extreme", "concat", "sort", "top_k", "kth", "search_sorted",
 }  # fmt: skip
+# What only moves elements, if it takes a copy (a reshape of what is not contiguous).
+COPIES = {"concat", "copy", "reshape"}
+HEAVY_COPY = 262144
 LIMIT = 1024
 
 _programs: dict[Any, Any] = {}
@@ -49,18 +53,28 @@ def is_enabled() -> bool:
 
 def fast(op: Op, args: list[Any]) -> Any:
     """The op's result from a compiled program, or None where NumPy should run it."""
-    limit = SLOW_REFERENCE if op.slow_reference else HEAVY.get(op.kind)
+    if op.name in COPIES:
+        limit = HEAVY_COPY if op.kind == "opaque" or _takes_copy(op, args[0]) else None
+    else:
+        limit = (SLOW if op.slow_reference else HEAVY).get(op.kind)
     if limit is None or not _enabled[0]:
         return None
     if op.kind == "opaque" and op.name not in OPAQUE:
         return None
-    size = 0
+    size = numel(op.shape) if op.kind == "source" else 0
     for a in args:
         if type(a) is np.ndarray:
             size += a.size
     if size < limit or (op.kind == "contraction" and _few_products(op, args)):
         return None
     return _run(op, args)
+
+
+def _takes_copy(op: Any, x: np.ndarray) -> bool:
+    """Whether NumPy would have to copy x, which is large."""
+    if x.size < HEAVY_COPY:
+        return False
+    return not op.is_view or (not x.flags.c_contiguous and op.strides(x.shape, x.strides) is None)
 
 
 def _few_products(op: Any, args: list[Any]) -> bool:

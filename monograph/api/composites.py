@@ -39,6 +39,7 @@ SMALL = 64  # elements below which a composition is quick enough, and nothing is
 AT_SIGHT = 32
 SIGHTINGS = 2
 LIMIT = 2048
+SMALL_BYTES = 32768  # memory that NumPy hands out more quickly than the pool
 # What a backward program computes again instead of keeping it.
 CHEAP = {"elementwise", "movement", "source"}
 
@@ -152,7 +153,7 @@ class Composite:
             graph = trace.graph
             values = [r._payload.value for r in results] if usable else []
             own = {p.value for p in before}
-            if not usable or any(v in own or v.node is None for v in values):
+            if not usable or any(_is_view_of(v, own) for v in values):
                 trace.finish()
                 return
             leaves = [i for i, t in enumerate(shown) if t._requires]
@@ -181,7 +182,7 @@ class Composite:
         graph.outputs = [*values, *extra, *overwrites]
         first = len(values) + len(extra)
         donate = {first + k: i for k, i in enumerate(self.written)}
-        self.fresh = [(v.aval.shape, v.aval.dtype.numpy) for v in (*values, *extra)]
+        self.fresh = [_maker(v.aval) for v in (*values, *extra)]
         pipeline = importlib.import_module("monograph.compiler.pipeline")  # heavy: loads LLVM
         try:
             executable = pipeline.compile_graph(graph, donate)
@@ -200,7 +201,7 @@ class Composite:
                     return self.function(*args, **kwargs)
             if self.backward is not None:
                 old = {id(tensors[i]): arrays[i].copy() for i in self.written}
-        outs = [buffers.empty(shape, dtype) for shape, dtype in self.fresh]
+        outs = [make(shape, dtype) for make, shape, dtype in self.fresh]
         made = [wrap(a) for a in outs[: len(self.avals)]]
         node = None
         if self.backward is not None:  # before the call: what cannot be saved is an error
@@ -218,6 +219,13 @@ class Composite:
         return tuple(made) if self.several else made[0]
 
 
+def _is_view_of(v: Value, own: set[Value]) -> bool:
+    """Whether v is an argument, or only moves one's elements: the composition may copy nothing."""
+    while v.node is not None and v.node.op.kind == "movement":
+        v = v.node.values[0]
+    return v in own or v.node is None
+
+
 class _Place:
     """Stands for a tensor among arguments: the index'th."""
 
@@ -225,6 +233,12 @@ class _Place:
 
     def __init__(self, index: int):
         self.index = index
+
+
+def _maker(aval: Aval) -> tuple[Callable, tuple[int, ...], np.dtype]:
+    """(function, its arguments) that makes memory for a result; NumPy is quicker for small ones."""
+    small = aval.size * aval.dtype.itemsize <= SMALL_BYTES
+    return np.empty if small else buffers.empty, aval.shape, aval.dtype.numpy
 
 
 def _overlaps(i: int, arrays: list) -> bool:
@@ -276,6 +290,7 @@ class Backward:
                     into.append(what)
                     self.reads.append(v)
         self.at = [results[k].aval for k in self.results]
+        self.fresh = [_maker(v.aval) for v in found.values()]
         self.programs: dict[Any, Any] = {}
 
     def program(self, readings: tuple) -> Any:
@@ -336,7 +351,7 @@ def _standing(aval: Aval, reading: Any) -> Aval:
 class CompositeNode(Node):
     """The tape's node for a compiled call of a composite."""
 
-    __slots__ = ("old", "extra")
+    __slots__ = ("old", "extra", "is_fresh")
 
     def __init__(self, owner: Composite, tensors: list, made: list, outs: list, old: dict | None):
         self.op: Any = owner
@@ -362,6 +377,7 @@ class CompositeNode(Node):
         self.n_outputs = len(owner.differentiable)
         self.outs = [Saved(made[k]) for k in back.results]
         self.extra = outs[len(made) :]
+        self.is_fresh = False  # whether the last pull was the program's
         self.old = None if old is None else {i: old[id(tensors[i])] for i in owner.written}
 
     def pull(self, gs: list[Any], wanted: list[bool], linked: bool) -> list[Any]:
@@ -393,7 +409,8 @@ class CompositeNode(Node):
             arrays.append(array)
             readings.append(reading)
         executable = back.program(tuple(readings))
-        outs = [buffers.empty(v.aval.shape, v.aval.dtype.numpy) for v in back.found.values()]
+        self.is_fresh = True
+        outs = [make(shape, dtype) for make, shape, dtype in back.fresh]
         executable.run(arrays, outs)
         results: list[Any] = [None] * len(self.edges)
         for i, a in zip(back.found, outs):
@@ -401,11 +418,15 @@ class CompositeNode(Node):
                 results[i] = wrap(a)
         return results
 
+    def gives_fresh(self, r: Any, gs: list[Any], results: list[Any]) -> bool:
+        return self.is_fresh or super().gives_fresh(r, gs, results)
+
     def _current(self, s: Saved) -> np.ndarray:
         return s.payload if s.versions[0] == s.version else s.restore(self, False)._value()
 
     def _pull_composition(self, gs: list[Any], linked: bool) -> list[Any]:
         """The gradient by the primitives of the composition, which is run again."""
+        self.is_fresh = False
         before, modes.grad = modes.grad, True
         try:
             given: list[Any] = []

@@ -69,6 +69,7 @@ class Op:
     n_outputs       number of results; more than one comes as a tuple
     is_view         the result shares memory with the first input in eager mode (PyTorch's view ops)
     slow_reference  the NumPy meaning is a Python loop over elements: eager mode compiles it early
+    has_long_vjp    vjp is several operations on whole arrays: eager mode compiles them as one
     onnx            name of the ONNX operator with the same meaning, or None
     """
 
@@ -81,6 +82,7 @@ class Op:
     n_outputs: ClassVar[int] = 1
     is_view: ClassVar[bool] = False
     slow_reference: ClassVar[bool] = False
+    has_long_vjp: ClassVar[bool] = False
     onnx: ClassVar[str | None] = None
     fresh_cotangents: ClassVar[bool] = True  # vjp's results are new arrays or ones it was given
 
@@ -131,6 +133,7 @@ class Elementwise(Op):
     """
 
     kind = "elementwise"
+    has_long_vjp = True
 
     def result(self, *dtypes: DType) -> DType:
         return dtypes[0]

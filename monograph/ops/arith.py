@@ -18,6 +18,7 @@ from .basic import Where
 class Add(Elementwise):
     """Sum of two tensors, element by element (bool: or)."""
 
+    has_long_vjp = False
     saves = "none"
     onnx = "Add"
 
@@ -35,6 +36,7 @@ class Add(Elementwise):
 class Sub(Elementwise):
     """Difference of two tensors, element by element."""
 
+    has_long_vjp = False
     accepts = dt.NUMERIC
     saves = "none"
     onnx = "Sub"
@@ -53,6 +55,7 @@ class Sub(Elementwise):
 class Mul(Elementwise):
     """Product of two tensors, element by element (bool: and)."""
 
+    has_long_vjp = False
     saves, reads = "inputs", ((1,), (0,))
     onnx = "Mul"
 
@@ -88,6 +91,7 @@ class Div(Elementwise):
 class Neg(Elementwise):
     """Each element with the opposite sign."""
 
+    has_long_vjp = False
     accepts = dt.NUMERIC
     saves = "none"
     onnx = "Neg"
@@ -124,6 +128,7 @@ class Abs(Elementwise):
 class Sign(Elementwise):
     """-1, 0 or 1 by the sign of each element; sign(nan) is nan. The gradient is 0."""
 
+    has_long_vjp = False
     accepts = dt.NUMERIC
     saves = "none"
     onnx = "Sign"

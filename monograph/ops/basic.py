@@ -15,6 +15,7 @@ from ..ir.op import Aval, Elementwise, is_value, op
 class Cast(Elementwise):
     """Convert to another dtype. Floats to ints truncate; nan and what does not fit is undefined."""
 
+    has_long_vjp = False
     dtype: DType
     saves = "none"
     onnx = "Cast"

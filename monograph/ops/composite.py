@@ -23,6 +23,13 @@ def install(runner: Callable[[Callable, tuple, dict], Any]) -> None:
     _runner[:] = [runner]
 
 
+def offer(f: Callable, *args: Any) -> Any:
+    """f(*args) as one compiled call, or PLAIN."""
+    if modes.trace is not None or modes.vmap is not None or not _runner:
+        return PLAIN
+    return _runner[0](f, args, {})
+
+
 def composite(f: Callable) -> Callable:
     """Mark f: all that it reads and writes are its arguments (tensors written in place, too)."""
 

@@ -297,6 +297,7 @@ def widened(x: Any) -> Any:
 class Exp(Elementwise):
     """e to the power of each element. Overflows to inf, underflows gradually to 0."""
 
+    has_long_vjp = False
     accepts = dt.FLOATS
     saves = "outputs"
     onnx = "Exp"
@@ -349,6 +350,7 @@ class Expm1(Elementwise):
 class Log(Elementwise):
     """Natural logarithm of each element: -inf at 0, nan below."""
 
+    has_long_vjp = False
     accepts = dt.FLOATS
     saves = "inputs"
     onnx = "Log"

@@ -25,6 +25,8 @@ from .arith import (
     gt,
     le,
     lt,
+    maximum,
+    minimum,
     mul,
     ne,
     neg,
@@ -44,6 +46,7 @@ def _zero(g: Any) -> Any:
 class _Step(Elementwise):
     """Base of rounding to whole numbers: integers stay, the gradient is 0."""
 
+    has_long_vjp = False
     accepts = dt.NUMERIC
     saves = "none"
     how = "floor"
@@ -487,7 +490,8 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
     dtype = dt.result_type(x, *limits)
     x = cast(x, dtype)
     if dtype is dt.bool_:
-        raise ArgumentTypeError("clamp: bool tensors have no range to clamp to")
+        x = x if min is None else maximum(x, min)
+        return x if max is None else minimum(x, max)
     if builtins.all(is_number(v) for v in limits):
         return Clamp(*(None if v is None else literal(v, dtype) for v in (min, max)))(x)
     out = x

@@ -137,6 +137,7 @@ def tanh_formula(s: Any, x: Any) -> Any:
 class Sin(Elementwise):
     """Sine of each element, in radians."""
 
+    has_long_vjp = False
     accepts = dt.FLOATS
     saves = "inputs"
     onnx = "Sin"
@@ -287,6 +288,7 @@ class Atan2(Elementwise):
 class Sinh(Elementwise):
     """Hyperbolic sine of each element."""
 
+    has_long_vjp = False
     accepts = dt.FLOATS
     saves = "inputs"
 
@@ -308,6 +310,7 @@ class Sinh(Elementwise):
 class Cosh(Elementwise):
     """Hyperbolic cosine of each element."""
 
+    has_long_vjp = False
     accepts = dt.FLOATS
     saves = "inputs"
 

@@ -99,6 +99,11 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     return np.ndarray(shape, dtype, block)
 
 
+def owns_memory(array: np.ndarray) -> bool:
+    """Whether the array is no view: views refer to the array that they were made of."""
+    return array.base is None or type(array.base) is Block
+
+
 _DATA = object.__basicsize__  # where an array keeps the address of its elements: behind its head
 _word_at = ctypes.c_ssize_t.from_address
 

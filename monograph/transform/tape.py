@@ -269,7 +269,8 @@ class Node:
                 return None
         values = [x.restore(self, False) if type(x) is Saved else x for x in self.inputs]
         values += [o.restore(self, False) if type(o) is Saved else o for o in self.outs]
-        found = offer(vjp_of(type(self.op)), self.op, tuple(wanted), *gs, *values)
+        kind: Any = type(self.op)
+        found = offer(vjp_of(kind), self.op, tuple(wanted), *gs, *values)
         if found is PLAIN:
             return None
         if type(found) is not tuple:
