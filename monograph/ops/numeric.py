@@ -65,10 +65,24 @@ def positive(input: Any) -> Any:
     return input
 
 
+def _sign(input: Any) -> Any:
+    """-1, 0 or 1 by the sign of each element; sign(nan) is nan, bool stays. The gradient is 0.
+
+    >>> sign(tensor([-2.0, 0.0, 3.0]))
+    tensor([-1.,  0.,  1.])
+    """
+    x = as_operand("sign", input)
+    return x if x.dtype is dt.bool_ else sign(x)
+
+
+_sign.__name__ = _sign.__qualname__ = "sign"
+public(_sign)
+
+
 @public
 def sgn(input: Any) -> Any:
     """Alias of sign: -1, 0 or 1 by the sign of each element."""
-    return sign(input)
+    return _sign(input)
 
 
 @public

@@ -16,7 +16,7 @@ import sys
 import threading
 from pathlib import Path
 
-from exclusions import EXCLUDED, GRADIENTS_DIFFER, LOOSER, UNSPECIFIED
+from exclusions import DTYPES_LEFT_OUT, EXCLUDED, GRADIENTS_DIFFER, LOOSER, UNSPECIFIED
 
 HERE = Path(__file__).parent
 WORKER = [sys.executable, str(HERE / "worker.py")]
@@ -138,7 +138,7 @@ def main():
     parser.add_argument("-v", action="store_true", help="print each failing sample")
     options = parser.parse_args()
     keys = listed()
-    unknown = {*EXCLUDED, *UNSPECIFIED, *GRADIENTS_DIFFER, *LOOSER} - {*keys}
+    unknown = {*EXCLUDED, *UNSPECIFIED, *GRADIENTS_DIFFER, *LOOSER, *DTYPES_LEFT_OUT} - {*keys}
     if unknown:
         raise SystemExit(f"exclusions.py names what is not in the database: {sorted(unknown)}")
     if options.op:
@@ -164,6 +164,7 @@ def main():
         r = results[k]
         counts = f"{r['passed']}/{r['samples']}" if r["samples"] else ""
         note = r["reason"] or UNSPECIFIED.get(k, "") or GRADIENTS_DIFFER.get(k, "")
+        note = note or " ".join(DTYPES_LEFT_OUT.get(k, ((), ""))[1:])
         print(f"{r['status']:9}{k:48}{counts:>10}  {note}".rstrip())
     print()
     for name, value in summary(results).items():
