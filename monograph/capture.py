@@ -192,7 +192,9 @@ class Jit:
         self.static_argnames = set(static_argnames)
         self.fallback = fallback
         self.captures: dict[Any, list[Capture]] = {}
-        self._recent: list[Capture] = []  # those whose leaves are the arguments; latest first
+        # The variants used last, latest first: whose leaves are the arguments, and the others.
+        self._recent: list[Capture] = []
+        self._recent_trees: list[Capture] = []
         self.recompiles: list[str] = []
         self._live: set[int] = set()  # leaves that are numbers and vary
         self._static: set[int] = set()  # leaves whose value the function needs
@@ -213,6 +215,11 @@ class Jit:
                     if result is not NO:
                         return result
             leaves, treedef = pytree.flatten((args, kwargs))
+            for capture in self._recent_trees:
+                if capture.treedef == treedef:
+                    result = capture.run_again(leaves)
+                    if result is not NO:
+                        return result
             return self._call(leaves, treedef, args, kwargs)
 
     def _call(self, leaves: list, treedef: Any, args: tuple, kwargs: dict) -> Any:
@@ -301,10 +308,13 @@ class Jit:
         return capture.run(leaves)
 
     def _next_time(self, capture: Capture, args: tuple) -> None:
-        """Try `capture` first from now on, if its leaves are the arguments themselves."""
+        """Try `capture` first from now on."""
         leaves_only = all(isinstance(a, LEAVES) for a in args)
         if leaves_only and len(args) == capture.treedef.num_leaves:
             self._recent = [capture, *(c for c in self._recent if c is not capture)][:RECENT]
+        else:
+            others = (c for c in self._recent_trees if c is not capture)
+            self._recent_trees = [capture, *others][:RECENT]
 
     def _difference(self, key: tuple) -> str | None:
         """How `key` differs from the last capture's, in words."""

@@ -158,6 +158,7 @@ class Replay:
         self.can_repeat = not self.written_arguments and all(
             s.kind != "arg_grad" for s in self.inputs
         )
+        self.all_new = self.returns == [("new", k) for k in range(self.new_outputs)]
         self.is_plain = (
             self.out_tree == LEAF
             and self.returns[0][0] == "new"
@@ -269,10 +270,7 @@ class Replay:
     # The short way
 
     def run_again(self, leaves: Sequence[Any]) -> Any:
-        """The call, if all that it does not receive stands as before; else NO, and nothing is done.
-
-        The arguments are the leaves themselves.
-        """
+        """The call, if all that it does not receive stands as before; else NO: nothing is done."""
         if not self.steady or len(leaves) != len(self.facts):
             return NO
         if self._takes(leaves) and self._stands():
@@ -373,6 +371,8 @@ class Replay:
                 sources = [leaves[s] if isinstance(s, int) else s for s in self.sources]
                 outputs[o]._node = LostGradient(self.owner.__name__, error, sources)
                 outputs[o]._index, outputs[o]._requires = 0, True
+        if self.all_new:
+            return self.out_tree.build(iter(outputs))
         results = []
         for what, value in self.returns:
             if what == "new":
@@ -383,7 +383,7 @@ class Replay:
                 results.append(leaves[value]._grad)
             else:
                 results.append(value)
-        return self.out_tree.unflatten(results)
+        return self.out_tree.build(iter(results))
 
     def _note_writes(self, leaves: Sequence[Any]) -> None:
         """New versions for arguments that were overwritten; views follow what was."""

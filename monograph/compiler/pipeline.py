@@ -282,6 +282,11 @@ class Executable:
         p.offsets, p.arena_bytes = plan_arena(needs)
         self.arena = buffers.empty((max(p.arena_bytes, 64),), np.uint8)
         self.constants = {v: np.ascontiguousarray(a) for v, a in graph.constants.items()}
+        # (slot, value, where it stands if that is the same in every call) of `extra`.
+        self.copies: list[tuple[int, Value, np.ndarray | None]] = []
+        for o, v in self.extra:
+            stays = self._is_stored(v) and not isinstance(self._address(v), Slot)
+            self.copies.append((base + o, v, self._view(v, ()) if stays else None))
 
     def _is_stored(self, v: Value) -> bool:
         return v.node is None or v in self.plan.stored
@@ -390,10 +395,10 @@ class Executable:
             if word[0]:
                 word[0] = 0
                 raise IndexRangeError(step.complaint, place=step.nodes[0].place)
-        for o, v in self.extra:
-            base = len(self.graph.inputs)
-            source = before[v] if v in before else self._view(v, arrays)
-            np.copyto(arrays[base + o], source.reshape(v.shape))
+        for slot, v, source in self.copies:
+            if source is None:
+                source = before[v] if v in before else self._view(v, arrays)
+            np.copyto(arrays[slot], source.reshape(v.shape))
 
     def _run_host(self, step: HostStep | ControlStep, arrays: Sequence[np.ndarray]) -> None:
         if isinstance(step, ControlStep):

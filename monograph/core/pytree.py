@@ -42,13 +42,14 @@ class TreeDef:
             raise ArgumentError(
                 f"unflatten: the tree has {self.num_leaves} leaves, got {len(leaves)}"
             )
-        return self._build(iter(leaves))
+        return self.build(iter(leaves))
 
-    def _build(self, leaves: Any) -> Any:
+    def build(self, leaves: Any) -> Any:
+        """The tree of the next leaves of an iterator, of which there must be enough."""
         kind = self.kind
         if kind is None:
             return next(leaves)
-        children = [c._build(leaves) for c in self.children]
+        children = [next(leaves) if c.kind is None else c.build(leaves) for c in self.children]
         if kind is type(None):
             return None
         if kind in (tuple, list):

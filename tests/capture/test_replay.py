@@ -443,3 +443,20 @@ def test_guards_hold_for_each_of_several_captures():
         net.train(train)
         assert (array(f(x)) == 0).all() != train
     assert len(f.recompiles) == 1
+
+
+def test_trees_of_arguments_and_names():
+    w = mg.tensor([1.0, 2.0])
+    f = mg.jit(lambda batch, scale=1.0, *, mode="sum": getattr(batch["x"] * w * scale, mode)())
+    for k in range(1, 8):
+        x = mg.full((2,), float(k))
+        for args, kwargs in [
+            (({"x": x},), {}),
+            (({"x": x, "y": x},), {}),
+            (({"x": x}, 2.0), {}),
+            (({"x": x}, k), {"mode": "mean"}),
+            (({"x": x.double()},), {"scale": k / 3}),
+        ]:
+            mine, other = f(*args, **kwargs), f.function(*args, **kwargs)
+            assert mine.dtype is other.dtype and mine.item() == other.item()
+        w.add_(1)
