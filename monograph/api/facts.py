@@ -14,9 +14,8 @@ from ..core.shape import Size, as_index, as_shape, contiguous_strides, is_number
 from ..core.shape import broadcast_shapes as _broadcast_shapes
 from ..ops import arranging, reduce
 from ..ops.align import public
-from ..ops.arith import mul
 from ..ops.indexing import IndexSelect
-from ..ops.movement import Reshape
+from ..ops.movement import Alias, Reshape
 from ..tensor import Tensor
 from .creation import from_numpy
 
@@ -139,7 +138,7 @@ def _sum_to_size(self: Tensor, *size: Any) -> Tensor:
     if extra < 0 or _broadcast_shapes("sum_to_size", target, tuple(self.shape)) != self.shape:
         raise ShapeError(f"sum_to_size: {target} does not broadcast to {tuple(self.shape)}")
     axes = [a for a, n in enumerate(self.shape) if a < extra or (target[a - extra] == 1 and n != 1)]
-    out = reduce.sum(self, tuple(axes)) if axes else mul(self, 1)
+    out = reduce.sum(self, tuple(axes)) if axes else Alias()(self)
     return Reshape(target)(out)
 
 

@@ -175,7 +175,7 @@ def _unique(
         rows = array.reshape(-1, 1)
     else:
         front = np.moveaxis(array, axis, 0)
-        rows = front.reshape(front.shape[0], -1)
+        rows = front.reshape(front.shape[0], int(np.prod(front.shape[1:])))
     n = rows.shape[0]
     order = np.arange(n)
     if not consecutive and n and rows.shape[1]:

@@ -167,6 +167,8 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
     n = as_index("diff", "n", n)
     if n < 0:
         raise ArgumentError(f"diff: n must not be negative, got {n}")
+    if n == 0:
+        return input
     parts = [x for x in (prepend, input, append) if x is not None]
     x = cat(parts, axis) if len(parts) > 1 else input
     for _ in range(min(n, x.shape[axis])):

@@ -34,8 +34,6 @@ def pdist(input: Any, p: float = 2.0) -> Any:
         raise ShapeError(f"pdist: input must be (N, M), got shape {shape_of(input)}")
     n = input.shape[0]
     count = n * (n - 1) // 2
-    if not count:
-        return Full((0,), input.dtype, 0)()
     # Pair k has the first row i where k is at least the number of pairs of rows before i.
     k = Iota((count,), dt.int64, 0)()
     i = Iota((n,), dt.int64, 0)()
@@ -142,9 +140,14 @@ def linear_cross_entropy(
 ) -> Any:  # fmt: skip
     """cross_entropy(linear(input, linear_weight, linear_bias), target).
 
+    input          (N, I) or (I,)
+    linear_weight  (C, I), or (C, ..., I) for logits (N, C, ...); linear_bias its shape without I
     options  accepted for PyTorch's sake: how the work is cut up is the compiler's matter
     """
-    logits = linear(input, linear_weight, linear_bias)
+    *sizes, width = linear_weight.shape
+    bias = None if linear_bias is None else Reshape((numel(sizes),))(linear_bias)
+    logits = linear(input, Reshape((numel(sizes), width))(linear_weight), bias)
+    logits = Reshape((*input.shape[:-1], *sizes))(logits)
     ignored = -100 if ignore_index is None else ignore_index
     return cross_entropy(
         logits, target, weight, ignore_index=ignored, reduction=reduction,

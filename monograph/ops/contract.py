@@ -461,7 +461,9 @@ def addmv(input: Any, mat: Any, vec: Any, *, beta: Any = 1, alpha: Any = 1) -> A
 
 @public
 def addr(input: Any, vec1: Any, vec2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
-    """beta * input + alpha * outer(vec1, vec2)."""
+    """beta * input + alpha * outer(vec1, vec2); bool tensors give bool."""
+    if dt.result_type(input, vec1, vec2) is dt.bool_:
+        beta, alpha = bool(beta), bool(alpha)
     return _scaled_sum("addr", input, outer(vec1, vec2), beta, alpha)
 
 

@@ -157,6 +157,10 @@ def gather(input: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> An
     tensor([[2],
             [3]])
     """
+    if is_value(index) and 0 in index.shape and len(index.shape) != len(input.shape):
+        normalize_dim("gather", dim, len(input.shape))
+        nothing = Reshape((numel(input.shape),))(input)  # PyTorch: any empty index is good
+        return Reshape(shape_of(index))(Slice((0,), (0,), (1,))(nothing))
     axis, index = _element_index("gather", input, dim, index)
     out = named("gather", Gather(axis), _at_least_1d(input), _at_least_1d(index))
     return out if index.shape else Reshape(())(out)
@@ -240,6 +244,11 @@ def scatter_reduce(
     index = _at_least_1d(index)
     src = _source_part(name, _at_least_1d(src), index)
     base = _at_least_1d(input)
+    if base.dtype is dt.bool_:
+        whole = cast(base, dt.int64)
+        parts = axis, index, cast(src, dt.int64)
+        out = scatter_reduce(whole, *parts, reduce, include_self=include_self)
+        return Reshape(shape_of(input))(cast(out, dt.bool_))
     counts = None
     if not include_self or reduce == "mean":
         ones = Full(shape_of(index), base.dtype, 1)()

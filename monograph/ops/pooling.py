@@ -45,6 +45,7 @@ class MaxPool(Opaque):
     accepts = dt.NUMERIC
     saves = "outputs"
     n_outputs = 2
+    has_long_vjp = True
     onnx = "MaxPool"
 
     def infer(self, x: Any) -> tuple[Aval, Aval]:
@@ -226,8 +227,14 @@ def _avg_pool(
 ) -> Any:  # fmt: skip
     name = f"avg_pool{n}d"
     x, alone = _planes(name, input, n)
+    if x.dtype in dt.INTS:  # as PyTorch: quotients are cut to whole numbers
+        wide = cast(input, dt.float64)
+        out = _avg_pool(
+            n, wide, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+        )
+        return cast(out, x.dtype)
     if not x.dtype.is_floating_point:
-        raise DTypeError(f"{name}: needs a floating dtype, got {x.dtype.name}")
+        raise DTypeError(f"{name}: needs numbers, got {x.dtype.name}")
     if divisor_override == 0:
         raise ArgumentError(f"{name}: divisor_override must not be 0")
     kernel, steps, around, _, counts = _window(

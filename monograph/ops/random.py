@@ -76,6 +76,7 @@ class RandomBits(Source):
     words: int = 1
     word: int = 0
     dtype: DType = dt.uint32
+    slow_reference = True
 
     def reference(self, state: Any) -> Any:
         n, per_block = numel(self.shape), WORDS // self.words
@@ -365,6 +366,8 @@ def feature_alpha_dropout(
     input: Any, p: float = 0.5, training: bool = False, inplace: bool = False
 ) -> Any:
     """alpha_dropout of whole channels of (N, C, ...)."""
+    if not training:
+        return input
     if len(input.shape) < 2:
         raise ShapeError(
             f"feature_alpha_dropout: needs at least 2 dimensions, got shape {tuple(input.shape)}"

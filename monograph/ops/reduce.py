@@ -65,6 +65,7 @@ class _Extreme(Reduction):
 
     identity = None
     saves = "all"
+    has_long_vjp = True
 
     def reference(self, x: Any) -> Any:
         return getattr(x, self.combine)(self.axes)
@@ -275,6 +276,8 @@ def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
     tensor([4, 6])
     """
     x = _whole(as_operand("sum", input), dtype)
+    if x.dtype is dt.bool_:
+        return any(x, dim, keepdim)
     return reduced(Sum, x, normalize_dims("sum", dim, len(x.shape)), keepdim)
 
 
@@ -317,6 +320,8 @@ def prod(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = Non
     tensor(24)
     """
     x = _whole(as_operand("prod", input), dtype)
+    if x.dtype is dt.bool_:
+        return all(x, dim, keepdim)
     return reduced(Prod, x, normalize_dims("prod", dim, len(x.shape)), keepdim)
 
 

@@ -37,6 +37,7 @@ def gradient(input: Any, *, spacing: Any = 1, dim: Any = None, edge_order: int =
     axes = normalize_dims("gradient", dim, len(x.shape))
     if isinstance(dim, (tuple, list)):
         axes = tuple(d % len(x.shape) for d in dim)
+    spacing = 1 if spacing is None else spacing
     several = isinstance(spacing, (tuple, list))
     steps = list(spacing) if several else [spacing] * len(axes)
     if len(steps) != len(axes):

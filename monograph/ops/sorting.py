@@ -17,7 +17,7 @@ from ..core.shape import as_index, is_number, normalize_dim, numel
 from ..ir.op import Aval, Full, Opaque, is_value, op, zeros_of
 from .align import cast, public
 from .batching import batched, shape_of
-from .indexing import ScatterAdd
+from .indexing import Gather, ScatterAdd
 from .movement import Copy, Reshape
 from .shaping import slice_axis
 
@@ -202,10 +202,13 @@ def searchsorted(
     out_int32: bool = False,
     right: bool = False,
     side: str | None = None,
+    sorter: Any = None,
 ) -> Any:
     """Where each of `input` belongs in the ascending last dimension of `sorted_sequence`: int64.
 
-    right  after equal elements instead of before them (side="right")
+    right   after equal elements instead of before them (side="right")
+    sorter  int64 indices that put sorted_sequence in order along its last dimension; it is read
+            through them
 
     >>> searchsorted(tensor([1, 3, 5]), tensor([3, 6]))
     tensor([1, 3])
@@ -216,6 +219,15 @@ def searchsorted(
         raise ArgumentTypeError(
             f"searchsorted: sorted_sequence must be a tensor, got {type(sorted_sequence).__name__}"
         )
+    if side == "left" and right:
+        raise ArgumentError("searchsorted: side='left' contradicts right=True")
+    if sorter is not None:
+        if sorter.dtype is not dt.int64 or shape_of(sorter) != shape_of(sorted_sequence):
+            raise ShapeError(
+                f"searchsorted: sorter must be int64 of shape {shape_of(sorted_sequence)}, got "
+                f"{sorter.dtype.name} of shape {shape_of(sorter)}"
+            )
+        sorted_sequence = Gather(len(sorter.shape) - 1)(sorted_sequence, sorter)
     dtype = dt.result_type(sorted_sequence, input)
     values = Full((), dtype, input)() if is_number(input) else cast(input, dtype)
     sequence = cast(sorted_sequence, dtype)
