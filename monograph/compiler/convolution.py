@@ -9,7 +9,7 @@
                       is repeated for each
     few channels      per group: several groups become one, with zeros in the filter
     16-bit floats     are computed in float32
-    other orders      graph inputs in another order than the kernel reads are copied once
+    other orders      graph inputs and outputs, whose order is given, are copied for the kernel
 
 Kept as they are: integer dtypes.
 """
@@ -52,8 +52,9 @@ def lower_convolutions(graph: Graph) -> Graph:
     result.inputs = list(graph.inputs)
     result.constants = dict(graph.constants)
     env: dict[Value, Any] = {}
-    fixed = set(graph.inputs) | set(graph.constants)
+    given: dict[Value, Value] = {}  # output of the graph -> its copy in the callers' order
     outputs = set(graph.outputs)
+    fixed = {*graph.inputs, *graph.constants, *outputs}
     writer = _Writer(result, fixed)
     for node in graph.nodes:
         inputs = tuple(env.get(i, i) if isinstance(i, Value) else i for i in node.inputs)
@@ -63,10 +64,13 @@ def lower_convolutions(graph: Graph) -> Graph:
                 result.nodes.append(node)
                 continue
             made = result.add(node.op, *inputs, place=node.place)
-        elif node.outputs[0] in outputs or isinstance(node.op, ConvWeight):
+            fixed.update(result.nodes[-1].outputs if node.outputs[0] in outputs else ())
+        elif isinstance(node.op, ConvWeight):
             made = result.add(Copy(), made, place=node.place)
+        elif node.outputs[0] in outputs:
+            given[node.outputs[0]] = result.add(Copy(), made, place=node.place)
         env.update(zip(node.outputs, made if isinstance(made, tuple) else (made,)))
-    result.outputs = [env.get(v, v) for v in graph.outputs]
+    result.outputs = [given.get(v) or env.get(v, v) for v in graph.outputs]
     return result
 
 

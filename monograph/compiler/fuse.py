@@ -22,6 +22,9 @@ from .locate import affine_view
 CHEAP_OPS = 3
 MAX_ITEMS = 48
 
+# Ops that start from their first operand and change some of it.
+FILLS = {"index_add", "index_set", "scatter_add", "scatter_set", "scatter_reduce"}
+
 INLINE = ("elementwise", "source", "movement")
 
 
@@ -34,6 +37,13 @@ def has_kernel(node: Node) -> bool:
     if kind == "reduction":
         return node.op.combine.startswith("arg")  # type: ignore[attr-defined]
     return kind not in INLINE or node.op.name == "copy"
+
+
+def fills(node: Node) -> bool:
+    """Whether the node writes into a base of one number, which needs no memory then."""
+    first = node.inputs[0] if node.inputs else None
+    filled = isinstance(first, Value) and first.node is not None and first.node.op.name == "full"
+    return filled and node.op.name in FILLS
 
 
 @dataclass(eq=False)
@@ -85,7 +95,7 @@ class Fusion:
             if kind not in INLINE or has_kernel(node):
                 items.update(node.outputs)
             if has_kernel(node):
-                for v in node.values:
+                for v in node.values[1:] if fills(node) else node.values:
                     if kind == "contraction" or node.op.name in STRIDED:
                         v = stored_operand(v, items, layouts)
                     if v.node is not None:

@@ -54,7 +54,7 @@ STRIDED = {
 
 
 # Ops with kernels of their own whose results stand as their first operand does.
-FOLLOWS = {"contract", "max_pool", "avg_pool", "max_pool_grad", "avg_pool_grad"}
+FOLLOWS = {"contract", "max_pool", "avg_pool", "max_pool_grad", "avg_pool_grad", "concat"}
 
 
 class Layouts:
@@ -136,7 +136,7 @@ def _read_as_rows(fusion: Fusion, demanded: Mapping[Value, Order]) -> set[Value]
     for group in fusion.groups:
         for v in group.node.values if group.node is not None else ():
             base = v
-            while base.node is not None and base not in fusion.stored:
+            while base.node is not None and base.node.values and base not in fusion.stored:
                 base = base.node.values[0]
             ndim = len(base.shape)
             if base is v or ndim < 3 or base in demanded:

@@ -11,5 +11,6 @@ from . import gemm as _gemm  # noqa: F401
 from . import pooling as _pooling  # noqa: F401
 from . import position as _position  # noqa: F401
 from . import scan as _scan  # noqa: F401
+from . import scatter as _scatter  # noqa: F401
 from . import sort as _sort  # noqa: F401
 from . import topk as _topk  # noqa: F401

@@ -1,55 +1,38 @@
-"""By index: IndexSelect, IndexAdd, IndexSet, Gather, ScatterAdd, CheckClasses; and joining.
+"""Reading at indices, and joining: IndexSelect, Gather, CheckClasses, Concat.
 
-Everything is seen as (before, axis, after) around the one axis that is indexed. Writes to equal
-places happen in the order of the indices, whatever the number of threads: chunks share no places.
-An index out of range is noted in a status word and raises after the program has run.
+Lanes run along what is contiguous in memory, whatever the order of the axes. An index out of range
+is noted in a status word and raises after the program has run. Writing: scatter.py.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from ...core.shape import contiguous_strides, numel
 from ...ir.graph import Node, Value
 from ...kernel import scalar as s
-from ...kernel.ir import Buffer, Call, Const, Expr, If, Kernel, Let, Load, Loop, Stmt, Store, Var
-from ..reader import COMPUTE
+from ...kernel.ir import (
+    Buffer,
+    Call,
+    Expr,
+    If,
+    Kernel,
+    Let,
+    Load,
+    Local,
+    Loop,
+    Reduce,
+    Stmt,
+    Store,
+    Var,
+)
 from ..steps import Context, Scratch, Step, lowers
+from .lines import Array, Lines, chunks_of, const, place_of
+from .scatter import is_inside, status_of
 
 CHUNK_WORK = 16384
-LANE_BLOCK = 64
-
-
-def const(n: int) -> Const:
-    return Const(n, "i64")
-
-
-def _row_major(context: Context, *values: Value) -> bool:
-    return all(context.strides(v) == contiguous_strides(v.shape) for v in values)
-
-
-def _around(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
-    return numel(shape[:axis]), shape[axis], numel(shape[axis + 1 :])
-
-
-def _checked(index: Expr, n: int) -> Expr:
-    """Whether an i64 index is inside."""
-    return Call("and", (index >= 0, index < n), "bool")
-
-
-def _status(node: Node, what: str, axis: int, n: int) -> tuple[Scratch, str]:
-    message = f"{what}: an index is out of range for dimension {axis} of size {n}"
-    return Scratch("i64", 1), message
-
-
-def _finish(
-    node: Node, context: Context, buffers: list[Buffer], values: list, body: tuple[Stmt, ...],
-    grid: int, work: int, status: Scratch | None = None, complaint: str = "",
-) -> list[Step]:  # fmt: skip
-    kernel = Kernel(context.title, tuple(buffers), body, (), const(grid))
-    return [
-        Step(kernel, values, parallel=work > 32768, flops=work, status=status, complaint=complaint)
-    ]
+MOST_PARTS = 16  # in one kernel
 
 
 @lowers("index_select")
@@ -57,102 +40,78 @@ def lower_index_select(node: Node, context: Context) -> list[Step] | None:
     """out[a, j, b] = x[a, index[j], b]."""
     x, index = node.values
     out = node.outputs[0]
-    axis = node.op.axis  # type: ignore[attr-defined]
-    if not _row_major(context, x, index, out) or 0 in (*out.shape, *x.shape):
+    if 0 in (*out.shape, *x.shape):
         return None
-    before, n, after = _around(tuple(x.shape), axis)
-    count = index.aval.size
-    status, message = _status(node, "index_select", axis, n)
-    code = x.dtype.code
-    i = s.cast(Load("index", Var("j"), index.dtype.code), "i64")
-    a = Var("a")
-    at_out = (a * count + Var("j")) * after
-    at_x = (a * n + Var("i")) * after
-    if after == 1:
-        inside = _checked(Var("i"), n)
-        body: tuple[Stmt, ...] = (
-            Let("i", i),
-            Let("ok", inside),
-            Store("status", const(0), const(1), s.logical_not(Var("ok", "bool"))),
-            Store("out", at_out, Load("x", at_x, code, Var("ok", "bool"))),
-        )
-        loops: tuple[Stmt, ...] = (
-            Loop("a", const(0), const(before), (Loop("j", const(0), const(count), body),)),
-        )
-        grid = 1
-    else:
-        lanes = Loop("b", const(0), const(after), (
-            Store("out", at_out + Var("b"), Load("x", at_x + Var("b"), code)),
+    axis, nd = node.op.axis, len(index.shape)  # type: ignore[attr-defined]
+    n, count = x.shape[axis], index.aval.size
+    status, complaint = status_of("index_select", axis, n)
+    code, icode = x.dtype.code, index.dtype.code
+    outs = context.strides(out)
+    shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
+    arrays = {
+        "x": Array(context.strides(x)),
+        "out": Array((*outs[:axis], 0, *outs[axis + nd :])),
+    }
+    lines = Lines(shape, axis, arrays)
+    inside = is_inside(Var("i"), n)
+    places = tuple(index.shape)
+    j, lane = Var("j"), Var("lane")
+    to = place_of(j, places, outs[axis : axis + nd])
+    at = place_of(j, places, context.strides(index))
+    i = Let("i", s.cast(Load("index", at, icode), "i64"))
+    if lines.lanes > 1:
+        lanes = Loop("lane", const(0), const(lines.lanes), (
+            Store("out", lines.at("out", const(0), lane) + Var("to"),
+                  Load("x", lines.at("x", Var("i"), lane), code)),
         ), "vector")  # fmt: skip
-        rows = before * count
-        per_chunk = max(1, min(rows, CHUNK_WORK // after))
-        start = Var("chunk") * per_chunk
-        stop = s.minimum(start + per_chunk, const(rows))
-        loops = (
-            Loop("row", start, stop, (
-                Let("a", Var("row") // count),
-                Let("j", Var("row") % count),
-                Let("i", i),
-                If(_checked(Var("i"), n), (lanes,), (Store("status", const(0), const(1)),)),
-            )),
-        )  # fmt: skip
-        grid = -(-rows // per_chunk)
-    buffers = [
-        Buffer("x", code), Buffer("index", index.dtype.code), Buffer("out", code, True),
+
+        def body(row: Expr) -> list[Stmt]:
+            copy = If(inside, (lanes,), (Store("status", const(0), const(1)),))
+            return [*lines.places(row // count), Let("j", row % count), Let("to", to), i, copy]
+
+        loop, grid = chunks_of(lines.count * count, lines.lanes, body)
+    else:
+        element = Load("x", lines.at("x", Var("i")), code, Var("ok", "bool"))
+        blocks = -(-count // CHUNK_WORK)
+        store = Store("out", lines.at("out", const(0)) + to, element)
+        first = Var("first")
+        stop = s.minimum(first + CHUNK_WORK, const(count))
+
+        def body(row: Expr) -> list[Stmt]:
+            start = Let("first", (row % blocks) * CHUNK_WORK)
+            return [
+                *lines.places(row // blocks),
+                start,
+                *_checked("j", first, stop, i, inside, store),
+            ]
+
+        loop, grid = chunks_of(lines.count * blocks, count, body)
+    buffers = (
+        Buffer("x", code), Buffer("index", icode), Buffer("out", code, True),
         Buffer("status", "i64", True),
-    ]  # fmt: skip
-    return _finish(
-        node, context, buffers, [x, index, out, status], loops, grid, out.aval.size, status, message
-    )
-
-
-@lowers("index_add", "index_set")
-def lower_index_write(node: Node, context: Context) -> list[Step] | None:
-    """out = base; out[a, index[j], b] += or = values[a, j, b], j in order."""
-    base, index, values = node.values
-    out = node.outputs[0]
-    axis = node.op.axis  # type: ignore[attr-defined]
-    if not _row_major(context, base, index, values, out) or 0 in (*out.shape, *values.shape):
-        return None
-    code = base.dtype.code
-    if code in COMPUTE or (code == "bool" and node.op.name == "index_add"):
-        return None
-    before, n, after = _around(tuple(base.shape), axis)
-    count = index.aval.size
-    status, message = _status(node, node.op.name, axis, n)
-    block = min(after, LANE_BLOCK)
-    blocks = -(-after // block)
-    start = Var("block") * block
-    stop = s.minimum(start + block, const(after))
-    b = Var("b")
-    row = (Var("a") * n + Var("r")) * after + b
-    copy = Loop("r", const(0), const(n), (
-        Loop("b", start, stop, (Store("out", row, Load("base", row, code)),), "vector"),
-    ))  # fmt: skip
-    place = (Var("a") * n + Var("i")) * after + b
-    value: Expr = Load("values", (Var("a") * count + Var("j")) * after + b, code)
-    if node.op.name == "index_add":
-        value = Load("out", place, code) + value
-    write = Loop("b", start, stop, (Store("out", place, value),), "vector")
-    each = Loop("j", const(0), const(count), (
-        Let("i", s.cast(Load("index", Var("j"), index.dtype.code), "i64")),
-        If(_checked(Var("i"), n), (write,), (Store("status", const(0), const(1)),)),
-    ))  # fmt: skip
-    body = (
-        Let("a", Var("chunk") // blocks),
-        Let("block", Var("chunk") % blocks),
-        copy,
-        each,
-    )
-    buffers = [
-        Buffer("base", code), Buffer("index", index.dtype.code), Buffer("values", code),
-        Buffer("out", code, True), Buffer("status", "i64", True),
-    ]  # fmt: skip
-    work = out.aval.size + values.aval.size
-    return _finish(
-        node, context, buffers, [base, index, values, out, status], body, before * blocks, work,
-        status, message,
     )  # fmt: skip
+    kernel = Kernel(context.title, buffers, (loop,), (), const(grid))
+    work = out.aval.size
+    return [
+        Step(kernel, [x, index, out, status], parallel=work > 32768, flops=work, status=status,
+             complaint=complaint)
+    ]  # fmt: skip
+
+
+def _checked(var: str, start: Expr, stop: Expr, i: Let, inside: Expr, store: Store) -> list[Stmt]:
+    """A vector loop that stores, with "ok" where the index i is inside, and notes if one is not."""
+    ok = Var("ok", "bool")
+    return [
+        Local("bad", "i64", 1),
+        Store("bad", const(0), const(0)),
+        Loop(var, start, stop, (
+            i,
+            Let("ok", inside),
+            Reduce("max", "bad", const(0), s.select(ok, const(0), const(1))),
+            store,
+        ), "vector"),
+        If(Load("bad", const(0), "i64") > 0, (Store("status", const(0), const(1)),)),
+    ]  # fmt: skip
 
 
 @lowers("gather")
@@ -160,147 +119,95 @@ def lower_gather(node: Node, context: Context) -> list[Step] | None:
     """out[p] = x[p with index[p] along the axis]."""
     x, index = node.values
     out = node.outputs[0]
-    axis = node.op.axis  # type: ignore[attr-defined]
-    if not _row_major(context, x, index, out) or 0 in (*out.shape, *x.shape):
+    if 0 in (*out.shape, *x.shape):
         return None
-    code = x.dtype.code
-    status, message = _status(node, "gather", axis, x.shape[axis])
-    rows, position = _rows_of(tuple(index.shape), contiguous_strides(x.shape), axis)
-    lanes = index.shape[-1]
-    at = Var("row") * lanes + Var("p")
-    i = s.cast(Load("index", at, index.dtype.code), "i64")
-    stride = contiguous_strides(x.shape)[axis]
-    step = 0 if axis == len(x.shape) - 1 else 1
-    ok = Var("ok", "bool")
-    body: tuple[Stmt, ...] = (
-        Let("i", i),
-        Let("ok", _checked(Var("i"), x.shape[axis])),
-        Store("status", const(0), const(1), s.logical_not(ok)),
-        Store("out", at, Load("x", Var("base") + Var("p") * step + Var("i") * stride, code, ok)),
-    )
-    loops, grid = _row_loop(rows, lanes, position, body)
-    buffers = [
-        Buffer("x", code), Buffer("index", index.dtype.code), Buffer("out", code, True),
+    axis = node.op.axis  # type: ignore[attr-defined]
+    n = x.shape[axis]
+    status, complaint = status_of("gather", axis, n)
+    code, icode = x.dtype.code, index.dtype.code
+    xs = context.strides(x)
+    arrays = {
+        "out": Array(context.strides(out)),
+        "x": Array((*xs[:axis], 0, *xs[axis + 1 :])),
+        "index": Array(context.strides(index)),
+    }
+    lines = Lines(tuple(index.shape), axis, arrays, lanes=arrays["out"].steps[axis] != 1)
+    k, lane = Var("k"), Var("lane")
+    inside = is_inside(Var("i"), n)
+    along = lane if lines.lanes > 1 else None
+    i = Let("i", s.cast(Load("index", lines.at("index", k, along), icode), "i64"))
+    element = Load("x", lines.at("x", k, along) + Var("i") * xs[axis], code, Var("ok", "bool"))
+    store = Store("out", lines.at("out", k, along), element)
+
+    def body(row: Expr) -> list[Stmt]:
+        if along is None:
+            return [
+                *lines.places(row),
+                *_checked("k", const(0), const(lines.length), i, inside, store),
+            ]
+        lanes = _checked("lane", const(0), const(lines.lanes), i, inside, store)
+        return [*lines.places(row // lines.length), Let("k", row % lines.length), *lanes]
+
+    rows = lines.count if along is None else lines.count * lines.length
+    loop, grid = chunks_of(rows, lines.length if along is None else lines.lanes, body)
+    buffers = (
+        Buffer("x", code), Buffer("index", icode), Buffer("out", code, True),
         Buffer("status", "i64", True),
+    )  # fmt: skip
+    kernel = Kernel(context.title, buffers, (loop,), (), const(grid))
+    work = out.aval.size
+    return [
+        Step(kernel, [x, index, out, status], parallel=work > 32768, flops=work, status=status,
+             complaint=complaint)
     ]  # fmt: skip
-    return _finish(
-        node, context, buffers, [x, index, out, status], loops, grid, out.aval.size, status, message
-    )
 
 
 @lowers("check_classes")
 def lower_check_classes(node: Node, context: Context) -> list[Step] | None:
     """out = x, and a complaint if an element is neither in [0, limit) nor `ignore`."""
     (x,), (out,) = node.values, node.outputs
-    if not _row_major(context, x, out):
-        return None
     op: Any = node.op
+    if not x.aval.size:
+        return None
     code = x.dtype.code
-    size, at, i = x.aval.size, Var("p"), Var("i")
-    ok = Call("or", (_checked(i, op.limit), s.eq(i, const(op.ignore))), "bool")
-    first = Var("chunk") * CHUNK_WORK
-    body: tuple[Stmt, ...] = (
-        Let("i", s.cast(Load("x", at, code), "i64")),
-        Store("status", const(0), const(1), s.logical_not(ok)),
-        Store("out", at, Load("x", at, code)),
-    )
-    loop = Loop("p", first, s.minimum(first + CHUNK_WORK, const(size)), body)
-    buffers = [Buffer("x", code), Buffer("out", code, True), Buffer("status", "i64", True)]
+    arrays = {"out": Array(context.strides(out)), "x": Array(context.strides(x))}
+    lines = Lines(tuple(x.shape), None, arrays)
+    lane, i = Var("lane"), Var("i")
+    blocks = -(-lines.lanes // CHUNK_WORK)
+    element = Load("x", lines.at("x", const(0), lane), code)
+    inside = Call("or", (is_inside(i, op.limit), s.eq(i, const(op.ignore))), "bool")
+    store = Store("out", lines.at("out", const(0), lane), element)
+
+    def body(row: Expr) -> list[Stmt]:
+        first = (row % blocks) * CHUNK_WORK
+        stop = s.minimum(first + CHUNK_WORK, const(lines.lanes))
+        look = _checked("lane", first, stop, Let("i", s.cast(element, "i64")), inside, store)
+        return [*lines.places(row // blocks), *look]
+
+    loop, grid = chunks_of(lines.count * blocks, min(lines.lanes, CHUNK_WORK), body)
+    buffers = (Buffer("x", code), Buffer("out", code, True), Buffer("status", "i64", True))
+    kernel = Kernel(context.title, buffers, (loop,), (), const(grid))
+    size = x.aval.size
     status = Scratch("i64", 1)
-    return _finish(
-        node, context, buffers, [x, out, status], (loop,), -(-size // CHUNK_WORK), size, status,
-        op.complaint,
-    )  # fmt: skip
-
-
-def _rows_of(shape: tuple[int, ...], strides: tuple[int, ...], axis: int) -> tuple[int, list[Stmt]]:
-    """How many rows (all axes but the last), and Lets for "base": where row "row" is in x."""
-    lets: list[Stmt] = []
-    base: Expr = const(0)
-    rows = rest = numel(shape[:-1])
-    for a, n in enumerate(shape[:-1]):
-        rest //= n
-        if a != axis:
-            lets.append(Let(f"q{a}", (Var("row") // rest) % n))
-            base = base + Var(f"q{a}") * strides[a]
-    lets.append(Let("base", base))
-    return rows, lets
-
-
-def _row_loop(
-    rows: int, lanes: int, position: list[Stmt], body: tuple[Stmt, ...]
-) -> tuple[tuple[Stmt, ...], int]:
-    per_chunk = max(1, min(rows, CHUNK_WORK // max(lanes, 1)))
-    start = Var("chunk") * per_chunk
-    stop = s.minimum(start + per_chunk, const(rows))
-    inner = Loop("p", const(0), const(lanes), body)
-    return (Loop("row", start, stop, (*position, inner)),), -(-rows // per_chunk)
-
-
-@lowers("scatter_add", "scatter_set")
-def lower_scatter(node: Node, context: Context) -> list[Step] | None:
-    """out = base; out[p with index[p] along the axis] += or = values[p], in order."""
-    base, index, values = node.values
-    out = node.outputs[0]
-    axis = node.op.axis  # type: ignore[attr-defined]
-    if not _row_major(context, base, index, values, out) or 0 in (*out.shape, *values.shape):
-        return None
-    code = base.dtype.code
-    if code in COMPUTE or (code == "bool" and node.op.name == "scatter_add"):
-        return None
-    status, message = _status(node, node.op.name, axis, base.shape[axis])
-    strides = contiguous_strides(base.shape)
-    rows, position = _rows_of(tuple(index.shape), strides, axis)
-    lanes = index.shape[-1]
-    step = 0 if axis == len(base.shape) - 1 else 1
-    at = Var("row") * lanes + Var("p")
-    place = Var("base") + Var("p") * step + Var("i") * strides[axis]
-    value: Expr = Load("values", at, code)
-    if node.op.name == "scatter_add":
-        value = Load("out", place, code) + value
-    each = (
-        Let("i", s.cast(Load("index", at, index.dtype.code), "i64")),
-        If(
-            _checked(Var("i"), base.shape[axis]),
-            (Store("out", place, value),),
-            (Store("status", const(0), const(1)),),
-        ),
-    )
-    # Chunks: groups of rows that write to different places (those of different first coordinates).
-    groups = index.shape[0] if axis > 0 else 1
-    out_part = out.aval.size // groups if axis > 0 and base.shape[0] == groups else out.aval.size
-    if axis > 0 and base.shape[0] != groups:
-        groups = 1
-    rows_each = rows // groups
-    start = Var("chunk") * rows_each
-    copy_at = Var("chunk") * out_part + Var("z")
-    body = (
-        Loop("z", const(0), const(out_part), (
-            Store("out", copy_at, Load("start", copy_at, code)),), "vector"),
-        Loop("row", start, start + rows_each, (
-            *position, Loop("p", const(0), const(lanes), each))),
-    )  # fmt: skip
-    buffers = [
-        Buffer("start", code), Buffer("index", index.dtype.code), Buffer("values", code),
-        Buffer("out", code, True), Buffer("status", "i64", True),
+    return [
+        Step(kernel, [x, out, status], parallel=size > 32768, flops=size, status=status,
+             complaint=op.complaint)
     ]  # fmt: skip
-    work = out.aval.size + values.aval.size
-    return _finish(
-        node, context, buffers, [base, index, values, out, status], body, groups, work,
-        status, message,
-    )  # fmt: skip
 
 
 @lowers("concat")
 def lower_concat(node: Node, context: Context) -> list[Step] | None:
-    """Each input copied to its place, row by row; inputs may be views of anything in memory."""
+    """Each input copied to its place; row by row, where all are row-major."""
     out = node.outputs[0]
     axis = node.op.axis  # type: ignore[attr-defined]
     parts = [v for v in node.values if v.aval.size]
-    if not _row_major(context, out, *parts) or 0 in out.shape or len(parts) > 16:
+    if 0 in out.shape:
         return None
+    straight = all(context.strides(v) == contiguous_strides(v.shape) for v in (out, *parts))
+    if not straight or len(parts) > MOST_PARTS:
+        return _one_by_one(context, out, axis, parts)
     code = out.dtype.code
-    before, total, after = _around(tuple(out.shape), axis)
+    before, total, after = numel(out.shape[:axis]), out.shape[axis], numel(out.shape[axis + 1 :])
     buffers: list[Buffer] = []
     values: list[Value] = []
     copies: list[Stmt] = []
@@ -328,4 +235,33 @@ def lower_concat(node: Node, context: Context) -> list[Step] | None:
         body = (Loop("row", start, stop, tuple(copies)),)
         grid = -(-before // per_chunk)
     buffers.append(Buffer("out", code, True))
-    return _finish(node, context, buffers, [*values, out], body, grid, out.aval.size)
+    kernel = Kernel(context.title, tuple(buffers), body, (), const(grid))
+    work = out.aval.size
+    return [Step(kernel, [*values, out], parallel=work > 32768, flops=work)]
+
+
+def _one_by_one(context: Context, out: Value, axis: int, parts: list[Value]) -> list[Step]:
+    """Each part by a kernel of its own, lanes along what is contiguous in the result."""
+    steps = context.strides(out)
+    code = out.dtype.code
+    made = []
+    at = 0
+    for v in parts:
+        arrays = {"out": Array(steps, at * steps[axis]), "x": Array(context.strides(v))}
+        lines = Lines(tuple(v.shape), None, arrays)
+        at += v.shape[axis]
+        lane = Var("lane")
+        store = Store(
+            "out", lines.at("out", const(0), lane), Load("x", lines.at("x", const(0), lane), code)
+        )
+        lanes = Loop("lane", const(0), const(lines.lanes), (store,), "vector")
+        loop, grid = chunks_of(lines.count, lines.lanes, partial(_copied, lines, lanes))
+        buffers = (Buffer("x", code), Buffer("out", code, True))
+        kernel = Kernel(context.title, buffers, (loop,), (), const(grid))
+        work = v.aval.size
+        made.append(Step(kernel, [v, out], parallel=work > 32768, flops=work))
+    return made
+
+
+def _copied(lines: Lines, lanes: Loop, row: Expr) -> list[Stmt]:
+    return [*lines.places(row), lanes]

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ...codegen.target import host
-from ...core.shape import Shape
+from ...core.shape import Shape, numel
 from ...ir.graph import Value
 from ...kernel import scalar as s
 from ...kernel.ir import Const, Expr, Let, Loop, Stmt, Var
@@ -22,6 +23,13 @@ CHUNK_WORK = 16384
 
 def const(n: int) -> Const:
     return Const(n, "i64")
+
+
+def literal_of(x: Any, code: str) -> Const:
+    """A Python number as a constant of a dtype."""
+    if code in ("f32", "f64", "f16", "bf16"):
+        return Const(float(x), code)
+    return Const(bool(x) if code == "bool" else int(x), code)
 
 
 @dataclass
@@ -43,6 +51,19 @@ def result(context: Context, v: Value) -> Array:
     return Array(context.strides(v))
 
 
+def _merged(axes: list[tuple[int, dict[str, int]]]) -> list[tuple[int, dict[str, int]]]:
+    """Sizes and steps, where neighbouring axes that all arrays walk as one have become one."""
+    found: list[tuple[int, dict[str, int]]] = []
+    for n, steps in axes:
+        if n == 1:
+            continue
+        if found and all(found[-1][1][k] == steps[k] * n for k in steps):
+            found[-1] = (found[-1][0] * n, steps)
+        else:
+            found.append((n, steps))
+    return found
+
+
 class Lines:
     """Lines along `axis` (None: single elements) of arrays of one shape, but for the axis' size.
 
@@ -57,31 +78,19 @@ class Lines:
         self.arrays = arrays
         self.length = 1 if axis is None else shape[axis]
         self.along = {k: 0 if axis is None else a.steps[axis] for k, a in arrays.items()}
-        axes = [a for a, n in enumerate(shape) if a != axis and n > 1]
-        first = next(iter(arrays.values()))
-        self.lanes, self.lane_step = 1, dict.fromkeys(arrays, 0)
-        inner = [a for a in axes if first.steps[a] == 1]
-        if lanes and inner and (axis is None or first.steps[axis] != 1 or self.length == 1):
-            lane = inner[-1]
-            axes.remove(lane)
-            self.lanes = shape[lane]
-            self.lane_step = {k: a.steps[lane] for k, a in arrays.items()}
-        self.axes = self._merged(
-            [(shape[a], {k: v.steps[a] for k, v in arrays.items()}) for a in axes]
+        steps = {k: a.steps for k, a in arrays.items()}
+        self.axes = _merged(
+            [(n, {k: v[a] for k, v in steps.items()}) for a, n in enumerate(shape) if a != axis]
         )
+        first = next(iter(arrays))
+        self.lanes, self.lane_step = 1, dict.fromkeys(arrays, 0)
+        inner = [part for part in self.axes if part[1][first] == 1]
+        if lanes and inner and (axis is None or steps[first][axis] != 1 or self.length == 1):
+            self.axes.remove(inner[-1])
+            self.lanes, self.lane_step = inner[-1]
         self.count = 1
         for n, _ in self.axes:
             self.count *= n
-
-    def _merged(self, axes: list[tuple[int, dict[str, int]]]) -> list[tuple[int, dict[str, int]]]:
-        """Neighbouring axes that are walked as one by all arrays."""
-        found: list[tuple[int, dict[str, int]]] = []
-        for n, steps in axes:
-            if found and all(found[-1][1][k] == steps[k] * n for k in steps):
-                found[-1] = (found[-1][0] * n, steps)
-            else:
-                found.append((n, steps))
-        return found
 
     def places(self, row: Expr, suffix: str = "") -> list[Stmt]:
         """Lets that name where row number `row` begins in each array: its name + "_at" + suffix."""
@@ -123,3 +132,21 @@ def block_start(lanes: int, block: int, number: Expr) -> Expr:
     """The first lane of a block; the last one is moved back, over its neighbour."""
     begin = number * block
     return s.minimum(begin, const(lanes - block)) if lanes % block else begin
+
+
+def place_of(number: Expr, shape: Shape, steps: Shape) -> Expr:
+    """Where element `number` (row-major) of an array of these steps stands."""
+    axes = [(n, step) for n, step in zip(shape, steps) if n > 1]
+    merged: list[tuple[int, int]] = []
+    for n, step in axes:
+        if merged and merged[-1][1] == n * step:
+            merged[-1] = (merged[-1][0] * n, step)
+        else:
+            merged.append((n, step))
+    total: Expr = const(0)
+    rest = numel(n for n, _ in merged)
+    for k, (n, step) in enumerate(merged):
+        rest //= n
+        part = number // rest
+        total = total + (part % n if k else part) * step
+    return total
