@@ -31,6 +31,7 @@ OPAQUE = {
     "conv", "conv_input", "conv_weight", "attention", "attention_grad", "max_pool",
     "index_select", "index_add", "scatter_add", "gather", "cumsum", "cumprod", "linear_scan",
     "log_cumsum_exp", "running_extreme", "concat", "sort", "top_k", "kth", "search_sorted",
+    "index_set", "scatter_set", "scatter_reduce",
 }  # fmt: skip
 # What only moves elements, if it takes a copy (a reshape of what is not contiguous).
 COPIES = {"concat", "copy", "reshape"}

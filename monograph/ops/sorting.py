@@ -110,6 +110,7 @@ class SearchSorted(Opaque):
 
     def reference(self, sequence: Any, values: Any) -> Any:
         side: Any = "right" if self.right else "left"
+        sequence, values = widened(sequence), widened(values)  # where nan comes last
         if sequence.ndim == 1:
             return np.searchsorted(sequence, values, side).astype(np.int64)
         out = np.empty(values.shape, np.int64)

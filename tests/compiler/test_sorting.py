@@ -7,7 +7,7 @@ from test_lines import FLOATS, INTEGERS, SHAPES, sample
 
 from monograph.compiler.kernels import sort, topk
 from monograph.ops.reduce import Kth
-from monograph.ops.sorting import Sort, TopK
+from monograph.ops.sorting import SearchSorted, Sort, TopK
 
 DTYPES = [*FLOATS, *INTEGERS, np.bool_]
 LONG = [((300,), 0), ((3, 130), 1), ((150, 4), 0)]
@@ -80,9 +80,21 @@ def test_few_of_lines_of_one_value():
         assert_same(TopK(5, 1, False), x)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_places_in_sorted_lines(dtype):
+    rng = np.random.default_rng(5)
+    for shape, places in [((1,), (3,)), ((9,), (4, 5)), ((3, 16), (3, 40)), ((2, 1, 5), (2, 1, 7))]:
+        sequence = np.sort(sample(rng, shape, dtype), -1)
+        for right in (False, True):
+            assert_same(SearchSorted(right), sequence, sample(rng, places, dtype))
+    assert_same(SearchSorted(False), np.sort(sample(rng, (100,), dtype)), sample(rng, (), dtype))
+
+
 def test_on_other_processors(processor):  # noqa: F811
     rng = np.random.default_rng(3)
     check_all(sample(rng, (5, 40), np.float32), 1)
     check_all(sample(rng, (3, 200), np.float32), 1)
     check_all(sample(rng, (3, 200), np.int64), 1)
     assert_same(TopK(5, 1, True), sample(rng, (3, 200), np.int32))
+    x = np.sort(sample(rng, (50,), np.float32))
+    assert_same(SearchSorted(True), x, sample(rng, (40,), np.float32))

@@ -12,5 +12,6 @@ from . import pooling as _pooling  # noqa: F401
 from . import position as _position  # noqa: F401
 from . import scan as _scan  # noqa: F401
 from . import scatter as _scatter  # noqa: F401
+from . import search as _search  # noqa: F401
 from . import sort as _sort  # noqa: F401
 from . import topk as _topk  # noqa: F401
