@@ -48,7 +48,7 @@ class Model(TrainModule):
     A subclass calls super().__init__() and defines `forward(x)`; it may override
     `train_step(data)`, which does all of one training step and returns a dict of numbers to log.
 
-    >>> from monograph.models import layers
+    >>> from monograph.models import Input, layers
     >>> x = Input((4,))
     >>> y = layers.Dense(1)(layers.Dense(8, activation="relu")(x))
     >>> model = Model(x, y)
@@ -391,7 +391,7 @@ class Model(TrainModule):
 class Sequential(Model):
     """Layers one after the other. With Input(shape) first (or `input_shape`), it is built at once.
 
-    >>> from monograph.models import layers
+    >>> from monograph.models import Input, layers
     >>> model = Sequential([Input((3,)), layers.Dense(4), layers.ReLU(), layers.Dense(2)])
     >>> model(mg.zeros(5, 3)).shape
     (5, 2)

@@ -8,6 +8,7 @@ from .callbacks import Callback, EarlyStopping, LearningRateMonitor, Timer
 from .checkpoint import load_checkpoint, save_checkpoint
 from .datamodule import DataModule
 from .finetuning import BackboneFreezing
+from .lint import LintWarning
 from .loggers import CSVLogger, JSONLinesLogger, Logger
 from .model_checkpoint import ModelCheckpoint
 from .module import TrainModule
@@ -30,6 +31,7 @@ __all__ = [
     "EarlyStopping",
     "JSONLinesLogger",
     "LearningRateMonitor",
+    "LintWarning",
     "Logger",
     "ModelCheckpoint",
     "Module",

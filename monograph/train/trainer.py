@@ -19,6 +19,8 @@ from .checkpoint import load_checkpoint
 from .datamodule import DataModule
 from .evaluation import EvalLoop
 from .hooks import Hooks
+from .lint import Finding
+from .lint import lint as lint_training
 from .logbook import LogBook
 from .loggers import CSVLogger, Logger
 from .loop import FitLoop
@@ -59,6 +61,8 @@ class Trainer:
     deterministic           accepted for scripts written for other trainers: results never depend
                             on the number of threads, and a seed always gives the same numbers
     detect_anomaly          run eagerly and stop at the first operation whose gradient has a nan
+    lint                    look for silent bugs before training (lint.py) and warn of each; None:
+                            in a fast_dev_run only
     default_root_dir        where files go, unless a callback or logger says otherwise
 
     Nothing is written to disk unless a logger or a ModelCheckpoint is given. SIGTERM ends training
@@ -111,6 +115,7 @@ class Trainer:
         fast_dev_run: bool | int = False,
         deterministic: bool = True,
         detect_anomaly: bool = False,
+        lint: bool | None = None,
         default_root_dir: Any = ".",
     ):
         if gradient_clip_algorithm not in ("norm", "value"):
@@ -139,6 +144,7 @@ class Trainer:
         self.max_epochs, self.max_steps = max_epochs, max_steps
         self.min_epochs, self.min_steps = min_epochs, min_steps
         self.detect_anomaly = detect_anomaly
+        self.lint = bool(fast_dev_run) if lint is None else lint
         self.jit = jit and not detect_anomaly
         self.precision = Precision(precision)
         self.overfit_batches = overfit_batches
@@ -198,6 +204,7 @@ class Trainer:
         self._metrics: dict[str, float] = {}
         self._bar_metrics: dict[str, float] = {}
         self._last_outputs: Any = None
+        self.lint_findings: list[Finding] = []
         self._train_book = self._book = LogBook()
         self._loop: FitLoop | None = None
 
@@ -281,6 +288,8 @@ class Trainer:
             logger.log_hyperparams(model.hparams)
         if val_loaders and self.num_sanity_val_steps:
             EvalLoop(self, "validation", val_loaders).run(self.num_sanity_val_steps, quiet=True)
+        if self.lint:
+            self.lint_findings = lint_training(self, loader, val_loaders)
         self.hooks.tell("on_train_start")
         try:
             with ExitStack() as stack:

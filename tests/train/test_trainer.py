@@ -334,7 +334,7 @@ def test_limits_and_fast_dev_run():
     trainer = quiet(max_epochs=2, limit_train_batches=0.4, limit_val_batches=3)
     trainer.fit(Regression(), loader(), loader())
     assert trainer.global_step == 4 and trainer.num_evaluation_batches == 3
-    trainer = quiet(fast_dev_run=True, max_epochs=9)
+    trainer = quiet(fast_dev_run=True, max_epochs=9, lint=False)
     trainer.fit(Regression(), loader(), loader())
     assert trainer.global_step == 1 and trainer.num_evaluation_batches == 1
     trainer = quiet(max_steps=7)
