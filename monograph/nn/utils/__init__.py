@@ -1,10 +1,21 @@
-"""nn.utils: gradient clipping, and all parameters as one vector."""
+"""nn.utils: gradient clipping, all parameters as one vector; parametrizations, pruning, fusion."""
 
 import math
 
 import monograph as mg
 from monograph.core.errors import ArgumentError, ShapeError
+from monograph.nn.utils import parametrizations as parametrizations
+from monograph.nn.utils import parametrize as parametrize
+from monograph.nn.utils import prune as prune
 from monograph.nn.utils import rnn as rnn
+from monograph.nn.utils.fusion import fuse_conv_bn_eval as fuse_conv_bn_eval
+from monograph.nn.utils.fusion import fuse_conv_bn_weights as fuse_conv_bn_weights
+from monograph.nn.utils.fusion import fuse_linear_bn_eval as fuse_linear_bn_eval
+from monograph.nn.utils.fusion import fuse_linear_bn_weights as fuse_linear_bn_weights
+from monograph.nn.utils.norms import remove_spectral_norm as remove_spectral_norm
+from monograph.nn.utils.norms import remove_weight_norm as remove_weight_norm
+from monograph.nn.utils.norms import spectral_norm as spectral_norm
+from monograph.nn.utils.norms import weight_norm as weight_norm
 from monograph.tensor import Tensor
 
 
@@ -13,16 +24,22 @@ def _gradients(parameters):
     return [p.grad for p in parameters if p.grad is not None]
 
 
-def get_total_norm(tensors, norm_type=2.0):
-    """The p-norm (norm_type may be inf) of all elements of all tensors, as a 0-d tensor."""
+def get_total_norm(tensors, norm_type=2.0, error_if_nonfinite=False, foreach=None):
+    """The p-norm (norm_type may be inf) of all elements of all tensors, as a 0-d tensor.
+
+    ArgumentError, with `error_if_nonfinite`, if it is nan or infinite. `foreach` is ignored.
+    """
     tensors = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     if not tensors:
         return mg.tensor(0.0)
     norm_type = float(norm_type)
     if norm_type == math.inf:
-        return mg.stack([t.detach().abs().max() for t in tensors]).max()
-    norms = mg.stack([_norm(t.detach(), norm_type) for t in tensors])
-    return _norm(norms, norm_type)
+        total = mg.stack([t.detach().abs().max() for t in tensors]).max()
+    else:
+        total = _norm(mg.stack([_norm(t.detach(), norm_type) for t in tensors]), norm_type)
+    if error_if_nonfinite and not math.isfinite(total.item()):
+        raise ArgumentError(f"get_total_norm: the norm of order {norm_type} is {total.item()}")
+    return total
 
 
 def _norm(tensor, p):
@@ -35,7 +52,7 @@ def _norm(tensor, p):
     return (tensor.abs() ** p).sum() ** (1.0 / p)
 
 
-def clip_grads_with_norm_(parameters, max_norm, total_norm):
+def clip_grads_with_norm_(parameters, max_norm, total_norm, foreach=None):
     """Scale all gradients in place by max_norm / (total_norm + 1e-6), if that is below 1."""
     with mg.no_grad():
         factor = (max_norm / (total_norm + 1e-6)).clamp(max=1.0)
@@ -43,7 +60,7 @@ def clip_grads_with_norm_(parameters, max_norm, total_norm):
             grad.mul_(factor.to(grad.dtype))
 
 
-def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=False):
+def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=False, foreach=None):
     """Scale all gradients in place so that their norm is at most max_norm; return the old norm.
 
     ArgumentError, with `error_if_nonfinite`, if the norm is nan or infinite.
@@ -59,7 +76,7 @@ def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=Fals
     return total
 
 
-def clip_grad_value_(parameters, clip_value):
+def clip_grad_value_(parameters, clip_value, foreach=None):
     """Limit all gradients in place to [-clip_value, clip_value]."""
     clip_value = float(clip_value)
     with mg.no_grad():
@@ -85,3 +102,8 @@ def vector_to_parameters(vec, parameters):
         for param in parameters:
             param.copy_(vec[start : start + param.numel()].reshape(param.shape))
             start += param.numel()
+
+
+def skip_init(module_cls, *args, **kwargs):
+    """module_cls(*args, **kwargs), whose parameters are about to be overwritten."""
+    return module_cls(*args, **kwargs)
