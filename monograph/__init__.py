@@ -15,6 +15,7 @@ from .api import indexing as _indexing
 from .api import interpreter as _interpreter
 from .api import random
 from .api import selection as _selection
+from .api import strided as _strided
 from .api import views as _views
 from .api.autograd import backward as _backward
 from .api.batching import vmap

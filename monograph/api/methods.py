@@ -88,6 +88,7 @@ def attach() -> None:
             setattr(Tensor, f"__i{symbol}__", _in_place(name + "_", f))
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
         setattr(Tensor, f"__{name}__", _operator(FUNCTIONS[name]))
+    Tensor.__rdiv__ = _operator(FUNCTIONS["div"], swap=True)  # type: ignore[attr-defined]
     Tensor.__neg__ = FUNCTIONS["neg"]  # type: ignore[attr-defined]
     Tensor.__abs__ = FUNCTIONS["abs"]  # type: ignore[attr-defined]
     Tensor.__invert__ = FUNCTIONS["bitwise_not"]  # type: ignore[attr-defined]

@@ -60,6 +60,25 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
     return arith.where(condition, input, other)
 
 
+@public
+def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
+    """The first `size` positions of elements that are not zero, (size, ndim) int64.
+
+    fill_value  stands in the rows that are left over
+
+    >>> nonzero_static(tensor([0, 5]), size=2)
+    tensor([[ 1],
+            [-1]])
+    """
+    size = as_index("nonzero_static", "size", size)
+    if size < 0:
+        raise ArgumentError(f"nonzero_static: size must not be negative, got {size}")
+    found = np.argwhere(input._array("nonzero_static"))[:size]
+    out = np.full((size, input.ndim), as_index("nonzero_static", "fill_value", fill_value))
+    out[: len(found)] = found
+    return from_numpy(out.astype(np.int64))
+
+
 def _mask(name: str, mask: Any, shape: tuple[int, ...]) -> Tensor:
     if not isinstance(mask, Tensor) or mask.dtype is not dt.bool_:
         got = mask.dtype.name if isinstance(mask, Tensor) else type(mask).__name__

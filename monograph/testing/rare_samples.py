@@ -84,6 +84,11 @@ TABLE.update(
         "zeta": _within(("zeta", (), [(1.5, 4), (0.5, 6)]), gradient=False),
         "ndtri": _within(("ndtri", (), [(0.1, 0.9)])),
         "lu_factor": _lu,
+        "as_strided": _of(
+            ("as_strided", ((2, 2), (1, 3), 1), [(3, 4)]),
+            ("as_strided", ((3, 2), (0, 1), 2), [(5,)]),
+            ("as_strided", ((4,), (2,), 0), [(2, 2, 2)]),
+        ),
         "mode": _modes,
         "singular_values": _matrices("singular_values", shape=(2, 4, 3)),
         "pivots_to_order": _pivots,

@@ -326,3 +326,19 @@ def test_parts_share_memory_and_one_node_of_the_tape():
     first, second = x.chunk(2)
     first.add_(10)
     assert x.tolist() == [10, 11, 2, 3]
+
+
+def test_as_strided_is_a_view_of_the_memory_behind():
+    x = mg.arange(12.0).reshape(3, 4)
+    windows = x.as_strided((5, 3), (2, 1))
+    assert windows.tolist() == [[2 * i + j for j in range(3)] for i in range(5)]
+    part = x[1:]
+    assert part.as_strided((2,), (1,)).tolist() == [4, 5]
+    assert part.as_strided((2,), (1,), 0).tolist() == [0, 1]
+    part.as_strided((2,), (4,))[:] = -1.0
+    assert x[:, 0].tolist() == [0, -1, -1]
+    leaf = mg.arange(4.0).requires_grad_()
+    leaf.as_strided((3, 2), (1, 1)).sum().backward()
+    assert leaf.grad.tolist() == [1, 2, 2, 1]
+    with pytest.raises(ValueError, match="as_strided: size .* reach element 12 of 12"):
+        x.as_strided((13,), (1,))
