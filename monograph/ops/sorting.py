@@ -17,6 +17,7 @@ from ..core.shape import as_index, is_number, normalize_dim, numel
 from ..ir.op import Aval, Full, Opaque, is_value, op, zeros_of
 from .align import cast, public
 from .batching import batched, shape_of
+from .exponential import widened
 from .indexing import Gather, ScatterAdd
 from .movement import Copy, Reshape
 from .shaping import slice_axis
