@@ -21,6 +21,7 @@ from .locate import affine_view
 # Elementwise ops cheaper than a trip through memory when they are computed twice.
 CHEAP_OPS = 3
 MAX_ITEMS = 48
+MAX_DEPTH = 64  # operations in a row that are one expression
 
 # Ops that start from their first operand and change some of it.
 FILLS = {"index_add", "index_set", "scatter_add", "scatter_set", "scatter_reduce"}
@@ -74,6 +75,7 @@ class Fusion:
     def __init__(self, graph: Graph):
         self.graph = graph
         self.users = graph.users()
+        self.ends: set[Value] = set()  # of long expressions: read from memory
         self.items = self._items()
         self.group_of: dict[Value, Group] = {}
         self.groups: list[Group] = []
@@ -106,6 +108,15 @@ class Fusion:
                 users = {id(u) for u in self.users.get(v, ())}
                 if len(users) > 1 and self._cost(v, items) > CHEAP_OPS:
                     items.add(v)
+        depth: dict[Value, int] = {}
+        for node in self.graph.nodes:
+            inline = [u for u in node.values if u.node is not None and u not in items]
+            deepest = 1 + max((depth[u] for u in inline), default=0)
+            if deepest > MAX_DEPTH and node.op.kind in INLINE:
+                deepest = 0
+                self.ends.update(node.outputs)
+                items.update(node.outputs)
+            depth.update(dict.fromkeys(node.outputs, deepest))
         return items
 
     def _cost(self, v: Value, items: set[Value]) -> int:
@@ -193,6 +204,8 @@ class Fusion:
         node = v.node
         assert node is not None
         if len(group.items) >= MAX_ITEMS:
+            return False
+        if any(u in self.ends and self.group_of.get(u) is group for u in reads):
             return False
         axes = group.axes
         if isinstance(node.op, Reduction):

@@ -741,3 +741,21 @@ def test_numbers_of_numpy_and_numbers_beyond_int64():
     assert [f(x, np.int64(k)).item() for k in (1, 2, 3)] == [1, 2, 3]
     assert [f(x, k).item() for k in (1, 2, 2**70, 3)] == [1, 2, 2**70, 3]
     assert f(x, np.float32(2)).dtype is mg.float32
+
+
+def test_a_thousand_operations_in_a_row():
+    w = mg.tensor([0.5, 1.5], requires_grad=True)
+
+    def f(x):
+        for _ in range(500):
+            x = x + (w - x) * 0.01
+        return x.sum()
+
+    x = mg.tensor([1.0, 2.0])
+    loss = mg.jit(f)(x)
+    loss.backward()
+    mine, w.grad = w.grad, None
+    expected = f(x)
+    expected.backward()
+    np.testing.assert_allclose(loss.item(), expected.item(), rtol=1e-6)
+    np.testing.assert_allclose(mine.numpy(), w.grad.numpy(), rtol=1e-5)
