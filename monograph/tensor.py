@@ -183,6 +183,13 @@ class Tensor:
             self._refresh()
         return self
 
+    def _become(self, value: Tensor, name: str) -> Tensor:
+        """`_write` what was computed from this tensor; nodes in between keep what they saved."""
+        if value._node is not None or modes.vmap is not None:
+            node = self.grad_fn
+            tape.keep_saved(value, self, 0 if node is None else node.seq + 1)
+        return self._write(value, name)
+
     def _at_my_level(self, value: Tensor, name: str) -> Tensor:
         """`value` as a tensor of the vmap level (or of none) that this tensor belongs to."""
         payload, level = value._value(), level_of(self)

@@ -43,14 +43,18 @@ SMALL_BYTES = 32768  # memory that NumPy hands out more quickly than the pool
 # What a backward program computes again instead of keeping it.
 CHEAP = {"elementwise", "movement", "source"}
 
-# Kind of call -> its Composite, None where it has none, or how often it was seen.
-_known: dict[Any, Any] = {}
+_known: dict[Any, Any] = {}  # kind of call -> its Composite, or None where it has none
+_seen: dict[Any, int] = {}  # kind of call that is not compiled yet -> how often it was seen
 _compiled: dict[Callable, int] = {}  # function -> kinds compiled
+NEW = object()
 
 
 def run(f: Callable, args: tuple, kwargs: dict) -> Any:
     """f(*args, **kwargs) as one compiled call, or composite.PLAIN."""
-    if modes.recorder is not None or modes.anomaly or not compiled.is_enabled():
+    if (
+        modes.recorder is not None or modes.anomaly or not compiled.is_enabled()
+        or dispatch.handler() is not interpret  # somebody watches operations
+    ):  # fmt: skip
         return composite.PLAIN
     grad = modes.grad
     key: list[Any] = [f, get_default_dtype(), *kwargs]
@@ -71,30 +75,31 @@ def run(f: Callable, args: tuple, kwargs: dict) -> Any:
         arrays.append(p)
     kind = tuple(key)
     try:
-        found = _known.get(kind, 0)
+        found = _known.get(kind, NEW)
     except TypeError:  # a list or a dict among the arguments
         return composite.PLAIN
-    if type(found) is int:
-        found = _meet(f, args, kwargs, kind, found, sum([a.size for a in arrays]))
+    if found is NEW:
+        found = _meet(f, args, kwargs, kind, sum([a.size for a in arrays]))
     if found is None:
         return composite.PLAIN
     return found(args, kwargs, tensors, arrays)
 
 
-def _meet(f: Callable, args: tuple, kwargs: dict, kind: Any, seen: int, size: int) -> Any:
+def _meet(f: Callable, args: tuple, kwargs: dict, kind: Any, size: int) -> Any:
     """The Composite for this kind of call; None as long as, or where, there is none."""
-    if dispatch.handler() is not interpret:
-        return None  # somebody watches operations
-    if len(_known) >= LIMIT:
-        _known.clear()
     if size < SMALL:
-        _known[kind] = None
         return None
     count = _compiled.get(f, 0)
-    if count >= AT_SIGHT and seen < SIGHTINGS:
-        _known[kind] = seen + 1
-        return None
+    if count >= AT_SIGHT:
+        seen = _seen.get(kind, 0)
+        if seen < SIGHTINGS:
+            if len(_seen) >= LIMIT:
+                _seen.clear()
+            _seen[kind] = seen + 1
+            return None
     _compiled[f] = count + 1
+    if len(_known) >= LIMIT:
+        _known.clear()
     try:
         made = Composite(f, args, kwargs)
     except (MonographError, TypeError, ValueError, AttributeError, NotImplementedError):

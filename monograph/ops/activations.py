@@ -143,7 +143,7 @@ def float_input(name: str, input: Any) -> Any:
 
 
 def _written(name: str, input: Any, out: Any, inplace: bool) -> Any:
-    return input._write(out, name) if inplace else out
+    return input._become(out, name) if inplace else out
 
 
 @public
@@ -206,6 +206,7 @@ def relu6(input: Any, inplace: bool = False) -> Any:
 
 
 @functional
+@composite
 def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Any:
     """x where positive, else negative_slope * x."""
     x = float_input("leaky_relu", input)
@@ -214,6 +215,7 @@ def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) 
 
 @public
 @functional
+@composite
 def prelu(input: Any, weight: Any) -> Any:
     """x where positive, else weight * x; weight (1,) or (C,) along dimension 1."""
     x = float_input("prelu", input)
@@ -233,6 +235,7 @@ def _elu(x: Any, alpha: float, rate: float) -> Any:
 
 
 @functional
+@composite
 def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
     """x where positive, else alpha * (exp(x) - 1)."""
     return _written("elu", input, _elu(float_input("elu", input), alpha, 1), inplace)
@@ -240,6 +243,7 @@ def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
 
 @public
 @functional
+@composite
 def selu(input: Any, inplace: bool = False) -> Any:
     """Scaled elu with the constants that keep mean and variance.
 
@@ -258,6 +262,7 @@ def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
 
 
 @functional
+@composite
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
     """log(1 + exp(beta * x)) / beta; x itself where beta * x is above threshold."""
     x = float_input("softplus", input)
@@ -267,6 +272,7 @@ def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
 
 
 @functional
+@composite
 def mish(input: Any, inplace: bool = False) -> Any:
     """x * tanh(softplus(x))."""
     x = float_input("mish", input)
@@ -281,6 +287,7 @@ def softsign(input: Any) -> Any:
 
 
 @functional
+@composite
 def hardsigmoid(input: Any, inplace: bool = False) -> Any:
     """x / 6 + 1/2 limited to [0, 1]."""
     x = float_input("hardsigmoid", input)
@@ -288,6 +295,7 @@ def hardsigmoid(input: Any, inplace: bool = False) -> Any:
 
 
 @functional
+@composite
 def hardswish(input: Any, inplace: bool = False) -> Any:
     """x * hardsigmoid(x)."""
     x = float_input("hardswish", input)
@@ -335,6 +343,7 @@ def threshold(input: Any, threshold: float, value: float, inplace: bool = False)
 
 
 @functional
+@composite
 def glu(input: Any, dim: int = -1) -> Any:
     """First half of x along `dim` times the sigmoid of the second half."""
     x = float_input("glu", input)

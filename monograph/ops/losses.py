@@ -34,6 +34,7 @@ from .arith import (
     sub,
     where,
 )
+from .composite import composite
 from .cumulative import cumprod
 from .exponential import exp, log, log1p, log1p_formula, log_formula
 from .movement import Detach, Expand, Reshape, Sum
@@ -95,6 +96,7 @@ def _weighted(loss: Any, weight: Any) -> Any:
 
 
 @functional
+@composite
 def mse_loss(input: Any, target: Any, *, reduction: str = "mean", weight: Any = None) -> Any:
     """Squared differences.
 
@@ -107,6 +109,7 @@ def mse_loss(input: Any, target: Any, *, reduction: str = "mean", weight: Any = 
 
 
 @functional
+@composite
 def l1_loss(input: Any, target: Any, *, reduction: str = "mean", weight: Any = None) -> Any:
     """Absolute differences."""
     x, y = _pair("l1_loss", input, target, reduction)
@@ -114,6 +117,7 @@ def l1_loss(input: Any, target: Any, *, reduction: str = "mean", weight: Any = N
 
 
 @functional
+@composite
 def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: float = 1.0) -> Any:
     """Squared below beta, absolute above: d*d / (2*beta) or |d| - beta/2.
 
@@ -130,6 +134,7 @@ def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: fl
 
 
 @functional
+@composite
 def huber_loss(input: Any, target: Any, *, reduction: str = "mean", delta: float = 1.0) -> Any:
     """Squared below delta, absolute above: d*d / 2 or delta * (|d| - delta/2)."""
     if delta <= 0:
@@ -170,6 +175,7 @@ class BinaryCrossEntropy(Elementwise):
 
 
 @functional
+@composite
 def binary_cross_entropy(
     input: Any, target: Any, weight: Any = None, *, reduction: str = "mean"
 ) -> Any:
@@ -183,6 +189,7 @@ def binary_cross_entropy(
 
 
 @functional
+@composite
 def binary_cross_entropy_with_logits(
     input: Any, target: Any, weight: Any = None, *, reduction: str = "mean",
     pos_weight: Any = None,
@@ -206,6 +213,7 @@ def _softplus(x: Any) -> Any:
 
 
 @functional
+@composite
 def kl_div(input: Any, target: Any, *, reduction: str = "mean", log_target: bool = False) -> Any:
     """Divergence target * (log(target) - input): input and (log_target) target are logarithms.
 

@@ -10,7 +10,9 @@ import monograph as mg
 import monograph.nn.functional as F
 from monograph.api import compiled, composites
 from monograph.api.composites import CompositeNode
+from monograph.api.interpreter import interpret
 from monograph.core.errors import GradError, IndexRangeError, ShapeError
+from monograph.ir.dispatch import handling
 from monograph.utils.checkpoint import checkpoint
 
 
@@ -62,6 +64,18 @@ CASES = {
     "log_softmax": lambda: (lambda x: F.log_softmax(x, 0), [made(9, 16)]),
     "gelu": lambda: (F.gelu, [made(9, 16)]),
     "silu": lambda: (F.silu, [made(9, 16)]),
+    "mish": lambda: (F.mish, [made(9, 16)]),
+    "glu": lambda: (F.glu, [made(9, 16)]),
+    "mse_loss": lambda: (F.mse_loss, [made(9, 16), made(9, 16, seed=1)]),
+    "smooth_l1_loss": lambda: (
+        lambda x, y: F.smooth_l1_loss(x, y, beta=0.5),
+        [made(9, 16), made(9, 16, seed=1)],
+    ),
+    "binary_cross_entropy_with_logits": lambda: (
+        F.binary_cross_entropy_with_logits,
+        [made(9, 16), made(9, 16, seed=1)],
+    ),
+    "instance_norm": lambda: (F.instance_norm, [made(3, 4, 5, 5)]),
     "conv1d": lambda: (F.conv1d, [made(2, 3, 20), made(4, 3, 3, seed=1), made(4, seed=2)]),
     "conv2d": lambda: (
         lambda x, w, b: F.conv2d(x, w, b, stride=2, padding=1),
@@ -273,3 +287,48 @@ def test_many_kinds_of_calls_are_compiled_only_when_they_come_again(monkeypatch)
         F.softmax(x, 0)
         counts.append(len(made_of))
     assert counts == [0, 0, 1, 1]
+
+
+def test_who_watches_operations_sees_primitives():
+    x, w = made(9, 16), made(8, 16, seed=1)
+    F.linear(x, w)
+    names = []
+
+    def watch(op, args):
+        names.append(op.name)
+        return interpret(op, args)
+
+    with handling(watch):
+        F.linear(x, w)
+    assert names == ["contract"]
+
+
+@pytest.mark.parametrize("kind", ["relu", "tanh", "max_pool", "amax"])
+def test_long_gradients_of_primitives_equal_the_composition(kind, composition):
+    f = {
+        "relu": F.relu,
+        "tanh": mg.tanh,
+        "max_pool": lambda x: F.max_pool2d(x, 2),
+        "amax": lambda x: x.amax(-1),
+    }[kind]
+    x = made(2, 3, 8, 8)
+
+    def gradient():
+        out = f(x)
+        return mg.autograd.grad((out * made(*out.shape, seed=4, grad=False)).sum(), x)[0]
+
+    expected = composition(gradient)
+    for _ in range(2):
+        np.testing.assert_allclose(gradient().numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_share_no_memory():
+    w = made(16, 16)
+    hidden = F.linear(made(9, 16, seed=1), w)
+    hidden.retain_grad()
+    (hidden + hidden).sum().backward()
+    other = made(16, 16, seed=2)
+    (w @ other + other).sum().backward()
+    arrays = [t.grad.numpy() for t in (w, other, hidden)]
+    for i, a in enumerate(arrays):
+        assert not any(np.shares_memory(a, b) for b in arrays[:i])

@@ -98,6 +98,12 @@ def test_in_place_activations_write_the_input():
           lambda t: torch.nn.functional.elu(t.clone(), inplace=True), X)  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["silu", "mish", "hardswish", "leaky_relu", "hardsigmoid"])
+def test_in_place_activations_of_a_result_have_its_gradient(name):
+    ours, theirs = (getattr(lib, name) for lib in (F, torch.nn.functional))
+    check(lambda t: ours(t * 1.0, inplace=True), lambda t: theirs(t * 1.0, inplace=True), X)
+
+
 def test_in_place_forms():
     cases = {"celu_": (), "elu_": (0.5,), "hardtanh_": (-2.0, 0.5), "leaky_relu_": (0.2,),
              "relu_": (), "selu_": (), "threshold_": (0.5, -7.0), "rrelu_": ()}  # fmt: skip
