@@ -158,11 +158,30 @@ class _Ops:
         if op in ("shl", "shr"):
             return self.shift(op, *args)
         if op == "mulhi":
+            if self.lanes and self.b.width % 2 == 0:
+                return self.high_halves(*args)
             wide = [self.convert("zext", a, "u64") for a in args]
             product = self.binary("mul", wide[0], wide[1])
             high = self.binary("lshr", product, self.const(32, "u64"))
             return self.convert("trunc", high, x.dtype)
         raise KernelError(f"{op} is not defined for {x.dtype}")
+
+    def high_halves(self, x: Value, y: Value) -> Value:
+        """mulhi of lanes: products of the even ones and of the odd ones, each in a wide lane."""
+        kind = f"<{self.b.width // 2} x i64>"
+
+        def emit(text: str, *operands: Value) -> Value:
+            return self.emit(text, "u64", *operands)
+
+        low, half = "splat (i64 4294967295)", "splat (i64 32)"
+        parts = [emit(f"bitcast {self.type('u32')} {v.text} to {kind}", v) for v in (x, y)]
+        evens = [emit(f"and {kind} {v.text}, {low}", v) for v in parts]
+        odds = [emit(f"lshr {kind} {v.text}, {half}", v) for v in parts]
+        even, odd = (emit(f"mul {kind} {a.text}, {b.text}", a, b) for a, b in (evens, odds))
+        even = emit(f"lshr {kind} {even.text}, {half}", even)
+        odd = emit(f"and {kind} {odd.text}, splat (i64 -4294967296)", odd)
+        joined = emit(f"or {kind} {even.text}, {odd.text}", even, odd)
+        return self.emit(f"bitcast {kind} {joined.text} to {self.type(x.dtype)}", x.dtype, joined)
 
     def division(self, op: str, x: Value, y: Value) -> Value:
         signed = is_signed(x.dtype)

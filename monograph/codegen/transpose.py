@@ -9,9 +9,10 @@ elements are stored at once. Packing and transposed copies run on this. Called b
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..kernel.ir import Expr, Load, Loop, Store
+from ..kernel.ir import Expr, Let, Load, Loop, Store, Var
 from . import polynomial as poly
 from .builder import BYTES, Value
 from .memory import LANE, Array
@@ -40,44 +41,85 @@ def reads(expr: Expr, buffer: str) -> bool:
 
 
 def store_transposed(w: KernelWriter, stmt: Loop, start: int, stop: int) -> bool:
-    """Write an unrolled loop inside a vector loop so; False if it is not of the form above."""
+    """Write an unrolled loop inside a vector loop so; False if it is not of the form above.
+
+    The body may have several Stores, to different buffers, and Lets.
+    """
     if w.lanes is None or w.width == 1 or w.lanes.mask is not None or stmt.step != 1:
         return False
-    if len(stmt.body) != 1 or not isinstance(stmt.body[0], Store) or stop - start < 2:
+    lets = [x for x in stmt.body if isinstance(x, Let)]
+    stores = [x for x in stmt.body if isinstance(x, Store)]
+    if len(lets) + len(stores) < len(stmt.body) or not stores or stop - start < 2:
         return False
-    store = stmt.body[0]
-    array = w.arrays[store.buffer]
-    if store.mask is not None or array.private or array.dtype == "bool":
+    if not _independent(w, stores, lets):
         return False
-    if reads(store.value, store.buffer) or reads(store.index, store.buffer):
-        return False
-    saved = w.indices
-    places: list[Polynomial] = []
-    values: list[Value] = []
-    for i in range(start, stop):
-        w.indices = {**saved, stmt.var: poly.constant(i)}
+    saved = w.indices, w.values
+    places: list[list[Polynomial]] = [[] for _ in stores]
+
+    def turns() -> Iterator[int]:
+        for i in range(start, stop):
+            w.indices, w.values = {**saved[0], stmt.var: poly.constant(i)}, dict(saved[1])
+            w.forget()
+            yield i
+        w.indices, w.values = saved
         w.forget()
-        places.append(w.index(store.index))
+
+    for _ in turns():
+        for at, store in enumerate(stores):
+            places[at].append(w.index(store.index))
+    spreads = [_spread(w, x) for x in places]
+    values: list[list[Value]] = [[] for _ in stores]
+    if None in spreads:
+        return False
+    for _ in turns():
+        for x in lets:
+            w.stmt(x)
+        for at, store in enumerate(stores):
+            values[at].append(w.splat(w.value(store.value)))
+    for store, spread, made in zip(stores, spreads, values):
+        assert spread is not None
+        rest, stride = spread
+        done = 0
+        while done < len(made):
+            count = min(w.width, 1 << ((len(made) - done).bit_length() - 1))
+            base = poly.add(rest, poly.constant(done))
+            _store_block(w, w.arrays[store.buffer], made[done : done + count], base, stride)
+            done += count
+    return True
+
+
+def _independent(w: KernelWriter, stores: list[Store], lets: list[Let]) -> bool:
+    """Whether all turns may be computed before any is stored."""
+    names = {x.buffer for x in stores}
+    if len(names) < len(stores):
+        return False
+    for store in stores:
+        array = w.arrays[store.buffer]
+        if store.mask is not None or array.private or array.dtype == "bool":
+            return False
+    computed = [*(x.value for x in stores), *(x.value for x in lets), *(x.index for x in stores)]
+    if any(reads(x, name) for x in computed for name in names):
+        return False
+    named = {x.name for x in lets}  # places are found out before these are computed
+    return not any(uses(x.index, named) for x in stores)
+
+
+def uses(expr: Expr, names: set[str]) -> bool:
+    """Whether an expression reads one of the names."""
+    if isinstance(expr, Var):
+        return expr.name in names
+    return any(uses(x, names) for x in getattr(expr, "args", ()))
+
+
+def _spread(w: KernelWriter, places: list[Polynomial]) -> tuple[Polynomial, Polynomial] | None:
+    """(place of lane 0's first turn, distance of the lanes) if turns store to neighbours."""
     rest, stride, affine = poly.split(places[0], LANE)
     neighbours = all(
         poly.as_constant(poly.add(place, places[0], -1)) == i for i, place in enumerate(places)
     )
     if affine and stride and neighbours and w.is_uniform(rest) and w.is_uniform(stride):
-        for i in range(start, stop):
-            w.indices = {**saved, stmt.var: poly.constant(i)}
-            w.forget()
-            values.append(w.splat(w.value(store.value)))
-    w.indices = saved
-    w.forget()
-    if not values:
-        return False
-    done = 0
-    while done < len(values):
-        count = min(w.width, 1 << ((len(values) - done).bit_length() - 1))
-        base = poly.add(rest, poly.constant(done))
-        _store_block(w, array, values[done : done + count], base, stride)
-        done += count
-    return True
+        return rest, stride
+    return None
 
 
 def _store_block(

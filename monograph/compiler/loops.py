@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..core import dtype as dt
+from ..core.shape import numel
 from ..ir.graph import Value
-from ..ir.op import Reduction
+from ..ir.op import Reduction, Source
 from ..kernel.ir import (
     Buffer,
     Call,
@@ -97,15 +98,19 @@ def lower_loops(
 ) -> LoopKernel:
     """The kernel of a group. alias: results that take the place of an input's memory."""
     splits: dict[int, list[int]] = {a: [n] for a, n in enumerate(group.full)}
+    together = _together(group, is_stored, layouts)
+    if together > 1:
+        splits[len(group.full) - 1] = [group.full[-1] // together, together]
     for _ in range(64):
         try:
-            attempt = _Attempt(group, title, is_stored, layouts, splits, frozenset(), alias or {})
+            given = group, title, is_stored, layouts, splits
+            attempt = _Attempt(*given, frozenset(), alias or {}, together)
             if attempt.columns and attempt.block_split(splits):
                 continue
             attempt.build()
             merges = attempt.mergeable()
             if merges:
-                attempt = _Attempt(group, title, is_stored, layouts, splits, merges, alias or {})
+                attempt = _Attempt(*given, merges, alias or {}, together)
                 attempt.build()
             return attempt.finish()
         except NeedSplit as need:
@@ -127,6 +132,7 @@ class _Attempt:
         splits: Mapping[int, Sequence[int]],
         merges: frozenset[str],
         alias: Mapping[Value, Value],
+        together: int,
     ):
         self.group, self.title, self.is_stored, self.alias = group, title, is_stored, alias
         self.strides = layouts.strides
@@ -138,6 +144,10 @@ class _Attempt:
         }
         order = loop_order(group, layouts)
         self.dims = [d for axis in order for d in self.by_axis[axis] if d.size != 1]
+        # Neighbours that share work are turns of the lanes' loop.
+        self.turn: Dim | None = None
+        if together > 1 and self.dims[-1].size == together:
+            self.turn = self.dims.pop()
         self.runs: list[Run] = []
         open_run = False
         for d in self.dims:
@@ -246,9 +256,10 @@ class _Attempt:
         rows = math.prod(run.size for run in self.rows)
         lane_count = self.lanes.size if self.lanes else 1
         per_row = max(1, lane_count * math.prod(run.size for run in self.inner))
+        per_row *= self.turn.size if self.turn else 1
         self.work = rows * per_row * max(1, len(self.group.items))
         self.parts = 1
-        if not self.reductions and per_row > 2 * CHUNK_WORK:
+        if not self.reductions and per_row > 2 * CHUNK_WORK and lane_count > 64:
             self.parts = -(-per_row // CHUNK_WORK)
         rows_per_chunk = max(1, min(rows, CHUNK_WORK // per_row)) if rows else 1
         row_chunks = -(-rows // rows_per_chunk)
@@ -348,7 +359,7 @@ class _Attempt:
             return
         for run in runs:
             r.push(run.name)
-        body()
+        self._turns(body)
         for run in reversed(runs):
             kind = "vector" if run is runs[-1] else "serial"
             r.emit(Loop(run.name, Const(0, "i64"), Const(run.size, "i64"), r.pop(), kind))
@@ -369,8 +380,19 @@ class _Attempt:
             start = r.let(Call("min", (start, Const(n, "i64")), "i64"), "from")
             stop = r.let(stop, "to")
         r.push(self.lanes.name)
-        body()
+        self._turns(body)
         r.emit(Loop(self.lanes.name, start, stop, r.pop(), "vector"))
+
+    def _turns(self, body: Callable[[], None]) -> None:
+        """body for each turn of a lane, written out."""
+        if self.turn is None:
+            body()
+            return
+        name, r = self.turn.name, self.reader
+        r.push(name)
+        body()
+        stop = Const(self.turn.size, "i64")
+        r.emit(Loop(name, Const(0, "i64"), stop, r.pop(), "unroll"))
 
     def _lane(self) -> Expr:
         """Which accumulator: the lane's number in a column reduction."""
@@ -423,6 +445,29 @@ class _Attempt:
         grid = Const(self.grid, "i64")
         kernel = Kernel(self.title, tuple(self.buffers.values()), body, (), grid)
         return LoopKernel(kernel, values, self.work, overwrites)
+
+
+def _together(group: Group, is_stored: Callable[[Value], bool], layouts: Layouts) -> int:
+    """How many neighbours share the work of a source (random words) that the group computes.
+
+    1 where these are not neighbours in the innermost loop, or rows are short.
+    """
+    last = len(group.full) - 1
+    if not group.full or group.full[-1] < 64 or loop_order(group, layouts)[-1] != last:
+        return 1
+    if group.axes is not None and last not in group.axes:
+        return 1
+    own, seen, found = set(group.items), set(), 1
+    stack = list(group.items)
+    while stack:
+        v = stack.pop()
+        if v in seen or v.node is None or (v not in own and is_stored(v)):
+            continue
+        seen.add(v)
+        if isinstance(v.node.op, Source) and numel(v.shape) == numel(group.full):
+            found = max(found, v.node.op.together)
+        stack.extend(v.node.values)
+    return found if group.full[-1] % found == 0 else 1
 
 
 def _constant(value: Expr, index: tuple[Index, ...]) -> Expr:

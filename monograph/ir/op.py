@@ -161,6 +161,7 @@ class Source(Op):
 
     kind = "source"
     differentiable = False
+    together: ClassVar[int] = 1  # neighbouring elements that share most of the work
     shape: Shape
     dtype: DType
 

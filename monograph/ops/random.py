@@ -78,6 +78,10 @@ class RandomBits(Source):
     dtype: DType = dt.uint32
     slow_reference = True
 
+    @property
+    def together(self) -> int:  # type: ignore[override]
+        return WORDS // self.words
+
     def reference(self, state: Any) -> Any:
         n, per_block = numel(self.shape), WORDS // self.words
         blocks = -(-n // per_block)
@@ -101,13 +105,13 @@ class RandomBits(Source):
         for i, stride in zip(index, contiguous_strides(self.shape)):
             flat = flat + i * stride
         per_block = WORDS // self.words
-        block = state(1) + (flat >> {1: 0, 2: 1, 4: 2}[per_block] if per_block > 1 else flat)
+        block = state(1) + flat // per_block
 
         def halves(x: Any) -> tuple[Any, Any]:
             return s.cast(x & 0xFFFFFFFF, "u32"), s.cast((x >> 32) & 0xFFFFFFFF, "u32")
 
         made = _philox_scalar(s, *halves(block), *halves(state(0)))[self.word :: self.words]
-        lane = s.cast(flat & (per_block - 1), "u32")
+        lane = s.cast(flat % per_block, "u32")
         while len(made) > 1:  # choose by the bits of the lane, the lowest first
             odd = s.ne(lane & 1, 0)
             made = tuple(s.select(odd, made[i + 1], made[i]) for i in range(0, len(made), 2))
