@@ -233,6 +233,17 @@ def _pad_constant(x: Any, low: list[int], high: list[int], value: Any) -> Any:
 def _pad_axis(x: Any, axis: int, lo: int, hi: int, mode: str) -> Any:
     """One axis padded (or cropped) by reflection, repetition of the edge, or wrapping around."""
     n = x.shape[axis]
+    if mode == "replicate" and n:
+        # Places -lo to n + hi - 1, each limited to [0, n): the edge may be all that is left.
+        start, stop = -lo, n + hi
+        before = min(max(-start, 0), stop - start)
+        inner = max(min(stop, n) - max(start, 0), 0)
+        after = stop - start - before - inner
+        parts = [_edge(x, axis, 0, before), _edge(x, axis, n - 1, after)]
+        if inner:
+            parts.insert(1, slice_axis(x, axis, max(start, 0), max(start, 0) + inner))
+        kept = [p for p in parts if p.shape[axis]]
+        return concat_values(axis, kept or parts[:1])
     if lo < 0 or hi < 0:
         start, stop = max(-lo, 0), n - max(-hi, 0)
         x, n, lo, hi = slice_axis(x, axis, start, stop), stop - start, max(lo, 0), max(hi, 0)
@@ -240,18 +251,14 @@ def _pad_axis(x: Any, axis: int, lo: int, hi: int, mode: str) -> Any:
     if lo:
         if mode == "reflect":
             part = Flip((axis,))(slice_axis(x, axis, 1, lo + 1))
-        elif mode == "circular":
-            part = slice_axis(x, axis, n - lo, n)
         else:
-            part = _edge(x, axis, 0, lo)
+            part = slice_axis(x, axis, n - lo, n)
         parts.insert(0, part)
     if hi:
         if mode == "reflect":
             part = Flip((axis,))(slice_axis(x, axis, n - 1 - hi, n - 1))
-        elif mode == "circular":
-            part = slice_axis(x, axis, 0, hi)
         else:
-            part = _edge(x, axis, n - 1, hi)
+            part = slice_axis(x, axis, 0, hi)
         parts.append(part)
     return concat_values(axis, parts)
 
