@@ -14,7 +14,7 @@ from .contract import Problem
 # Fewer floating-point operations than this run on one thread: waking another costs as much.
 PARALLEL_FLOPS = 800_000
 # Least work of a chunk.
-CHUNK_FLOPS = 400_000
+CHUNK_FLOPS = 1_600_000
 MOST_CHUNKS, ENOUGH_CHUNKS = 64, 16
 # K of one block: panels of this depth stay in the second-level cache; shorter where every row of a
 # that is read for a tile drags a whole cache line along.
@@ -25,7 +25,7 @@ LEAST_ROWS, LEAST_COLUMNS, LEAST_DEPTH = 64, 96, 256
 MOST_PARTS = 32
 # Up to so many rows run as dot products from such depths on: the alternative, transposing b, pays
 # with more rows, adding up lanes at the end costs less the longer they run.
-DOT_ROWS = ((2, 16), (16, 256), (64, 512), (128, 2048))
+DOT_ROWS = ((2, 16), (16, 256), (128, 512))
 DOT_DEPTH = 1024
 # Bytes of a panel that are read from the first-level cache at full speed.
 FAST_BYTES = 24 << 10
