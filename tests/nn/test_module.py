@@ -442,6 +442,25 @@ def test_gradient_norm_clipping_equals_torch(norm_type, max_norm):
         np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, float("inf")])
+def test_clipping_of_many_elements_writes_each_gradient_in_place(norm_type):
+    params = [mg.zeros(*shape, requires_grad=True) for shape in ((9, 16), (16,), (3, 4, 5))]
+    for call, max_norm in enumerate((1.0, 0.5, 1e9)):
+        r = np.random.default_rng(call)
+        given = [r.standard_normal(tuple(p.shape)).astype(np.float32) for p in params]
+        for p, g in zip(params, given):
+            p.grad = mg.tensor(g)
+        grads = [p.grad for p in params]
+        total = nn.utils.clip_grad_norm_(params, max_norm, norm_type)
+        expected = np.linalg.norm(np.concatenate([g.ravel() for g in given]), norm_type)
+        np.testing.assert_allclose(total.item(), expected, rtol=1e-5)
+        for p, grad, g in zip(params, grads, given):
+            assert p.grad is grad
+            np.testing.assert_allclose(
+                grad.numpy(), g * min(1.0, max_norm / (expected + 1e-6)), rtol=1e-5
+            )
+
+
 def test_clipping_refuses_non_finite_norms_on_request():
     p = mg.tensor([1.0], requires_grad=True)
     p.grad = mg.tensor([float("nan")])

@@ -1,8 +1,10 @@
 """nn.utils: gradient clipping, all parameters as one vector; parametrizations, pruning, fusion."""
 
+import functools
 import math
 
 import monograph as mg
+from monograph.api.compiled import is_enabled
 from monograph.core.errors import ArgumentError, ShapeError
 from monograph.nn.utils import parametrizations as parametrizations
 from monograph.nn.utils import parametrize as parametrize
@@ -17,6 +19,8 @@ from monograph.nn.utils.norms import remove_weight_norm as remove_weight_norm
 from monograph.nn.utils.norms import spectral_norm as spectral_norm
 from monograph.nn.utils.norms import weight_norm as weight_norm
 from monograph.tensor import Tensor
+
+SMALL = 64  # elements of gradients below which clipping is not compiled
 
 
 def _gradients(parameters):
@@ -55,9 +59,24 @@ def _norm(tensor, p):
 def clip_grads_with_norm_(parameters, max_norm, total_norm, foreach=None):
     """Scale all gradients in place by max_norm / (total_norm + 1e-6), if that is below 1."""
     with mg.no_grad():
-        factor = (max_norm / (total_norm + 1e-6)).clamp(max=1.0)
-        for grad in _gradients(parameters):
-            grad.mul_(factor.to(grad.dtype))
+        _scale(_gradients(parameters), max_norm, total_norm)
+
+
+def _scale(grads, max_norm, total_norm):
+    factor = (max_norm / (total_norm + 1e-6)).clamp(max=1.0)
+    for grad in grads:
+        grad.mul_(factor.to(grad.dtype))
+
+
+def _clip(max_norm, norm_type, *grads):
+    total = get_total_norm(grads, norm_type)
+    _scale(grads, max_norm, total)
+    return total
+
+
+@functools.cache
+def _compiled_clip():
+    return mg.jit(_clip)
 
 
 def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=False, foreach=None):
@@ -65,14 +84,16 @@ def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=Fals
 
     ArgumentError, with `error_if_nonfinite`, if the norm is nan or infinite.
     """
-    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    grads, max_norm, norm_type = _gradients(parameters), float(max_norm), float(norm_type)
     with mg.no_grad():
-        total = get_total_norm(_gradients(parameters), norm_type)
+        if not error_if_nonfinite and is_enabled() and sum(g.numel() for g in grads) >= SMALL:
+            return _compiled_clip()(max_norm, norm_type, *grads)
+        total = get_total_norm(grads, norm_type)
         if error_if_nonfinite and not math.isfinite(total.item()):
             raise ArgumentError(
                 f"clip_grad_norm_: the gradients' norm of order {norm_type} is {total.item()}"
             )
-        clip_grads_with_norm_(parameters, float(max_norm), total)
+        _scale(grads, max_norm, total)
     return total
 
 
