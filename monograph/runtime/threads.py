@@ -33,18 +33,42 @@ def _siblings(cpu: int) -> str:
         return str(cpu)
 
 
-def _cpu_quota() -> float | None:
-    """CPUs that the control group grants, or None where there is no limit."""
+def _cpu_quota(root: Path = Path("/")) -> float | None:
+    """CPUs that the control groups of this process grant, or None where there is no limit.
+
+    A limit holds for a group and all below it: the least one counts. Source: the Linux kernel's
+    documentation of cgroup v2 (cpu.max) and v1 (cpu.cfs_quota_us, cpu.cfs_period_us).
+    """
     try:
-        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return None if limit == "max" else int(limit) / int(period)
-    except (OSError, ValueError):
-        pass
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    found = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        version_2 = controllers == ""
+        if not version_2 and "cpu" not in controllers.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / ("" if version_2 else "cpu")
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents):
+            quota = _quota_of(folder, version_2)
+            if quota is not None:
+                found.append(quota)
+            if folder == top:
+                break
+    return min(found, default=None)
+
+
+def _quota_of(folder: Path, version_2: bool) -> float | None:
     try:
-        limit = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text()
-        period = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text()
+        if version_2:
+            limit, period = (folder / "cpu.max").read_text().split()
+        else:
+            limit = (folder / "cpu.cfs_quota_us").read_text()
+            period = (folder / "cpu.cfs_period_us").read_text()
         return int(limit) / int(period) if int(limit) > 0 else None
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # no such file, or "max"
         return None
 
 

@@ -91,3 +91,34 @@ def test_machine_facts_and_measurements_are_plausible():
     assert facts["l1_bytes"] <= facts["l2_bytes"] <= facts["l3_bytes"]
     assert 1e9 < machine.fma_peak() < 1e12
     assert 1e8 < machine.read_bandwidth(1 << 20, parallel=False) < 1e12
+
+
+@pytest.mark.parametrize(
+    "cgroup, files, expected",
+    [
+        ("0::/\n", {"cpu.max": "max 100000"}, None),
+        ("0::/\n", {"cpu.max": "150000 100000"}, 1.5),
+        ("0::/a/b\n", {"cpu.max": "max 100000", "a/cpu.max": "200000 100000"}, 2.0),
+        ("0::/a/b\n", {"a/cpu.max": "200000 100000", "a/b/cpu.max": "50000 100000"}, 0.5),
+        ("0::/gone\n", {}, None),
+        (
+            "3:cpuset:/x\n2:cpu,cpuacct:/docker/1\n0::/\n",
+            {
+                "cpu/docker/1/cpu.cfs_quota_us": "300000\n",
+                "cpu/docker/1/cpu.cfs_period_us": "100000\n",
+                "cpu/cpu.cfs_quota_us": "-1\n",
+                "cpu/cpu.cfs_period_us": "100000\n",
+            },
+            3.0,
+        ),
+    ],
+)
+def test_the_least_quota_of_the_control_groups_counts(tmp_path, cgroup, files, expected):
+    for name, text in {
+        "proc/self/cgroup": cgroup,
+        **{f"sys/fs/cgroup/{k}": v for k, v in files.items()},
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert threads._cpu_quota(tmp_path) == expected
+    assert threads._cpu_quota(tmp_path / "no such system") is None
