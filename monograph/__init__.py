@@ -159,6 +159,7 @@ from .ops import triangular as _triangular
 from .ops import trigonometric as _trigonometric
 from .ops.align import FUNCTIONAL as _FUNCTIONAL
 from .ops.align import FUNCTIONS as _FUNCTIONS
+from .runtime.threads import get_num_threads, set_num_threads
 from .tensor import Tensor
 
 __version__ = "0.1.0"

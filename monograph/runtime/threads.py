@@ -76,7 +76,11 @@ _num_threads: int | None = None
 
 
 def get_num_threads() -> int:
-    """How many threads run a parallel kernel, the calling one included."""
+    """How many threads run a parallel kernel, the calling one included.
+
+    >>> get_num_threads() >= 1
+    True
+    """
     global _num_threads
     if _num_threads is None:
         given = os.environ.get("MONOGRAPH_NUM_THREADS", "")
@@ -87,7 +91,12 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(count: int) -> None:
-    """Use `count` threads from now on. Results do not depend on it."""
+    """Use `count` threads from now on. Results do not depend on it.
+
+    ValueError unless count is a positive int. Workers of DataLoaders use one thread each.
+
+    >>> set_num_threads(get_num_threads())
+    """
     global _num_threads
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ValueError(f"set_num_threads: count must be a positive int, got {count!r}")
