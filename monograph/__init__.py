@@ -135,6 +135,7 @@ from .ops import ctc as _ctc
 from .ops import cumulative as _cumulative
 from .ops import einsum as _einsum
 from .ops import factorizations as _factorizations
+from .ops import fractional as _fractional
 from .ops import gamma as _gamma
 from .ops import gathering as _gathering
 from .ops import images as _images

@@ -134,7 +134,7 @@ def _repeated(x: Any, count: int, size: int) -> Any:
 
 @functional
 def linear_cross_entropy(
-    input: Any, linear_weight: Any, target: Any, linear_bias: Any = None, weight: Any = None, *,
+    input: Any, linear_weight: Any, target: Any, *, linear_bias: Any = None, weight: Any = None,
     reduction: str = "mean", ignore_index: int | None = None, label_smoothing: float = 0.0,
     options: Any = None,
 ) -> Any:  # fmt: skip
