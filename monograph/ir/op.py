@@ -84,6 +84,7 @@ class Op:
     slow_reference: ClassVar[bool] = False
     has_long_vjp: ClassVar[bool] = False
     onnx: ClassVar[str | None] = None
+    takes_none: ClassVar[bool] = False  # vjp gets None, not zeros, for unused outputs
     fresh_cotangents: ClassVar[bool] = True  # vjp's results are new arrays or ones it was given
 
     def __call__(self, *args: Any) -> Any:

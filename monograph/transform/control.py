@@ -34,7 +34,6 @@ from .region import (
     replay,
     to_axis,
 )
-from .trace import Symbol
 from .vmap import any_requires_grad
 
 
@@ -56,15 +55,6 @@ def _as_list(values: Any, count: int) -> list[Any]:
     return list(values) if count > 1 else [values]
 
 
-def _is_zero(g: Any) -> bool:
-    """Whether a cotangent is known to be zero: nothing depends on that output."""
-    payload = g._payload
-    if g._requires or type(payload) is not Symbol:  # forward mode differentiates by zeros
-        return False
-    node = payload.value.node
-    return node is not None and isinstance(node.op, Full) and node.op.value == 0
-
-
 @op
 class Scan(Opaque):
     """Run `body` `length` times: (consts, carries, x[t]) -> (carries, y[t]).
@@ -78,6 +68,7 @@ class Scan(Opaque):
     consts: int
     carries: int
     reverse: bool = False
+    takes_none = True
 
     @property
     def n_outputs(self) -> int:  # type: ignore[override]
@@ -110,10 +101,13 @@ class Scan(Opaque):
     def vjp(self, g: Any, out: Any, *inputs: Any) -> tuple[Any, ...]:
         gs, outs = _as_list(g, self.n_outputs), _as_list(out, self.n_outputs)
         # The cotangent of a carry is zero after the last iteration only.
-        live = tuple(
-            k for k in floats(self.body.outputs) if k < self.carries or not _is_zero(gs[k])
-        )
-        return _ScanBackward(self, live).run(gs, outs, inputs)
+        live = tuple(k for k in floats(self.body.outputs) if k < self.carries or gs[k] is not None)
+        key = ("backward", live, self.consts, self.carries)
+        backward = self.body.derived.get(key)
+        if backward is None:
+            backward = _ScanBackward(self.body, live, self.consts, self.carries)
+            self.body.derived[key] = backward
+        return backward.run(self, gs, outs, inputs)
 
     def batch(self, dims: tuple, size: int, *args: Any) -> tuple[Any, Any]:
         fixed = self.consts + self.carries
@@ -169,10 +163,9 @@ class _ScanBackward:
     left until after the loop (postpone.py). Its xs are what the forward kept, and cotangents of ys.
     """
 
-    def __init__(self, scan: Scan, live: tuple[int, ...]):
-        self.scan = scan
-        self.consts, self.carries = scan.consts, scan.carries
-        self.p = p = pullback(scan.body, live, scan.consts)
+    def __init__(self, body: Region, live: tuple[int, ...], consts: int, carries: int):
+        self.forward, self.consts, self.carries = body, consts, carries
+        self.p = p = pullback(body, live, consts)
         fixed = self.consts + self.carries
         inputs, outputs = p.forward.inputs, p.forward.outputs
         place = {v: ("input", i) for i, v in enumerate(inputs) if not self.consts <= i < fixed}
@@ -195,11 +188,11 @@ class _ScanBackward:
         inputs: dict[int, Value] = {}
         for k in constant_reads:
             inputs[k] = graph.input(p.reads[k].aval)
-        of_carry = [i for i in range(carries) if i in floats(self.scan.body.outputs)]
-        states = {i: graph.input(self.scan.body.outputs[i]) for i in of_carry}
+        of_carry = [i for i in range(carries) if i in floats(self.forward.outputs)]
+        states = {i: graph.input(self.forward.outputs[i]) for i in of_carry}
         for k in stacked_reads:
             inputs[k] = graph.input(p.reads[k].aval)
-        seeds = {k: states[k] if k < carries else graph.input(self.scan.body.outputs[k])
+        seeds = {k: states[k] if k < carries else graph.input(self.forward.outputs[k])
                  for k in p.seeds}  # fmt: skip
         env: dict[Value, Any] = dict(
             zip(p.graph.inputs, [*(inputs[k] for k in range(len(p.reads))), *seeds.values()])
@@ -245,8 +238,10 @@ class _ScanBackward:
         self.constant_reads, self.stacked_reads = constant_reads, stacked_reads
         self.of_carry = of_carry
 
-    def run(self, gs: list[Any], outs: list[Any], inputs: Sequence[Any]) -> tuple[Any, ...]:
-        scan, p = self.scan, self.p
+    def run(
+        self, scan: Scan, gs: list[Any], outs: list[Any], inputs: Sequence[Any]
+    ) -> tuple[Any, ...]:
+        p = self.p
         results: list[Any] = [None] * len(inputs)
         if not p.wrt:
             return tuple(results)
@@ -264,7 +259,7 @@ class _ScanBackward:
             return inputs[i] if kind == "input" else outs[i]
 
         args = [source(k) for k in self.constant_reads]
-        args += [gs[i] for i in self.of_carry]
+        args += [zeros_of(outs[i]) if gs[i] is None else gs[i] for i in self.of_carry]
         args += [zeros_of(inputs[i]) for i in self.sums]
         args += [source(k) for k in self.stacked_reads]
         args += [gs[k] for k in p.seeds if k >= self.carries]
@@ -301,6 +296,7 @@ class Cond(Opaque):
     true: Region
     false: Region
     saves = "inputs"
+    takes_none = True
 
     @property
     def n_outputs(self) -> int:  # type: ignore[override]
@@ -318,7 +314,7 @@ class Cond(Opaque):
 
     def vjp(self, g: Any, out: Any, pred: Any, *operands: Any) -> tuple[Any, ...]:
         gs = _as_list(g, self.n_outputs)
-        live = tuple(k for k in floats(self.true.outputs) if not _is_zero(gs[k]))
+        live = tuple(k for k in floats(self.true.outputs) if gs[k] is not None)
         pulled = [pull_region(r, live) for r in (self.true, self.false)]
         wrt = sorted({i for _, w in pulled for i in w})
         results: list[Any] = [None] * len(operands)

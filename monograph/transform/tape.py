@@ -242,7 +242,7 @@ class Node:
         if self.n_outputs == 1 and op.n_outputs == 1:
             results = op.vjp(gs[0], outs[0], *inputs)
         else:
-            filled = [_zeros(o) if g is None else g for g, o in zip(gs, outs)]
+            filled = [_zeros(o) if g is None and not op.takes_none else g for g, o in zip(gs, outs)]
             results = op.vjp(tuple(filled), tuple(outs), *inputs)
         return [
             None if not want else r() if type(r) is FunctionType else r

@@ -219,8 +219,9 @@ def needs_value(symbol: Symbol, operation: str) -> TraceError:
     return TraceError(
         f"{operation}: the value of a {symbol.value.aval!r} tensor is not known while a function "
         "is being captured",
-        hint="use mg.where instead of `if`, make the argument static (static_argnames), move this "
-        "out of the function, or run it eagerly with jit(fallback=True)",
+        hint="use mg.where instead of `if` (or mg.cond, mg.scan, mg.while_loop), make the argument "
+        "static (static_argnames), move this out of the function, or run it eagerly with "
+        "jit(fallback=True)",
     )
 
 

@@ -9,7 +9,8 @@ from monograph.core.errors import ArgumentError, TraceError
 from monograph.testing import raises_message
 
 HINT = """
-  hint: use mg.where instead of `if`, make the argument static (static_argnames), move this out of
+  hint: use mg.where instead of `if` (or mg.cond, mg.scan, mg.while_loop), make the argument
+  static (static_argnames), move this out of
   the function, or run it eagerly with jit(fallback=True)
 """
 
