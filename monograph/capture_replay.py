@@ -155,9 +155,10 @@ class Replay:
         self.other_grads = [g for g in self.grads if g[1] == "set" or not isinstance(g[0], Tensor)]
         # Which tensors are the same matters where gradients are put on arguments.
         self.are_distinct = any(isinstance(who, int) for who, _, _ in self.grads)
-        self.can_repeat = not self.written_arguments and all(
-            s.kind != "arg_grad" for s in self.inputs
-        )
+        self.can_repeat = all(s.kind != "arg_grad" for s in self.inputs)
+        self.donated_arguments = [
+            (count + o, i) for o, i in self.donate.items() if self.inputs[i].kind == "arg"
+        ]
         self.all_new = self.returns == [("new", k) for k in range(self.new_outputs)]
         self.is_plain = (
             self.out_tree == LEAF
@@ -168,6 +169,7 @@ class Replay:
         self.borrowed = [i for i, s in enumerate(self.inputs) if s.kind.startswith("arg")]
         self.borrowed += [slot for slot, *_ in self.fresh]
         self.borrowed += [count + o for o, i in self.donate.items() if i in self.borrowed]
+        self.argument_slots = [i for i, s in enumerate(self.inputs) if s.kind == "arg"]
         self.steady = False
 
     # The general way
@@ -263,7 +265,10 @@ class Replay:
             (s.source, s.source._payload, s.source._requires, s.source._version)
             for _, s in self.captured
         ]
-        spans = sorted(_span(t._payload) for t in self.written_captured)
+        others = self.written_captured
+        if self.written_arguments:
+            others = [s.source for _, s in self.captured]
+        spans = sorted(_span(t._payload) for t in others if t._payload.size)
         self.starts, self.ends = [a for a, _ in spans], [b for _, b in spans]
         return True
 
@@ -308,11 +313,24 @@ class Replay:
             ):
                 return False
             slots[slot] = address = address_of(array)
-            if starts:  # not where something is written
+            if starts:  # not where something is written, or what is read if this is written
                 k = bisect_left(starts, address + array.nbytes)
                 if k and self.ends[k - 1] > address:
                     return False
             arrays[slot] = array
+        return not self.written_arguments or self._takes_results()
+
+    def _takes_results(self) -> bool:
+        """Put results that overwrite arguments into their places; False if arguments overlap."""
+        slots, arrays = self.slots, self.arrays
+        reach = 0
+        spans = [(slots[i], arrays[i].nbytes) for i in self.argument_slots]
+        for start, size in sorted(spans):
+            if size and start < reach:
+                return False
+            reach = max(reach, start + size)
+        for slot, i in self.donated_arguments:
+            slots[slot], arrays[slot] = slots[i], arrays[i]
         return True
 
     def _stands(self) -> bool:
@@ -355,7 +373,7 @@ class Replay:
             version[0] += 1
         if renewed:
             self.kept_grads.give(renewed)
-        if not self.steady:
+        if self.written_arguments or not self.steady:
             self._note_writes(leaves)
         if self.is_plain:
             return wrap(arrays[len(self.inputs)])

@@ -460,3 +460,44 @@ def test_trees_of_arguments_and_names():
             mine, other = f(*args, **kwargs), f.function(*args, **kwargs)
             assert mine.dtype is other.dtype and mine.item() == other.item()
         w.add_(1)
+
+
+def test_arguments_that_are_written_and_what_they_share():
+    w = mg.tensor([1.0, 2.0, 3.0])
+
+    def plain(cache, x):
+        cache.add_(x * w)
+        return cache.sum() + x.sum()
+
+    f = mg.jit(plain)
+    whole = mg.zeros(9)
+    warm(f, mg.zeros(3), mg.ones(3))
+    captures = len(f.captures)
+    for k in range(3):
+        new = mg.zeros(3)
+        held = (new * mg.ones(3, requires_grad=True)).sum()
+        assert f(new, mg.full((3,), float(k))).item() == 9 * k
+        assert new.tolist() == [k, 2 * k, 3 * k]
+        if k == 2:
+            with pytest.raises(GradError, match="in place"):
+                held.backward()
+        view, other = whole[k : k + 3], whole.clone()[k : k + 3]
+        f(view, mg.ones(3)), plain(other, mg.ones(3))
+        assert view.tolist() == other.tolist() == whole[k : k + 3].tolist()
+    assert len(f.captures) == captures
+    for pick in (
+        lambda a: (a[0:3], a[2:5]),
+        lambda a: (a[0:3], a[0:3]),
+        lambda a: (a[3:6], a[4:7]),
+        lambda a: (w, mg.ones(3)),
+        lambda a: (mg.ones(3), w),
+        lambda a: (w.detach(), mg.ones(3)),
+    ):
+        start = w.clone()
+        a = mg.arange(9.0)
+        mine = f(*pick(a)).item(), a.tolist(), w.tolist()
+        w.copy_(start)
+        a = mg.arange(9.0)
+        assert mine == (plain(*pick(a)).item(), a.tolist(), w.tolist())
+        w.copy_(start)
+        warm(f, mg.zeros(3), mg.ones(3))
