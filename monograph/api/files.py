@@ -26,6 +26,7 @@ from ..core.errors import ArgumentTypeError, FileFormatError
 from ..core.shape import numel
 from ..tensor import Tensor
 from .creation import from_numpy
+from .foreign import load_npy, load_zip
 
 DTYPES = {
     "BOOL": dt.bool_, "U8": dt.uint8, "I8": dt.int8, "U16": dt.uint16, "I16": dt.int16,
@@ -55,12 +56,26 @@ def save(obj: Any, f: Any) -> None:
 
 
 def load(f: Any, map_location: Any = None, *, weights_only: bool = True) -> Any:
-    """What `save` wrote to the file `f`, or the dict of tensors in any safetensors file.
+    """What is in the file `f`, which its first bytes tell: tensors, alone or in plain containers.
+
+    safetensors  what `save` wrote, or the dict of tensors in any such file
+    PyTorch      a checkpoint of torch.save (.pt, .pth): tensors, dicts, lists, tuples, numbers,
+                 strings and the like. No code is run; all else in it is refused by name
+                 (foreign.py). Parameters come as plain tensors, ordered dicts as dicts.
+    NumPy        .npz as a dict of tensors, .npy as one
 
     FileFormatError, with all that is wrong, if the file is damaged; then nothing was loaded.
+    Everything is loaded to the CPU.
     """
     usable(map_location, "load")
-    tensors, metadata = _read(Path(f))
+    path = Path(f)
+    with open(path, "rb") as file:
+        first = file.read(6)
+    if first[:4] == b"PK\x03\x04":
+        return load_zip(path)
+    if first == b"\x93NUMPY":
+        return load_npy(path)
+    tensors, metadata = _read(path)
     text = metadata.get(STRUCTURE)
     if text is None:
         return tensors
@@ -217,9 +232,9 @@ def _header(file: BinaryIO, size: int, name: str) -> tuple[dict, int]:
     first = file.read(8)
     if first[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         raise FileFormatError(
-            f"{name}: this is a pickle or zip file, as torch.save makes them, not safetensors",
-            hint="pickles can run code and are never read here; write it anew with "
-            "safetensors.torch.save_file(state_dict, path)",
+            f"{name}: this is a pickle or zip file, not safetensors",
+            hint="load() reads PyTorch's zip checkpoints; the older format, a bare pickle, must be "
+            "written anew with torch.save",
         )
     if len(first) < 8:
         raise FileFormatError(f"{name}: holds {size} bytes; a safetensors file has 8 at least")

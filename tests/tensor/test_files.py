@@ -216,10 +216,11 @@ def test_pickles_are_refused_with_a_way_out(tmp_path):
         torch.save(
             {"a": torch.ones(2)}, tmp_path / "w.pt", _use_new_zipfile_serialization=new_format
         )
-        assert message(tmp_path / "w.pt") == (
-            "w.pt: this is a pickle or zip file, as torch.save makes them, not safetensors | "
-            "pickles can run code and are never read here; write it anew with "
-            "safetensors.torch.save_file(state_dict, path)"
+        with pytest.raises(FileFormatError) as caught:
+            mg.load_file(tmp_path / "w.pt")
+        assert f"{caught.value.message} | {caught.value.hint}" == (
+            "w.pt: this is a pickle or zip file, not safetensors | load() reads PyTorch's zip "
+            "checkpoints; the older format, a bare pickle, must be written anew with torch.save"
         )
 
 
