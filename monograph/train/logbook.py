@@ -51,6 +51,7 @@ class LogBook:
         self.steps: dict[str, float] = {}  # newest values of steps, under their step names
         self.step_on, self.epoch_on = True, False  # the defaults of the phase
         self.numbers: set[str] = set()  # names that were given Python numbers
+        self.weighs = False  # whether weights of steps matter: something is logged by epoch
 
     def start(self, on_step: bool, on_epoch: bool) -> None:
         """Begin to collect for a step or a hook; what was not flushed is dropped."""
@@ -91,6 +92,7 @@ class LogBook:
             )
         if not isinstance(value, Metric):
             self.open[name] = value
+        self.weighs = self.weighs or bool(self.epoch_on if on_epoch is None else on_epoch)
         self.entries[name] = Entry(
             prog_bar,
             self.step_on if on_step is None else on_step,
@@ -124,14 +126,16 @@ class LogBook:
 
     def _read(self) -> None:
         pending, self.pending = self.pending, []
+        newest: dict[str, Any] = {}
         for values, weight in pending:
             for name, value in values.items():
                 entry = self.entries[name]
-                number = float(value)
-                if entry.on_epoch:
-                    self._reduce(name, entry, number, entry.batch_size or weight)
                 if entry.on_step:
-                    self.steps[entry.names(name)[0]] = number
+                    newest[name] = value
+                if entry.on_epoch:
+                    self._reduce(name, entry, float(value), entry.batch_size or weight)
+        for name, value in newest.items():
+            self.steps[self.entries[name].names(name)[0]] = float(value)
 
     def _reduce(self, name: str, entry: Entry, value: float, weight: int) -> None:
         if name not in self.sums:

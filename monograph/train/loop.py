@@ -77,7 +77,8 @@ class FitLoop:
             following = next(batches, END)
             is_last = following is END
             self.run_batch(batch, is_last)
-            self.validate_if_due(is_last)
+            if self.checks_every:
+                self.validate_if_due(is_last)
             batch = following
         if trainer.batches_done == 0:
             raise DataError(
@@ -164,7 +165,7 @@ class FitLoop:
             trainer.read_steps()  # so that what is read below is this step's
         trainer._last_outputs = outputs
         if logged:
-            book.add(logged, batch_size(batch))
+            book.add(logged, batch_size(batch) if book.weighs else 1)
             if book.numbers:
                 self.warn_of_numbers()
         if self.module_hears_ends:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import monograph as mg
 from ..core import pytree
 from ..core.errors import ArgumentError, ArgumentTypeError, CompileError, TraceError
 from ..core.tracing import concrete
+from ..transform.trace import Symbol
 from .batches import batch_size
 from .logbook import LogBook
 
@@ -25,60 +27,73 @@ _PLAIN = (mg.Tensor, np.ndarray, bool, int, float, np.number, np.bool_)
 
 
 class Compiled:
-    """A function of (batch, batch number, choices...), captured unless that fails.
+    """A function of (batch, batch number, choices...) -> (result, logged), captured unless that
+    fails.
 
     A program takes the tensors of a batch as they are and reads the number from `index`, a tensor
-    of its own: nothing is built or looked up for a call but the layout of the batch.
+    of its own: nothing is built or looked up for a call where the batch is like the last one.
     """
 
     def __init__(self, function: Callable, jit: bool, name: str):
         self.function = function
         self.name = name
         self.jit = jit
-        self.programs: dict[Any, Any] = {}  # (layout of the batch, choices) -> program
+        self.programs: dict[Any, Any] = {}  # (structure of the batch, choices) -> program
+        self._kind: Any = None  # of the last batch, where it was a plain row of tensors
+        self._types: list[type] = []
+        self._choices: tuple = ()
+        self._program: Any = None
         self._number = np.zeros((), np.int64)
         self.index = mg.from_numpy(self._number)
 
     def __call__(self, book: LogBook, batch: Any, batch_idx: int, *choices: Any) -> Any:
-        if not self.jit:
-            return self.function(batch, batch_idx, *choices)
-        kind = type(batch)
-        if (kind is list or kind is tuple) and all(type(x) is mg.Tensor for x in batch):
-            leaves, layout = batch, (kind, len(batch))
-        else:
-            leaves, layout = pytree.flatten(batch)
+        """(result, what was logged)."""
+        program = None
+        if type(batch) is self._kind and choices == self._choices:  # as the last one, probably
+            if [*map(type, batch)] == self._types:
+                program, leaves = self._program, batch
+        if program is None:
+            if not self.jit:
+                return self.function(batch, batch_idx, *choices)
+            leaves, structure = pytree.flatten(batch)
             odd = next((x for x in leaves if not isinstance(x, _PLAIN)), None)
             if odd is not None:
                 self._give_up(f"the batch holds {type(odd).__name__}, which varies")
                 return self.function(batch, batch_idx, *choices)
-        program = self.programs.get((layout, *choices))
-        if program is None:
-            program = self._program(batch, (layout, *choices), choices)
+            program = self._find(batch, structure, choices)
         self._number[()] = batch_idx
         try:
-            return program(*leaves)
+            made = program.jit(*leaves)
         except (TraceError, CompileError) as error:
             self._give_up(str(error))
             book.start(book.step_on, book.epoch_on)
             return self.function(batch, batch_idx, *choices)
+        except _OtherResult:  # a guard changed, and with it what is returned or logged
+            del self.programs[self._key]
+            self._kind = None
+            return self(book, batch, batch_idx, *choices)
+        return program.result.rebuilt(made)
 
-    def _program(self, batch: Any, key: Any, choices: tuple) -> Any:
-        structure = pytree.flatten(batch)[1]
-
-        def run(*leaves: Any) -> Any:
-            return self.function(structure.unflatten(leaves), self.index, *choices)
-
-        run.__name__ = run.__qualname__ = self.name
-        program = self.programs[key] = mg.jit(run)
+    def _find(self, batch: Any, structure: Any, choices: tuple) -> _Program:
+        """The program for batches of this structure."""
+        self._key = (structure, *choices)
+        program = self.programs.get(self._key)
+        if program is None:
+            program = self.programs[self._key] = _Program(self, structure, choices)
+        self._kind = None
+        if type(batch) in (list, tuple) and all(type(x) is mg.Tensor for x in batch):
+            self._kind, self._types = type(batch), [mg.Tensor] * len(batch)
+            self._choices, self._program = choices, program
         return program
 
     @property
     def captures(self) -> int:
         """How many programs were compiled."""
-        return sum(len(v) for p in self.programs.values() for v in p.captures.values())
+        jits = [program.jit for program in self.programs.values()]
+        return sum(len(v) for jit in jits for v in jit.captures.values())
 
     def _give_up(self, reason: str) -> None:
-        self.jit = False
+        self.jit, self._kind = False, None
         warnings.warn(
             f"Trainer: {self.name} runs eagerly from now on, because it cannot be captured: "
             f"{reason}. What needs values can go into a hook (on_train_batch_end, "
@@ -86,6 +101,79 @@ class Compiled:
             RuntimeWarning,
             stacklevel=3,
         )
+
+
+class _OtherResult(Exception):
+    """A program was captured anew and gives something of another structure."""
+
+
+class _Program:
+    """A captured function of the tensors of a batch. It gives each tensor once, and bare if there
+    is one alone (the loss, which is often logged too): that is what leaves a program quickest."""
+
+    def __init__(self, owner: Compiled, structure: Any, choices: tuple):
+        self.result: Any = None
+
+        def run(*leaves: Any) -> Any:
+            made = owner.function(structure.unflatten(leaves), owner.index, *choices)
+            result, tensors = _Result.of(*made)
+            if self.result is None:
+                self.result = result
+            elif self.result != result:
+                raise _OtherResult
+            return tensors[0] if len(tensors) == 1 else tuple(tensors)
+
+        run.__name__ = run.__qualname__ = owner.name
+        self.jit = mg.jit(run)
+
+
+@dataclass
+class _Result:
+    """How (result, logged) is put together from the tensors that a program gives."""
+
+    structure: Any  # of the result
+    leaves: list[tuple[bool, Any]]  # (is a tensor, its number) or (False, another value)
+    logged: dict[str, tuple[bool, Any]]
+    is_bare: bool  # one tensor, which is the result
+
+    @classmethod
+    def of(cls, result: Any, logged: dict[str, Any]) -> tuple[_Result, list[mg.Tensor]]:
+        numbers: dict[Any, int] = {}
+        tensors: list[mg.Tensor] = []
+
+        def place(x: Any) -> tuple[bool, Any]:
+            if not isinstance(x, mg.Tensor):
+                return False, x
+            payload = x._value()
+            key = _origin(payload.value) if isinstance(payload, Symbol) else id(x)
+            if key not in numbers:
+                numbers[key] = len(tensors)
+                tensors.append(x)
+            return True, numbers[key]
+
+        leaves, structure = pytree.flatten(result)
+        places = [place(x) for x in leaves]
+        known = {name: place(x) for name, x in logged.items()}
+        is_bare = type(result) is mg.Tensor and len(tensors) == 1
+        return cls(structure, places, known, is_bare), tensors
+
+    def rebuilt(self, made: Any) -> tuple[Any, dict[str, Any]]:
+        if self.is_bare:
+            return made, {name: made if is_t else x for name, (is_t, x) in self.logged.items()}
+        if type(made) is mg.Tensor:
+            made = (made,)
+        logged = {name: made[x] if is_t else x for name, (is_t, x) in self.logged.items()}
+        if self.structure is pytree.LEAF:
+            return made[0], logged
+        leaves = [made[x] if is_t else x for is_t, x in self.leaves]
+        return self.structure.unflatten(leaves), logged
+
+
+def _origin(value: Any) -> Any:
+    """The value of the graph that `value` is, but for detach()."""
+    while value.node is not None and value.node.op.name == "detach":
+        value = value.node.inputs[0]
+    return value
 
 
 class TrainStep:
@@ -126,7 +214,7 @@ class TrainStep:
         self, book: LogBook, batch: Any, batch_idx: int, ends: bool
     ) -> tuple[Any, dict, bool]:
         """(what training_step returned, what it logged, whether parameters were updated)."""
-        book.start(True, False)
+        book.open, book.step_on, book.epoch_on = {}, True, False
         if not self.windows:
             outputs, logged = self.compiled(book, batch, batch_idx)
             return outputs, logged, outputs is not None
