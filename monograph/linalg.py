@@ -1,5 +1,6 @@
 """Linear algebra with the names and meanings of torch.linalg, for real matrices."""
 
+from .ops.arguments import explained as _explained
 from .ops.contract import matmul
 from .ops.factorizations import (
     cholesky_ex,
@@ -45,3 +46,7 @@ __all__ = [
     "pinv", "qr", "slogdet", "solve", "solve_ex", "solve_triangular", "svd", "svdvals", "tensorinv",
     "tensorsolve", "vander", "vecdot", "vector_norm",
 ]  # fmt: skip
+
+for _name in __all__:  # they take out= as well
+    if not hasattr(globals()[_name], "is_explained"):
+        globals()[_name] = _explained(globals()[_name], always=True)

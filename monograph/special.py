@@ -2,6 +2,7 @@
 
 from .ops.activations import log_softmax, softmax
 from .ops.activations import sigmoid as expit
+from .ops.arguments import explained as _explained
 from .ops.bessel import (
     airy_ai,
     bessel_j0,
@@ -62,3 +63,7 @@ __all__ = [
     "shifted_chebyshev_polynomial_w", "sinc", "softmax", "spherical_bessel_j0", "xlog1py", "xlogy",
     "zeta",
 ]  # fmt: skip
+
+for _name in __all__:  # they take out= as well
+    if not hasattr(globals()[_name], "is_explained"):
+        globals()[_name] = _explained(globals()[_name], always=True)

@@ -13,7 +13,7 @@ from ..core.dtype import DType
 from ..core.errors import ArgumentTypeError
 from ..core.shape import Shape, broadcast_shapes, is_number
 from ..ir.op import Full, Op, is_value
-from .arguments import explained
+from .arguments import explained, written
 from .basic import Cast
 from .movement import expand_to
 
@@ -120,19 +120,19 @@ def function(cls: type[Op], *, floating: bool = False, name: str | None = None) 
 
     if arity == 1:
 
-        def f(input: Any) -> Any:
+        def f(input: Any, *, out: Any = None) -> Any:
             x = as_operand(title, input)
             if floating and x.dtype.category != dt.FLOAT:
                 x = cast(x, dt.get_default_dtype())
-            return primitive(x)
+            return primitive(x) if out is None else written(title, out, primitive(x))
 
     elif arity == 2:
 
-        def f(input: Any, other: Any) -> Any:  # type: ignore[misc]
+        def f(input: Any, other: Any, *, out: Any = None) -> Any:  # type: ignore[misc]
             ready: Any = _aligned(title, input, other, floating)
             if ready is None:
                 ready = align(title, input, other, floating=floating)
-            return primitive(*ready)
+            return primitive(*ready) if out is None else written(title, out, primitive(*ready))
 
     else:
 

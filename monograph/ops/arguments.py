@@ -1,6 +1,6 @@
-"""What a public function says when an argument that must be a tensor is something else.
+"""What public functions share: errors that name the wrong argument, and `out=`.
 
-The check runs only after the function failed, so that good calls pay nothing for it.
+Both are looked at only after a call failed, so that others pay nothing for them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from ..core.errors import ArgumentTypeError, MonographError
+from ..core.errors import ArgumentTypeError, GradError, MonographError
+from ..core.modes import modes
 from ..ir.op import is_value
 
 # Parameters that are tensors wherever they occur.
@@ -22,8 +23,12 @@ TENSORS = {
 SEQUENCES = {"tensors"}  # these are tuples or lists of tensors
 
 
-def explained(f: Callable) -> Callable:
-    """f, whose TypeError or AttributeError about a wrong argument names that argument."""
+def explained(f: Callable, always: bool = False) -> Callable:
+    """f, whose TypeError or AttributeError about a wrong argument names that argument.
+
+    It takes `out`, a tensor (or several) to write the result into, unless f has its own. A function
+    without such arguments is f itself, unless `always`.
+    """
     code = inspect.unwrap(f).__code__  # inspect.signature takes as long as importing half of ops/
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     checks = [(i, n, False) for i, n in enumerate(names) if n in TENSORS or n in SEQUENCES]
@@ -31,7 +36,7 @@ def explained(f: Callable) -> Callable:
         n = code.co_varnames[len(names)]
         if n in TENSORS or n in SEQUENCES:
             checks.append((code.co_argcount, n, True))
-    if not checks:
+    if not checks and not always:
         return f
 
     @functools.wraps(f)
@@ -41,6 +46,10 @@ def explained(f: Callable) -> Callable:
         except (AttributeError, TypeError) as error:
             if isinstance(error, MonographError):
                 raise
+            if "out" in kwargs and "out" not in names:
+                out = kwargs.pop("out")
+                result = checked(*args, **kwargs)
+                return result if out is None else written(f.__name__, out, result)
             for i, name, several in checks:
                 given = args[i:] if several else args[i : i + 1]
                 if name in kwargs:
@@ -71,3 +80,26 @@ def _blame(function: str, name: str, several: bool, x: Any, default: Any, error:
         raise ArgumentTypeError(
             f"{function}: {name} must be a tensor, got {type(x).__name__}"
         ) from error
+
+
+def written(name: str, out: Any, result: Any) -> Any:
+    """`out` with the result in it: PyTorch's out=. An empty tensor takes the result's shape.
+
+    GradError where a gradient would be lost; ShapeError and DTypeError where it does not fit.
+    """
+    if isinstance(result, tuple):
+        if not isinstance(out, (tuple, list)) or len(out) != len(result):
+            raise ArgumentTypeError(f"{name}: out must be {len(result)} tensors")
+        made = [written(name, o, r) for o, r in zip(out, result)]
+        return type(result)(*made) if hasattr(result, "_fields") else tuple(made)
+    if not is_value(out) or not hasattr(out, "_write"):
+        raise ArgumentTypeError(f"{name}: out must be a tensor, got {type(out).__name__}")
+    if modes.grad and (out.requires_grad or result.requires_grad):
+        raise GradError(
+            f"{name}: no gradient passes through out=, and one is wanted here",
+            hint="leave out= away, or call it under no_grad()",
+        )
+    if 0 in out.shape and tuple(out.shape) != tuple(result.shape):
+        out.data = result.to(out.dtype)
+        return out
+    return out._write(result, name)
