@@ -295,17 +295,23 @@ class Backward:
                     into.append(what)
                     self.reads.append(v)
         self.at = [results[k].aval for k in self.results]
-        self.fresh = [_maker(v.aval) for v in found.values()]
         self.programs: dict[Any, Any] = {}
 
-    def program(self, readings: tuple) -> Any:
-        """The executable for cotangents that stand in memory as `readings` say."""
-        made = self.programs.get(readings)
+    def program(self, readings: tuple, wanted: tuple[bool, ...]) -> Any:
+        """The executable for cotangents that stand in memory as `readings` say.
+
+        With it come the arguments whose gradients it gives (those `wanted`), and what makes memory
+        for each.
+        """
+        made = self.programs.get((readings, wanted))
         if made is None:
-            made = self.programs[readings] = self._compile(readings)
+            given = [i for i in self.found if wanted[i]]
+            fresh = [_maker(self.found[i].aval) for i in given]
+            made = self._compile(readings, given), given, fresh
+            self.programs[readings, wanted] = made
         return made
 
-    def _compile(self, readings: tuple) -> Any:
+    def _compile(self, readings: tuple, given: list[int]) -> Any:
         graph = Graph()
         own: dict[Value, Any] = {}
         first = len(self.arguments)
@@ -326,7 +332,7 @@ class Backward:
                 out = graph.add(n.op, *(own[i] if isinstance(i, Value) else i for i in n.inputs))
                 for v, o in zip(n.outputs, out if isinstance(out, tuple) else (out,)):
                     own.setdefault(v, o)
-        graph.outputs = [own[v] for v in self.found.values()]
+        graph.outputs = [own[self.found[i]] for i in given]
         return importlib.import_module("monograph.compiler.pipeline").compile_graph(graph)
 
 
@@ -413,14 +419,13 @@ class CompositeNode(Node):
                 array, reading = compiled.as_it_stands(array)
             arrays.append(array)
             readings.append(reading)
-        executable = back.program(tuple(readings))
+        executable, given, fresh = back.program(tuple(readings), tuple(wanted))
         self.is_fresh = True
-        outs = [make(shape, dtype) for make, shape, dtype in back.fresh]
+        outs = [make(shape, dtype) for make, shape, dtype in fresh]
         executable.run(arrays, outs)
         results: list[Any] = [None] * len(self.edges)
-        for i, a in zip(back.found, outs):
-            if wanted[i]:
-                results[i] = wrap(a)
+        for i, a in zip(given, outs):
+            results[i] = wrap(a)
         return results
 
     def gives_fresh(self, r: Any, gs: list[Any], results: list[Any]) -> bool:

@@ -332,3 +332,14 @@ def test_gradients_share_no_memory():
     arrays = [t.grad.numpy() for t in (w, other, hidden)]
     for i, a in enumerate(arrays):
         assert not any(np.shares_memory(a, b) for b in arrays[:i])
+
+
+def test_only_the_gradients_asked_for_are_computed():
+    x, w = made(9, 16), made(8, 16, seed=1)
+    out = F.linear(x, w)
+    mg.autograd.grad(out.sum(), x, retain_graph=True)
+    programs = out.grad_fn.op.backward.programs
+    asked = [made[0].graph for (_, wanted), made in programs.items() if wanted == (True, False)]
+    assert asked and all([v.shape for v in g.outputs] == [(9, 16)] for g in asked)
+    both = mg.autograd.grad(out.sum(), [x, w])
+    np.testing.assert_allclose(both[1].numpy(), np.tile(x.detach().numpy().sum(0), (8, 1)), 1e-5)
