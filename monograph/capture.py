@@ -370,7 +370,9 @@ def jit(
     fallback                         run eagerly (with one warning) what cannot be captured
 
     Numbers specialise the program at first; a number that changes between calls becomes an input,
-    unless the function needs its value. Python code in the function runs only while capturing.
+    unless the function needs its value. Python code in the function runs only while capturing: of
+    what it reads besides its arguments, tensors, layers and hooks of modules, `training`, options
+    of optimizers and modes are looked at in each call; other attributes and globals are constants.
     TraceError if the function needs an element's value to go on (and fallback is False).
 
     >>> @jit
