@@ -1,18 +1,19 @@
-"""Maximum over windows: lanes along whichever axis is innermost, the window's taps unrolled."""
+"""Maximum over windows: lanes along whichever axis is innermost, a small window's taps unrolled."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 from ...core import dtype as dt
 from ...ir.graph import Node
 from ...kernel import scalar as s
-from ...kernel.ir import Buffer, Call, Const, Expr, Kernel, Let, Load, Loop, Stmt, Store, Var
+from ...kernel.ir import Buffer, Call, Const, Expr, Kernel, Let, Load, Local, Loop, Stmt, Store, Var
 from ..reader import COMPUTE
 from ..steps import Context, Step, lowers
 
-MAX_TAPS = 32
+MAX_TAPS = 32  # that are written out
 CHUNK_WORK = 16384
 
 
@@ -28,8 +29,9 @@ def lower_max_pool(node: Node, context: Context) -> list[Step] | None:
     values, places = node.outputs
     kernel, stride = op.kernel, op.stride  # type: ignore[attr-defined]
     padding, dilation = op.padding, op.dilation  # type: ignore[attr-defined]
-    if math.prod(kernel) > MAX_TAPS or 0 in (*x.shape, *values.shape):
+    if 0 in (*x.shape, *values.shape):
         return None
+    many = math.prod(kernel) > MAX_TAPS
     xs, vs, ps = context.strides(x), context.strides(values), context.strides(places)
     size, counts = x.shape[2:], values.shape[2:]
     code = x.dtype.code
@@ -57,7 +59,9 @@ def lower_max_pool(node: Node, context: Context) -> list[Step] | None:
     where = _position([_first(Var(names[2 + d]), stride[d], padding[d], dilation[d])
                        for d in range(len(kernel))], size)  # fmt: skip
     place: Expr = s.cast(where, "i32")
-    for number, tap in enumerate(itertools.product(*map(range, kernel))):
+
+    def seen_by(tap: tuple[Any, ...]) -> tuple[Expr, Expr]:
+        """The element that a tap (numbers or loop variables) sees, and its place."""
         at: Expr = base
         mask: Expr | None = None
         coordinates: list[Expr] = []
@@ -65,25 +69,50 @@ def lower_max_pool(node: Node, context: Context) -> list[Step] | None:
             i = Var(names[2 + d]) * stride[d] + (t * dilation[d] - padding[d])
             coordinates.append(i)
             at = at + i * xs[2 + d]
-            low = t * dilation[d] - padding[d]
-            if low < 0:
+            low, high = (t, t) if isinstance(t, int) else (0, kernel[d] - 1)
+            if low * dilation[d] < padding[d]:
                 mask = _both(mask, i >= 0)
-            if (counts[d] - 1) * stride[d] + low >= size[d]:
+            if (counts[d] - 1) * stride[d] + high * dilation[d] - padding[d] >= size[d]:
                 mask = _both(mask, i < size[d])
         seen: Expr = s.cast(Load("x", at, code, mask), compute)
         if mask is not None:
             seen = s.select(mask, seen, Const(lowest, compute))
-        inside.append(Let(f"x{number}", seen))
+        return seen, s.cast(_position(coordinates, size), "i32")
+
+    def compared(number: int, tap: tuple[Any, ...], best: Expr, place: Expr) -> list[Stmt]:
+        """Lets of the better of what was found and what a tap sees."""
+        value, position = seen_by(tap)
         seen = Var(f"x{number}", compute)
         better: Expr = seen > best
         if compute[0] == "f":
             better = Call("or", (better, s.ne(seen, seen)), "bool")
-        inside.append(Let(f"better{number}", better))
         chosen = Var(f"better{number}", "bool")
-        inside.append(Let(f"best{number}", s.select(chosen, seen, best)))
-        position = s.cast(_position(coordinates, size), "i32")
-        inside.append(Let(f"place{number}", s.select(chosen, position, place)))
-        best, place = Var(f"best{number}", compute), Var(f"place{number}", "i32")
+        return [
+            Let(f"x{number}", value),
+            Let(f"better{number}", better),
+            Let(f"best{number}", s.select(chosen, seen, best)),
+            Let(f"place{number}", s.select(chosen, position, place)),
+        ]
+
+    if many:
+        best, place = Load("best", const(0), compute), Load("place", const(0), "i32")
+        inside += [Local("best", compute, 1), Local("place", "i32", 1)]
+        inside += [
+            Store("best", const(0), Const(lowest, compute)),
+            Store("place", const(0), s.cast(where, "i32")),
+        ]
+        taps: tuple[Stmt, ...] = (
+            *compared(0, tuple(Var(f"t{d}") for d in range(len(kernel))), best, place),
+            Store("best", const(0), Var("best0", compute)),
+            Store("place", const(0), Var("place0", "i32")),
+        )
+        for d in reversed(range(len(kernel))):
+            taps = (Loop(f"t{d}", const(0), const(kernel[d]), taps),)
+        inside += taps
+    else:
+        for number, tap in enumerate(itertools.product(*map(range, kernel))):
+            inside += compared(number, tap, best, place)
+            best, place = Var(f"best{number}", compute), Var(f"place{number}", "i32")
     inside.append(Store("values", at_values, s.cast(best, code)))
     inside.append(Store("places", at_places, place))
     lanes = values.shape[lane]
