@@ -137,7 +137,8 @@ class _Writer:
 
     def merged(self, op: Any, x: Value, y: Value, per_group: int) -> Value | None:
         """Several groups as one where a group has fewer channels than a vector has lanes: each
-        filter gets zeros for the channels of the other groups."""
+        filter gets zeros for the channels of the other groups (so that an infinity or nan in one of
+        them makes nan of all)."""
         out = y.shape[1] if isinstance(op, ConvWeight) else y.shape[0]
         each = out // op.groups
         fewest = min(each, per_group)
