@@ -10,12 +10,13 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import monograph as mg
 
 from ..core.errors import MonographError
 from ..runtime.threads import set_num_threads
-from . import digits, doctor, gpt
+from . import digits, doctor, fit, gpt
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -99,6 +100,30 @@ def make_parser() -> argparse.ArgumentParser:
     text.add_argument("--seed", type=int, default=0)
     _add_threads(text)
     text.set_defaults(run=gpt.run)
+
+    fitting = commands.add_parser(
+        "fit",
+        help="train as a configuration file says, without a program",
+        description="Train a model as a configuration file (.json, .toml, .yaml) says. Words such "
+        "as trainer.max_epochs=5 override it.",
+    )
+    fitting.add_argument("--config", metavar="FILE", required=True, type=Path)
+    fitting.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    fitting.add_argument("overrides", nargs="*", metavar="NAME=VALUE")
+    _add_threads(fitting)
+    fitting.set_defaults(run=fit.run)
+
+    listing = commands.add_parser(
+        "runs",
+        help="list and compare training runs",
+        description="A table of the runs under a directory, with the newest value of each metric.",
+    )
+    listing.add_argument("directory", nargs="?", default="runs", type=Path)
+    listing.add_argument(
+        "--metric", action="append", help="only this; runs are sorted by the first"
+    )
+    listing.add_argument("--max", action="store_true", help="the highest value first")
+    listing.set_defaults(run=fit.runs)
 
     check = commands.add_parser(
         "doctor",
