@@ -266,6 +266,25 @@ def test_epilogues_after_blocks(signature, monkeypatch):
     assert len(steps) == (2 if "nk" in signature else 1)
 
 
+@pytest.mark.parametrize("signature", ["km,kn->mn", "kmj,kjn->mn", "bkm,bkn->bmn", "ktm,kn->tmn"])
+@pytest.mark.parametrize("kept", [96, 384])
+def test_epilogues_of_kept_blocks(signature, kept, monkeypatch):
+    monkeypatch.setattr(blocking, "LARGE_FLOPS", 1)
+    monkeypatch.setattr(blocking, "LARGE_SIDES", (20, 40, 1))
+    monkeypatch.setattr(blocking, "KEPT_COLUMNS", kept)
+    rng = np.random.default_rng(9)
+    for m, n, k in [(50, 96, 37), (29, 192, 900), (333, 480, 100)]:
+        size = {"m": m, "n": n, "k": k, "b": 2, "j": 3, "t": 3}
+        x, y = (
+            random_array(rng, [size[c] for c in side], np.float32)
+            for side in signature.split("->")[0].split(",")
+        )
+        got = run(signature, x, y, AddRowAndSquare)
+        expected = exact(signature, x, y)
+        expected = (expected + np.arange(n) / 8) ** 2
+        np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4 * abs(expected).max())
+
+
 @pytest.mark.parametrize("shape", [(300, 200, 100), (64, 128, 4000), (4, 300, 2000), (2, 2, 50000)])
 def test_results_do_not_depend_on_the_number_of_threads(shape):
     rng = np.random.default_rng(6)

@@ -39,7 +39,9 @@ LARGE_CHUNK_FLOPS, ENOUGH_LARGE_CHUNKS = 4_000_000, 16
 # Chunks of large products get no smaller than this many columns and tiles of rows.
 LARGE_COLUMNS, LARGE_ROW_TILES = 128, 8
 # With more blocks of rows than this, b is copied once for all of them.
-FEW_ROW_BLOCKS = 8
+FEW_ROW_BLOCKS = 3
+# Columns of a block whose sums are kept: an epilogue reads and writes runs of this length.
+KEPT_COLUMNS = 384
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Plan:
 
     row is the length of a tile's row in registers: nr rounded up to whole vectors. `outer`
     matrices make a chunk. copy_a, copy_b: every chunk copies its block of a, its panels of b;
-    pack_b: b is copied once, for all.
+    pack_b: b is copied once, for all. keep: the sums of a chunk's block wait in a Local, and the
+    epilogue goes through whole rows of it.
     """
 
     mr: int
@@ -67,6 +70,7 @@ class Plan:
     pack_b: bool
     dots: bool
     copy_b: bool = False
+    keep: bool = False
 
     def depth_of_block(self, p: Problem) -> int:
         """K of the deepest block, all summed loops."""
@@ -78,13 +82,16 @@ class Plan:
         return min(n - (-(-n // self.kc) - 1) * self.kc for n in (self.part, last))
 
 
-def plan(p: Problem, compute: str, target: Target) -> Plan:
-    """How to compute a contraction, from its shapes, strides and the target."""
+def plan(p: Problem, compute: str, target: Target, waits: bool = False) -> Plan:
+    """How to compute a contraction, from its shapes, strides and the target.
+
+    waits: sums of blocks of K cannot stand in the output (an epilogue, another dtype).
+    """
     lanes = target.lanes({"f32": 4, "f64": 8}.get(compute, 8))
     dots = is_dots(p)
     large = not dots and is_large(p)
     if large and p.k[-1].a != 1:
-        return strided_plan(p, target, lanes)
+        return strided_plan(p, target, lanes, waits)
     copy_a, pack_b = (False, False) if dots else packs(p)
     if dots:
         mr, nr = dot_tile(p, target)
@@ -184,15 +191,18 @@ def is_large(p: Problem) -> bool:
     return enough and p.flops >= LARGE_FLOPS * p.batch
 
 
-def strided_plan(p: Problem, target: Target, lanes: int) -> Plan:
+def strided_plan(p: Problem, target: Target, lanes: int, waits: bool) -> Plan:
     """For a large product in which every step of K would touch another cache line and page of a.
 
     Panels of b stay in the first cache while a block of a passes, which its chunk has copied and
     which stays in the second.
     """
     wide = target.vector_bytes == 64
-    mr, vectors = (8, 3) if target.registers == 32 else (6, 2)
+    shapes = ((8, 3), (6, 4), (12, 2)) if target.registers == 32 else ((6, 2), (4, 3))
+    even = [(r, v) for r, v in shapes if p.n.size % (v * lanes) == 0]
+    mr, vectors = even[0] if even else shapes[0]
     nr = vectors * lanes
+    keep = waits and bool(even)
     first = p.k[0].size
     inner = p.depth // first
     deepest = DEEPEST if wide else DEEPEST * 2 // 3
@@ -210,12 +220,16 @@ def strided_plan(p: Problem, target: Target, lanes: int) -> Plan:
         columns = max(1, min(-(-wanted // (rows * p.batch)), p.n.size // LARGE_COLUMNS))
     if rows * columns * p.batch < wanted:
         rows = max(rows, min(-(-wanted // (columns * p.batch)), row_tiles // LARGE_ROW_TILES))
+    if keep:
+        columns = max(columns, -(-p.n.size // KEPT_COLUMNS))
     mc, nc = -(-row_tiles // rows) * mr, -(-column_tiles // columns) * nr
+    if keep:
+        mc = min(mc, max(1, room // nc // mr) * mr)
     copy_a = mc * kc * inner <= room
     # Few blocks of many rows copy b themselves sooner than it is written to memory and read again.
     copy_b = p.n.b == 1 and rows <= FEW_ROW_BLOCKS and mc >= 8 * mr and kc * inner * nr <= room
     return Plan(
-        mr, nr, nr, mc, nc, first, 1, kc, blocks, 1, True, copy_a, not copy_b, False, copy_b
+        mr, nr, nr, mc, nc, first, 1, kc, blocks, 1, True, copy_a, not copy_b, False, copy_b, keep
     )
 
 

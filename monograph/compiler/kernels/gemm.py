@@ -85,7 +85,7 @@ def lower_contract(node: Node, context: Context) -> list[Step] | None:
         compute = compute_type(problem.out.dtype)
         # Whether sums of blocks of K must wait in memory of their own.
         waits = context.epilogue is not None or problem.out.dtype.code != compute
-        sizes = plan(problem, compute, host())
+        sizes = plan(problem, compute, host(), waits)
         try:
             return Writer(node, problem, sizes, context, compute, waits, opaque).steps()
         except NeedSplit:
@@ -130,7 +130,7 @@ class Writer:
         # stand in memory of their own.
         partial = plan.parts > 1
         self.sums: Scratch | None = None
-        if partial or (plan.blocks > 1 and self.waits):
+        if partial or (plan.blocks > 1 and self.waits and not plan.keep):
             self.sums = Scratch(self.compute, plan.parts * p.batch * p.m.size * p.n.size)
         rb, cb = size("rb", row_blocks), size("cb", column_blocks)
         parts = size("parts", plan.parts)
@@ -278,7 +278,12 @@ class Writer:
             stop = s.minimum(row_start + plan.mc, m_size)
             return Loop("tile_row", row_start, stop, (Let("first_row", first), *body), step=mr)
 
-        rows = over_rows([*self.tile(a, b, a_tile, b_tile), *self.store(pairs)])
+        tile = self.tile(a, b, a_tile, b_tile)
+        if plan.keep:
+            tile.append(_tile_loop(mr, nr, Store("kept", self.kept_place(), self.sum())))
+        else:
+            tile += self.store(pairs)
+        rows = over_rows(tile)
         lets.append(Let("row_start", Var("row_block") * plan.mc))
         columns: Stmt = Loop(
             "tile_column",
@@ -295,6 +300,8 @@ class Writer:
             step=nr,
         )
         block = [*(self.copy_a(over_rows) if plan.copy_a else []), columns]
+        if plan.keep:
+            return [*lets, *self.kept_blocks(block, over_rows, pairs)]
         if plan.parts == 1 and plan.blocks == 1:
             return [*lets, *block]
         k_start, k_stop = self.part_range()
@@ -302,6 +309,40 @@ class Writer:
         if plan.blocks == 1:
             return [*lets, Let("block", k_start), *block]
         return [*lets, Loop("block", k_start, k_stop, tuple(block), step=plan.kc)]
+
+    # Sums kept until the epilogue
+
+    def sum(self) -> Expr:
+        """Element (r, j) of the tile's sums."""
+        return Load("acc", Var("r") * self.plan.row + Var("j"), self.compute)
+
+    def kept_place(self) -> Expr:
+        """Where element (r, j) of a tile stands in the chunk's kept block."""
+        plan = self.plan
+        row = Var("tile_row") - Var("row_start") + Var("r")
+        column = Var("tile_column") - Var("column_block") * plan.nc
+        return row * plan.nc + column + Var("j")
+
+    def kept_blocks(
+        self, block: list[Stmt], over_rows: Callable[[list[Stmt]], Stmt], pairs: list[Any]
+    ) -> list[Stmt]:
+        """All blocks of K into a Local, then the epilogue, row by row."""
+        p, plan, size = self.problem, self.plan, self.sizes
+        start = Var("column_block") * plan.nc
+        width = s.minimum(const(plan.nc), size("n", p.n.size) - start)
+        place = (Var("tile_row") - Var("row_start") + Var("r")) * plan.nc + Var("j")
+        written = self.end(pairs)(Var("row"), Var("column"), Load("kept", place, self.compute))
+        lanes = Loop("j", ZERO, width, (Let("column", start + Var("j")), *written), "vector")
+        skipped = Var("tile_row") - Var("first_row") if self.edges()[0] else ZERO
+        row = Let("row", Var("first_row") + Var("r"))
+        # A tile that was moved back has rows that the one before has stored.
+        epilogue = over_rows([Loop("r", skipped, const(plan.mr), (row, lanes))])
+        k_start, k_stop = self.part_range()
+        lets: list[Stmt] = [Local("kept", self.compute, plan.mc * plan.nc)]
+        if plan.blocks > 1:
+            lets.append(Let("part_start", k_start))
+            block = [Loop("block", k_start, k_stop, tuple(block), step=plan.kc)]
+        return [*lets, *block, epilogue]
 
     def k_range(self) -> tuple[Expr, Expr]:
         """The indices of the outermost summed loop that a block covers."""
@@ -352,7 +393,9 @@ class Writer:
         begin: Stmt = _tile_loop(mr, plan.row, Store("acc", place, Const(0, compute)))
         if plan.blocks > 1:
             row, column = Var("first_row") + r, Var("first_column") + j
-            if self.sums is None:
+            if plan.keep:
+                before: Expr = Load("kept", self.kept_place(), compute)
+            elif self.sums is None:
                 before = Load("out", self.result_place(row, column), compute)
             else:
                 before = Load("sums", self.sum_place(row, column), compute)
@@ -360,13 +403,9 @@ class Writer:
             begin = If(Var("block") > Var("part_start"), (resume,), (begin,))
         return [Local("acc", compute, mr * plan.row), begin, step]
 
-    def store(self, pairs: list[tuple[Dim, str]]) -> list[Stmt]:
-        """Put acc where it belongs: to the sums, to the output, or through the epilogue."""
-        p, plan = self.problem, self.plan
-        epilogue = self.context.epilogue
-
-        def to_sums(row: Expr, column: Expr, value: Expr) -> list[Stmt]:
-            return [Store("sums", self.sum_place(row, column), value)]
+    def end(self, pairs: list[tuple[Dim, str]]) -> Write:
+        """What is done with an element of the result: the epilogue, or the output's store."""
+        p, epilogue = self.problem, self.context.epilogue
 
         def to_output(row: Expr, column: Expr, value: Expr) -> list[Stmt]:
             value = s.cast(value, p.out.dtype.code)
@@ -377,11 +416,18 @@ class Writer:
             index = output_index(p, [*pairs, (p.m, "row"), (p.n, "column")], self.opaque)
             return epilogue.emit(index, value)
 
+        return to_output if epilogue is None else to_epilogue
+
+    def store(self, pairs: list[tuple[Dim, str]]) -> list[Stmt]:
+        """Put acc where it belongs: to the sums, to the output, or through the epilogue."""
+        plan = self.plan
+
+        def to_sums(row: Expr, column: Expr, value: Expr) -> list[Stmt]:
+            return [Store("sums", self.sum_place(row, column), value)]
+
         if plan.parts > 1:
             return self.written(to_sums)
-        end = self.written(to_output)
-        if epilogue is not None:
-            end = self.written(to_epilogue, inline=False)
+        end = self.written(self.end(pairs), inline=self.context.epilogue is None)
         if self.sums is None:
             return end
         more = Var("block") + plan.kc < self.part_range()[1]
