@@ -46,6 +46,44 @@ def test_char_gpt_learns(tmp_path, capsys):
     assert example("char_gpt").main(["--text", str(tmp_path / "t.txt"), *words.split()]) < 0.6
 
 
+def test_tabular_explains_a_made_up_table(capsys, tmp_path):
+    assert example("tabular").main([]) > 0.9
+    x = np.random.default_rng(0).normal(size=(300, 3))
+    rows = [f"{a},{b},{'' if i % 9 == 0 else c},{a - b}" for i, (a, b, c) in enumerate(x)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,c,y", *rows]))
+    words = ["--csv", str(tmp_path / "t.csv"), "--target", "y", "--epochs", "20"]
+    assert example("tabular").main(words) > 0.9
+
+
+def write_cifar10(folder, images):
+    """train.tar and test.tar with a colour for each class."""
+    import io
+    import tarfile
+
+    for part in ("train", "test"):
+        with tarfile.open(folder / f"{part}.tar", "w") as tar:
+            for i in range(60):
+                name = example("cifar10").CLASSES[i % 10]
+                pixels = np.full((32, 32, 3), 25 * (i % 10), np.uint8)
+                file = io.BytesIO()
+                images.fromarray(pixels).save(file, "PNG")
+                member = tarfile.TarInfo(f"{part}/{name}/{i:04}.png")
+                member.size = file.tell()
+                file.seek(0)
+                tar.addfile(member, file)
+
+
+def test_cifar10_runs_and_resumes(tmp_path, capsys):
+    images = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    write_cifar10(tmp_path, images)
+    words = f"--data-dir {tmp_path} --batch-size 20 --width 4 --epochs 3".split()
+    module = example("cifar10")
+    found = module.main([*words, "--output", str(tmp_path / "a"), "--workers", "1"])
+    module.main([*words, "--output", str(tmp_path / "b"), "--limit", "2", "--workers", "0"])
+    assert 0.0 <= found <= 1.0
+    assert module.main([*words, "--output", str(tmp_path / "a"), "--resume"]) == found
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda p: p.stem)
 def test_an_example_fits_on_a_few_screens(path):
     if path.stem != "monograph_from_scratch":
