@@ -13,6 +13,7 @@ from . import autograd, func
 from .api import copies as _copies
 from .api import indexing as _indexing
 from .api import interpreter as _interpreter
+from .api import lowrank as _lowrank
 from .api import random
 from .api import selection as _selection
 from .api import strided as _strided

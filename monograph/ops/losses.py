@@ -396,7 +396,9 @@ def multilabel_margin_loss(input: Any, target: Any, *, reduction: str = "mean") 
     name = "multilabel_margin_loss"
     check_reduction(name, reduction)
     _same_shape(name, input=input, target=target)
-    if len(input.shape) not in (1, 2):
+    if not input.shape:  # as in PyTorch: a single class
+        input, target = Reshape((1,))(input), Reshape((1,))(target)
+    if len(input.shape) > 2:
         raise ShapeError(f"{name}: input must be (N, C) or (C,), got {tuple(input.shape)}")
     if target.dtype not in dt.INTS:
         raise DTypeError(f"{name}: target must be class numbers, got {target.dtype.name}")
@@ -434,6 +436,10 @@ def multi_margin_loss(
     check_reduction(name, reduction)
     if p not in (1, 2):
         raise ArgumentError(f"{name}: p must be 1 or 2, got {p}")
+    if not input.shape and not target.shape:  # as in PyTorch: a single class
+        input = Reshape((1,))(input)
+    if len(input.shape) == 1 and tuple(target.shape) == (1,):
+        target = Reshape(())(target)
     if len(input.shape) not in (1, 2) or tuple(target.shape) != tuple(input.shape[:-1]):
         raise ShapeError(
             f"{name}: input must be (N, C) with target (N,), or (C,) with (); got "

@@ -133,3 +133,16 @@ def test_other_shapes():
         check(mg.triangular_solve, torch.triangular_solve, b, a, transpose=transpose, grad=False)
     check(mg.norm, torch.norm, x, p="nuc", grad=False)
     check(mg.linalg.svdvals, torch.linalg.svdvals, np.diag([2.0, 2.0, 0.0]))
+
+
+def test_low_rank_forms():
+    x = RNG.standard_normal((2, 30, 4)) @ RNG.standard_normal((2, 4, 12))
+    u, s, v = mg.svd_lowrank(mg.tensor(x), q=6)
+    assert_close(s, np.linalg.svd(x)[1][:, :6], rtol=1e-8, atol=1e-8)
+    assert_close(u * s.unsqueeze(-2) @ v.mT, x, rtol=1e-8, atol=1e-8)
+    centred = x - x.mean(-2, keepdims=True)
+    u, s, v = mg.pca_lowrank(mg.tensor(x))
+    assert s.shape == (2, 6) and v.shape == (2, 12, 6)
+    assert_close(u * s.unsqueeze(-2) @ v.mT, centred, rtol=1e-8, atol=1e-8)
+    with pytest.raises(ValueError, match=r"svd_lowrank: q must be in \[0, 12\], got 13"):
+        mg.svd_lowrank(mg.tensor(x), q=13)
