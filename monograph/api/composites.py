@@ -36,7 +36,7 @@ from .interpreter import interpret
 SMALL = 64  # elements below which a composition is quick enough, and nothing is compiled
 # Kinds of calls of one function that are compiled at sight: code with more of them (sequences of
 # all lengths) repeats few, and what follows is compiled when it was seen SIGHTINGS times.
-AT_SIGHT = 32
+AT_SIGHT = 64
 SIGHTINGS = 2
 LIMIT = 2048
 SMALL_BYTES = 32768  # memory that NumPy hands out more quickly than the pool

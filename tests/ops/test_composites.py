@@ -16,6 +16,12 @@ from monograph.ir.dispatch import handling
 from monograph.utils.checkpoint import checkpoint
 
 
+@pytest.fixture(autouse=True)
+def compile_at_sight(monkeypatch):
+    """Whatever other tests compiled before."""
+    monkeypatch.setattr(composites, "AT_SIGHT", 1 << 30)
+
+
 @pytest.fixture
 def composition():
     """Run a function as composition."""
