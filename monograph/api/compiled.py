@@ -31,14 +31,17 @@ OPAQUE = {
     "conv", "conv_input", "conv_weight", "attention", "attention_grad", "max_pool",
     "index_select", "index_add", "scatter_add", "gather", "cumsum", "cumprod", "linear_scan",
     "log_cumsum_exp", "running_extreme", "concat", "sort", "top_k", "kth", "search_sorted",
-    "index_set", "scatter_set", "scatter_reduce",
+    "index_set", "scatter_set", "scatter_reduce", "scan",
 }  # fmt: skip
 # What only moves elements, if it takes a copy (a reshape of what is not contiguous).
 COPIES = {"concat", "copy", "reshape"}
 HEAVY_COPY = 262144
 LIMIT = 1024
 
+MOST_LOOPS = 64  # a program for each length, with memory of its own
+
 _programs: dict[Any, Any] = {}
+_loops: list[Any] = []
 _enabled = [True]
 
 
@@ -105,6 +108,10 @@ def _run(op: Op, args: list[Any]) -> Any:
         if len(_programs) >= LIMIT:
             _programs.clear()
         program = _programs[known] = _compile(op, args, arrays, readings)
+        if op.name == "scan":
+            _loops.append(known)
+            if len(_loops) > MOST_LOOPS:
+                _programs.pop(_loops.pop(0), None)
     if program is False:
         return None
     outs = [buffers.empty(v.shape, v.dtype.numpy) for v in program.graph.outputs]

@@ -209,6 +209,54 @@ def _arranged(body: Body) -> tuple[Graph, list[Tensor]]:
     return graph, [body.captured[i] for i in consts]
 
 
+# Bodies of `layer_scan`: (function, structures, avals) -> region and structure of y.
+_layers: dict[Any, tuple[Region, Any]] = {}
+_MOST_LAYERS = 256
+
+
+def layer_scan(
+    f: Callable, consts: Any, init: Any, xs: Any, reverse: bool = False
+) -> tuple[Any, Any]:
+    """`scan` of carry, y = f(consts, carry, x) that runs compiled eagerly too.
+
+    f must be a function of its arguments alone, and the same object at each call: it is captured
+    once for all calls with these shapes. For layers whose loop is part of the library.
+    """
+    parts = [_tensors("scan", what, t) for what, t in (
+        ("consts", consts), ("init", init), ("xs", xs)
+    )]  # fmt: skip
+    (fixed, fixed_def), (carry, carry_def), (elements, xs_def) = parts
+    length = _length(elements, None)
+    if not length:
+        return scan(lambda c, x: f(consts, c, x), init, xs, reverse=reverse)
+    avals = [aval_of(t) for t in (*fixed, *carry)]
+    avals += [Aval(tuple(x.shape[1:]), x.dtype) for x in elements]
+    key = (f, fixed_def, carry_def, xs_def, tuple(avals))
+    known = _layers.get(key)
+    if known is None:
+        y_defs: list[Any] = []
+
+        def once(*args: Tensor) -> list[Tensor]:
+            left = iter(args)
+            a = fixed_def.unflatten([next(left) for _ in fixed])
+            before = [next(left) for _ in carry]
+            after, y = _pair("scan", f(a, carry_def.unflatten(before), xs_def.unflatten(left)))
+            kept = _same_carry("scan", before, carry_def, after)
+            ys, y_def = _tensors("scan", "y", y)
+            y_defs.append(y_def)
+            return [*kept, *ys]
+
+        body = trace_body("scan", once, avals)
+        assert not body.captured, f"{f.__name__} reads more than its arguments"
+        if len(_layers) >= _MOST_LAYERS:
+            _layers.clear()
+        known = _layers[key] = Region(body.graph), y_defs[0]
+    region, y_def = known
+    inputs = [*fixed, *carry, *elements]
+    made = run_scan(region, length, len(fixed), len(carry), reverse, inputs)
+    return carry_def.unflatten(made[: len(carry)]), y_def.unflatten(made[len(carry) :])
+
+
 def map(f: Callable, xs: Any) -> Any:
     """f of each element along the first axis of xs, one after another, stacked.
 

@@ -1,7 +1,7 @@
 """Recurrent layers and their single-step cells: RNN, LSTM, GRU.
 
 The product of all inputs with the input weights is one matrix product; each time step, an iteration
-of `mg.scan`, then adds the product of the state with the recurrent weights. Gate order in the
+of a scan, then adds the product of the state with the recurrent weights. Gate order in the
 stacked weights is PyTorch's: LSTM input, forget, cell, output; GRU reset, update, new.
 """
 
@@ -9,6 +9,7 @@ import math
 import warnings
 
 import monograph as mg
+from monograph.api.control import layer_scan
 from monograph.core.errors import ArgumentError, ArgumentTypeError, ShapeError
 from monograph.core.tracing import guarded
 from monograph.nn import functional as F
@@ -45,6 +46,22 @@ def _step_gru(x, state, weight, bias):
     return (new + mg.sigmoid(x_update + h_update) * (h - new),)
 
 
+def _loop_of(step):
+    """The body of the loop over time around a step."""
+
+    def loop(weights, state, x):
+        x, here = x
+        after = step(x, state, *weights)
+        if here is not None:  # a state stays as it is where a sequence has ended
+            after = tuple(mg.where(here, s, old) for s, old in zip(after, state))
+        return after, after[0]
+
+    return loop
+
+
+_LOOPS = {step: _loop_of(step) for step in (_step_tanh, _step_relu, _step_lstm, _step_gru)}
+
+
 def _elman_step(owner, nonlinearity):
     if nonlinearity not in ("tanh", "relu"):
         raise ArgumentError(f"{owner}: nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
@@ -65,7 +82,6 @@ class RNNBase(Module):
 
     gates = 1
     states = 1
-    step = None
     adds_biases = True  # both biases can be added outside of the loop
 
     def __init__(
@@ -236,17 +252,8 @@ class RNNBase(Module):
         weights = [getattr(self, "weight_hh" + suffix), inner]
         if self.proj_size:
             weights.append(getattr(self, "weight_hr" + suffix))
-        step = type(self).step
-
-        def one(state, x):
-            x, here = x
-            after = step(self, x, state, *weights)
-            if here is not None:
-                after = tuple(mg.where(here, s, old) for s, old in zip(after, state))
-            return after, after[0]
-
         xs = (F.linear(x, getattr(self, "weight_ih" + suffix), outer), mask)
-        state, outputs = mg.scan(one, state, xs, reverse=backwards)
+        state, outputs = layer_scan(_LOOPS[self._step()], weights, state, xs, reverse=backwards)
         return outputs, state
 
     def extra_repr(self):
@@ -293,8 +300,8 @@ class RNN(RNNBase):
             dtype,
         )  # fmt: skip
 
-    def step(self, x, state, weight, bias):
-        return self._elman(x, state, weight, bias)
+    def _step(self):
+        return self._elman
 
     def forward(self, input, hx=None):
         output, (h_n,) = self._run(input, None if hx is None else (hx,))
@@ -318,8 +325,8 @@ class LSTM(RNNBase):
     gates = 4
     states = 2
 
-    def step(self, x, state, weight, bias, projection=None):
-        return _step_lstm(x, state, weight, bias, projection)
+    def _step(self):
+        return _step_lstm
 
     def forward(self, input, hx=None):
         if hx is not None and not (isinstance(hx, (tuple, list)) and len(hx) == 2):
@@ -340,8 +347,8 @@ class GRU(RNNBase):
     gates = 3
     adds_biases = False  # r is multiplied with one of them
 
-    def step(self, x, state, weight, bias):
-        return _step_gru(x, state, weight, bias)
+    def _step(self):
+        return _step_gru
 
     def forward(self, input, hx=None):
         output, (h_n,) = self._run(input, None if hx is None else (hx,))

@@ -428,6 +428,10 @@ def batch_region(
 
     Outputs have one where `wanted`, and where they differ along the batch (as the flags say).
     """
+    key = ("batch", tuple(mapped), size, tuple(wanted))
+    known = region.derived.get(key)
+    if known is not None:
+        return known[0], list(known[1])
     avals = [
         Aval((size, *a.shape), a.dtype) if m else a for a, m in zip(region.inputs, mapped)
     ]  # fmt: skip
@@ -449,7 +453,9 @@ def batch_region(
             results.append(batched(o, dim, size) if flags[-1] else o)
         return results
 
-    return region_of(run, avals), flags
+    made = region_of(run, avals)
+    region.derived[key] = made, tuple(flags)
+    return made, flags
 
 
 def to_axis(x: Any, dim: int | None, axis: int) -> Any:

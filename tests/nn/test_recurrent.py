@@ -6,6 +6,7 @@ from torch_oracle import torch
 
 import monograph as mg
 from monograph import nn
+from monograph.api import compiled
 from monograph.compiler.control import ControlStep
 from monograph.core import pytree
 from monograph.core.errors import ArgumentError, ArgumentTypeError, ShapeError
@@ -259,3 +260,58 @@ def test_time_to_compile_does_not_grow_with_the_length():
         ((capture,),) = compiled.captures.values()
         kernels.append(len(capture.executable.plan.steps))
     assert kernels[0] == kernels[1]
+
+
+def test_eager_layers_run_compiled_and_give_the_same():
+    layer = nn.LSTM(8, 24, 2, bidirectional=True, dtype=mg.float64)
+    x = mg.tensor(draw(20, 4, 8))
+
+    def run():
+        layer.zero_grad()
+        result = layer(x)
+        loss_of(result).backward()
+        return result, [p.grad for p in layer.parameters()]
+
+    fast = run()
+    assert any(key[0].name == "scan" for key in compiled._programs)
+    compiled.set_enabled(False)
+    try:
+        slow = run()
+    finally:
+        compiled.set_enabled(True)
+    assert_same(fast, slow)
+
+
+def test_programs_of_many_lengths_are_forgotten(monkeypatch):
+    monkeypatch.setattr(compiled, "MOST_LOOPS", 3)
+    monkeypatch.setattr(compiled, "_programs", {})
+    monkeypatch.setattr(compiled, "_loops", [])
+    layer = nn.GRU(2, 40)
+    for length in range(50, 58):
+        with mg.no_grad():
+            layer(mg.zeros(length, 2, 2))
+    assert sum(key[0].name == "scan" for key in compiled._programs) == 3
+
+
+def test_derivatives_of_all_orders():
+    layer = nn.GRU(2, 3, dtype=mg.float64)
+    x = mg.tensor(draw(4, 2, 2)).requires_grad_()
+    assert mg.autograd.gradcheck(lambda x: layer(x)[0], x)
+    assert mg.autograd.gradgradcheck(lambda x: layer(x)[0], x)
+
+
+def test_gradients_of_each_sequence():
+    layer = nn.LSTM(2, 3, dtype=mg.float64)
+    weights = {k: p.detach() for k, p in layer.named_parameters()}
+
+    def loss(weights, x):
+        return loss_of(mg.func.functional_call(layer, weights, (x,)))
+
+    xs = mg.tensor(draw(5, 6, 2))
+    each = mg.vmap(mg.func.grad(loss), in_dims=(None, 0))
+    expected = [mg.func.grad(loss)(weights, x) for x in xs]
+    for f in (each, mg.jit(each)):
+        got = f(weights, xs)
+        for k in weights:
+            wanted = np.stack([e[k].numpy() for e in expected])
+            np.testing.assert_allclose(got[k].numpy(), wanted, **TIGHT)
