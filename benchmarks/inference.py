@@ -1,0 +1,157 @@
+"""Inference beside PyTorch (eager and torch.compile) and ONNX Runtime, in interleaved rounds.
+
+    python benchmarks/inference.py [--only mlp,bert] [--batch 1 64] [--rounds 5] [--compile]
+
+Networks are in zoo.py, with random weights, in eval mode under no_grad; ours is jitted. Peers that
+are not installed are left out with a sentence. Milliseconds a call, medians of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+THREADS = int(os.environ.get("MONOGRAPH_NUM_THREADS") or len(os.sched_getaffinity(0)))
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[_name] = str(THREADS)
+
+import zoo  # noqa: E402
+
+R = np.random.default_rng(0)
+
+
+def image(n):
+    return [R.standard_normal((n, 3, 224, 224)).astype(np.float32)]
+
+
+# name: (network, inputs for a batch, largest batch)
+NETWORKS = {
+    "mlp": (zoo.small, lambda n: [R.standard_normal((n, 64)).astype(np.float32)], 64),
+    "resnet50": (zoo.resnet50, image, 64),
+    "mobilenet": (zoo.mobilenet, image, 64),
+    "bert": (zoo.bert, lambda n: [R.integers(0, 30_000, (n, 128))], 8),
+    "gpt2": (zoo.gpt2, lambda n: [R.integers(0, 50_000, (n, 1)), np.array([100])], 1),
+}
+
+
+def ours(network, data, state):
+    import monograph as mg
+
+    mg.set_num_threads(THREADS)
+    model = network(mg).eval()
+    model.load_state_dict({k: mg.tensor(v) for k, v in state.items()})
+    inputs = [mg.tensor(a) for a in data]
+
+    @mg.jit
+    def run(*x):
+        with mg.no_grad():
+            return model(*x)
+
+    return lambda: run(*inputs).numpy(), lambda: mg.explain(run.function, *inputs, rounds=5)
+
+
+def torch_of(network, data, state, compiled):
+    import torch
+
+    torch.set_num_threads(THREADS)
+    model = network(torch).eval()
+    model.load_state_dict({k: torch.tensor(v) for k, v in state.items()})
+    inputs = [torch.tensor(a) for a in data]
+    if data[0].ndim == 4:
+        model = model.to(memory_format=torch.channels_last)
+        inputs[0] = inputs[0].to(memory_format=torch.channels_last)
+    run = torch.compile(model) if compiled else model
+
+    def call():
+        with torch.inference_mode():
+            return run(*inputs).numpy()
+
+    return call
+
+
+def onnx_of(network, data, state):
+    import onnxruntime
+    import torch
+
+    model = network(torch).eval()
+    model.load_state_dict({k: torch.tensor(v) for k, v in state.items()})
+    inputs = tuple(torch.tensor(a) for a in data)
+    names = [f"x{i}" for i in range(len(inputs))]
+    file = io.BytesIO()
+    torch.onnx.export(model, inputs, file, input_names=names, dynamo=False)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    session = onnxruntime.InferenceSession(file.getvalue(), options)
+    feed = dict(zip(names, data))
+    return lambda: session.run(None, feed)[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 64])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--explain", action="store_true")
+    options = parser.parse_args()
+    import torch
+
+    for name, (network, inputs, most) in NETWORKS.items():
+        if options.only and name not in options.only.split(","):
+            continue
+        torch.manual_seed(0)
+        state = {k: v.numpy() for k, v in network(torch).state_dict().items()}
+        for batch in sorted({min(b, most) for b in options.batch}):
+            data = inputs(batch)
+            report = None
+            makers = {
+                "ours jit": partial(ours, network, data, state),
+                "torch": partial(torch_of, network, data, state, False),
+                "onnxruntime": partial(onnx_of, network, data, state),
+            }
+            if options.compile:
+                makers["torch-compile"] = partial(torch_of, network, data, state, True)
+            calls, results = {}, {}
+            for who, make in makers.items():
+                try:
+                    made = make()
+                    made, report = made if isinstance(made, tuple) else (made, report)
+                    results[who] = made()
+                    calls[who] = made
+                except Exception as error:
+                    print(
+                        f"{name}: {who}: {' '.join(f'{type(error).__name__}: {error}'.split())[:150]}"
+                    )
+            times = {who: [] for who in calls}
+            for _ in range(options.rounds):
+                for who, call in calls.items():
+                    time.sleep(0.05)
+                    call()
+                    start, count = time.perf_counter(), 0
+                    while time.perf_counter() - start < 0.15 or count < 2:
+                        call()
+                        count += 1
+                    times[who].append((time.perf_counter() - start) / count * 1e3)
+            line = "  ".join(f"{who} {median(t):.3f}" for who, t in times.items())
+            if "ours jit" in times and len(times) > 1:
+                best = min(median(t) for who, t in times.items() if who != "ours jit")
+                other = next(v for who, v in results.items() if who != "ours jit")
+                error = abs(results["ours jit"] - other).max() / abs(other).max()
+                line += f"   ratio {median(times['ours jit']) / best:.2f}   error {error:.1e}"
+            print(f"{name:10s} batch {batch:3d}   {line}", flush=True)
+            if options.explain and report is not None:
+                made = report()
+                print(made.families, made.totals, made.table, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
