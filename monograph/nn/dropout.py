@@ -58,3 +58,10 @@ class AlphaDropout(_Dropout):
 
     def forward(self, input):
         return self._drop(F.alpha_dropout, input)
+
+
+class FeatureAlphaDropout(_Dropout):
+    """Alpha dropout of whole channels of (N, C, ...)."""
+
+    def forward(self, input):
+        return self._drop(F.feature_alpha_dropout, input)

@@ -292,6 +292,13 @@ class MultiLabelSoftMarginLoss(_WeightedLoss):
         )
 
 
+class MultiLabelMarginLoss(_Loss):
+    """Hinge loss of scores (N, C) against several class numbers per row, ended by -1: (N, C)."""
+
+    def forward(self, input, target):
+        return F.multilabel_margin_loss(input, target, reduction=self.reduction)
+
+
 class CTCLoss(_Loss):
     """Connectionist temporal classification: log_probs (T, N, C) against label sequences."""
 

@@ -14,7 +14,7 @@ from monograph.core.errors import ArgumentError, ArgumentTypeError, DTypeError, 
 from monograph.core.structure import Registry, watch
 from monograph.core.tracing import guarded
 from monograph.nn.hooks import RemovableHandle, run_with_hooks
-from monograph.nn.parameter import Buffer, Parameter
+from monograph.nn.parameter import Buffer, Parameter, is_lazy
 from monograph.tensor import Tensor
 
 
@@ -467,8 +467,10 @@ class Module:
             if module is not None:
                 yield from module._named_state(f"{prefix}{name}.")
 
-    def load_state_dict(self, state_dict, strict=True):
+    def load_state_dict(self, state_dict, strict=True, assign=False):
         """Copy the values of `state_dict` (tensors or arrays) into this module, all or nothing.
+
+        assign  take the tensors themselves, with their dtype, in place of copying their elements
 
         StateDictError lists every key that is missing or unexpected (only with `strict`) and every
         shape that differs; then nothing has been loaded. Returns the missing and unexpected keys.
@@ -492,14 +494,34 @@ class Module:
                 f"{_shape(state_dict[key])} in the state dict, {_shape(wanted[key])} in the module",
             )
             for key in shared
-            if _shape(state_dict[key]) != _shape(wanted[key])
+            if _shape(state_dict[key]) != _shape(wanted[key]) and not is_lazy(wanted[key])
         ]
         if problems:
             raise _state_dict_error(type(self).__name__, problems, len(wanted))
+        for path, module in self.named_modules(remove_duplicate=False):
+            give = getattr(module, "_given_shapes", None)  # a lazy layer's
+            if give is not None:
+                give(state_dict, f"{path}." if path else "")
         with mg.no_grad():
             for key in shared:
-                wanted[key].copy_(mg.as_tensor(state_dict[key]))
+                value = mg.as_tensor(state_dict[key])
+                if assign:
+                    self._assign(key, value)
+                else:
+                    wanted[key].copy_(value)
         return IncompatibleKeys(missing, unexpected)
+
+    def _assign(self, key, value):
+        """Put a tensor in the place of the parameter or buffer at a dotted path."""
+        path, _, name = key.rpartition(".")
+        module = self.get_submodule(path)
+        old = module._parameters.get(name)
+        if old is None:
+            module._buffers[name] = value
+        elif isinstance(value, Parameter):
+            module._parameters[name] = value
+        else:
+            module._parameters[name] = Parameter(value, requires_grad=old.requires_grad)
 
     def __getstate__(self):
         """Registries are copied, so that a shallow copy can be changed without the original."""

@@ -1,5 +1,6 @@
 """Parameter and Buffer: tensors that a Module registers when they are assigned to an attribute."""
 
+import monograph as mg
 from monograph.core.errors import ArgumentTypeError
 from monograph.tensor import Tensor, _init
 
@@ -33,3 +34,42 @@ def _adopt(made, kind, data):
     if not isinstance(data, Tensor):
         raise ArgumentTypeError(f"{kind}: data must be a Tensor, got {type(data).__name__}")
     _init(made, data.detach()._value())
+
+
+class UninitializedParameter(Parameter):
+    """A Parameter of a lazy layer that has no shape yet; `materialize(shape)` gives it one."""
+
+    def __init__(self, requires_grad=True, device=None, dtype=None):
+        super().__init__(mg.empty(0, device=device, dtype=dtype), requires_grad)
+
+    def materialize(self, shape, device=None, dtype=None):
+        """Become an ordinary Parameter of the given shape, its elements not set."""
+        self.data = mg.empty(shape, dtype=dtype or self.dtype)
+        self.__class__ = Parameter
+
+    def __repr__(self):
+        return "<UninitializedParameter>"
+
+
+class UninitializedBuffer(Tensor):
+    """A buffer of a lazy layer that has no shape yet; `materialize(shape)` gives it one."""
+
+    def __init__(self, requires_grad=False, device=None, dtype=None):
+        _adopt(self, "UninitializedBuffer", mg.empty(0, device=device, dtype=dtype))
+
+    def materialize(self, shape, device=None, dtype=None):
+        """Become an ordinary tensor of the given shape, its elements not set."""
+        self.data = mg.empty(shape, dtype=dtype or self.dtype)
+        self.__class__ = _PlainBuffer
+
+    def __repr__(self):
+        return "<UninitializedBuffer>"
+
+
+class _PlainBuffer(Tensor):
+    """What an UninitializedBuffer becomes (it keeps its identity, so it cannot become a Tensor)."""
+
+
+def is_lazy(tensor):
+    """Whether a tensor of a lazy layer has no shape yet."""
+    return isinstance(tensor, (UninitializedParameter, UninitializedBuffer))

@@ -1,5 +1,6 @@
 """Pooling layers: maximum and average over windows, fixed (MaxPool, AvgPool) and adaptive."""
 
+from monograph.core.errors import ArgumentError
 from monograph.nn import functional as F
 from monograph.nn.conv import per_axis
 from monograph.nn.module import Module
@@ -228,6 +229,50 @@ class LPPool2d(_LPPool):
 
     def forward(self, input):
         return self._pool(F.lp_pool2d, input)
+
+
+class LPPool3d(_LPPool):
+    """(sum of x ** norm_type) ** (1 / norm_type) over windows of (N, C, D, H, W)."""
+
+    def forward(self, input):
+        return self._pool(F.lp_pool3d, input)
+
+
+class _FractionalMaxPool(Module):
+    def __init__(
+        self, kernel_size, output_size=None, output_ratio=None, return_indices=False,
+        _random_samples=None,
+    ):  # fmt: skip
+        super().__init__()
+        if (output_size is None) == (output_ratio is None):
+            raise ArgumentError(
+                f"{type(self).__name__}: give output_size or output_ratio, one of the two"
+            )
+        self.kernel_size = kernel_size
+        self.output_size = output_size
+        self.output_ratio = output_ratio
+        self.return_indices = return_indices
+        self.register_buffer("_random_samples", _random_samples)
+
+    def _pool(self, pool, input):
+        return pool(
+            input, self.kernel_size, self.output_size, self.output_ratio, self.return_indices,
+            self._random_samples,
+        )  # fmt: skip
+
+
+class FractionalMaxPool2d(_FractionalMaxPool):
+    """Maxima over windows at random places: (N, C, H, W) -> (N, C, *output_size)."""
+
+    def forward(self, input):
+        return self._pool(F.fractional_max_pool2d, input)
+
+
+class FractionalMaxPool3d(_FractionalMaxPool):
+    """Maxima over windows at random places: (N, C, D, H, W) -> (N, C, *output_size)."""
+
+    def forward(self, input):
+        return self._pool(F.fractional_max_pool3d, input)
 
 
 class _MaxUnpool(Module):

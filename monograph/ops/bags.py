@@ -74,10 +74,10 @@ def embedding_bag(
     """
     if mode not in ("sum", "mean", "max"):
         raise ArgumentError(f"embedding_bag: mode must be 'sum', 'mean' or 'max', got {mode!r}")
-    if max_norm is not None or scale_grad_by_freq or sparse:
+    if max_norm is not None or scale_grad_by_freq:
         raise ArgumentError(
             "embedding_bag: max_norm would change the weight inside the forward pass, and "
-            "gradients are dense sums; give no max_norm, scale_grad_by_freq, sparse"
+            "gradients are plain sums; give no max_norm, scale_grad_by_freq"
         )
     if per_sample_weights is not None and mode != "sum":
         raise ArgumentError(f"embedding_bag: per_sample_weights need mode 'sum', got {mode!r}")

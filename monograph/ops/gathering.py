@@ -332,6 +332,7 @@ def embedding(
     input        integers in [0, V), any shape
     weight       (V, D)
     padding_idx  a row that gets no gradient
+    sparse       accepted; the gradient is dense
     returns      (*input.shape, D)
     """
     index = as_index_tensor("embedding", input, "indices")
@@ -342,10 +343,8 @@ def embedding(
             "embedding: max_norm would change the weight inside the forward pass",
             hint="renormalise the weight after each optimizer step instead",
         )
-    if scale_grad_by_freq or sparse:
-        raise ArgumentError(
-            "embedding: gradients are dense sums; give no scale_grad_by_freq, sparse"
-        )
+    if scale_grad_by_freq:
+        raise ArgumentError("embedding: gradients are plain sums; give no scale_grad_by_freq")
     out = named("embedding", IndexSelect(0), weight, index)
     if padding_idx is None:
         return out
