@@ -515,6 +515,9 @@ TABLE: dict[str, Callable[[Any], list[Sample]]] = {
     "index_select": _indexed("index_select", [[2, 0], [0, 3]]),
     "index_add": _indexed("index_add", [2, 0, 2], (3, 3)),
     "index_set": _indexed("index_set", [2, 0, 2], (3, 3)),
+    "check_classes": lambda rng: [
+        Sample(_op("check_classes", "nll_loss", 5, 7), (np.array([[0, 7, 4], [2, 1, 7]]),), False)
+    ],
     "gather": _indexed("gather", [[2, 0, 1], [3, 3, 0]]),
     "scatter_add": _indexed("scatter_add", [[2, 0, 1], [2, 3, 0]], (2, 3)),
     "scatter_set": _indexed("scatter_set", [[2, 0, 1], [1, 3, 0]], (2, 3)),
