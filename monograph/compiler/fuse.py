@@ -28,6 +28,9 @@ FILLS = {"index_add", "index_set", "scatter_add", "scatter_set", "scatter_reduce
 
 INLINE = ("elementwise", "source", "movement")
 
+# Values of this size are in no cache when they are read again.
+LARGE_BYTES = 16 << 20
+
 
 def has_kernel(node: Node) -> bool:
     """Whether the node is computed by a kernel of its own, not in loops with others.
@@ -77,10 +80,16 @@ class Fusion:
         self.users = graph.users()
         self.ends: set[Value] = set()  # of long expressions: read from memory
         self.items = self._items()
+        self._form_groups()
+        again = self._better_computed_again()
+        if again:
+            self.items -= again
+            self._form_groups()
+
+    def _form_groups(self) -> None:
         self.group_of: dict[Value, Group] = {}
         self.groups: list[Group] = []
-        self._reach: dict[Group, set[Group]] = {}
-        for node in graph.nodes:
+        for node in self.graph.nodes:
             for v in node.outputs:
                 if v in self.items and v not in self.group_of:
                     self._place(v)
@@ -134,6 +143,47 @@ class Fusion:
             stack.extend(u.node.values)
             if total > CHEAP_OPS:
                 break
+        return total
+
+    def _better_computed_again(self) -> set[Value]:
+        """Large stored items that another group makes again from one value as large.
+
+        Such as the exponentials of cross-entropy, from logits: a trip through memory is slower.
+        """
+        outputs = set(self.graph.outputs)
+        found = set()
+        for v in self.stored:
+            group = self.group_of.get(v)
+            if group is None or group.node is not None or v in outputs or v in self.ends:
+                continue
+            node = v.node
+            assert node is not None
+            small = v.aval.size * v.dtype.itemsize < LARGE_BYTES
+            if small or node.op.kind != "elementwise" or node.op.name not in COSTLY:
+                continue
+            readers = [g for g in self.groups if v in g.reads]
+            if any(g.node is not None for g in readers) or len(readers) > 1:
+                continue
+            reads: set[Value] = set()
+            for operand in node.values:
+                self._reads_below(operand, reads)
+            large = [u for u in reads if u.aval.size == v.aval.size]
+            if len(large) > 1 or any(u.aval.size * 16 > v.aval.size for u in reads - set(large)):
+                continue
+            if all(u.node is None or u in self.stored for u in large) and self._steps(v) <= 3:
+                found.add(v)
+        return found
+
+    def _steps(self, v: Value) -> int:
+        """Elementwise operations between v and the items that it is computed from."""
+        total, stack, seen = 0, [v], set()
+        while stack:
+            u = stack.pop()
+            if u in seen or u.node is None or (u is not v and u in self.items):
+                continue
+            seen.add(u)
+            total += u.node.op.kind == "elementwise"
+            stack.extend(u.node.values)
         return total
 
     # Groups

@@ -36,15 +36,17 @@ from ..kernel.ir import (
     Store,
     Var,
 )  # fmt: skip
-from .fuse import Group
+from .fuse import COSTLY, Group
 from .index import ZERO, Index, NeedSplit, loop_index
 from .layout import Layouts, loop_order
 from .reader import Reader, Storage, compute_type
 
 # Elements of work in one chunk: enough to pay for claiming it, few enough to balance.
 CHUNK_WORK = 16384
-# Lanes of a column reduction that are accumulated together: 8 vectors of 16.
-COLUMN_BLOCK = 128
+# Lanes of a column reduction that are accumulated together: runs of 1 KiB, which memory streams.
+COLUMN_BLOCK = 256
+# Elements of a row that is kept in the nearest caches from one stage to the next.
+ROW_KEPT = 1 << 16
 
 
 @dataclass(eq=False)
@@ -176,6 +178,7 @@ class _Attempt:
         self.buffers: dict[Value, Buffer] = {}
         self.stages: dict[Value, int] = {}
         self.written: set[Value] = set()
+        self.kept_rows: dict[Value, Storage] = {}
 
     def block_split(self, splits: dict[int, list[int]]) -> bool:
         """Split the lanes' axis into blocks of at most COLUMN_BLOCK, if that is still to do."""
@@ -214,6 +217,8 @@ class _Attempt:
 
     def _storage(self, v: Value) -> Storage | None:
         if v in self.own:
+            if v in self.kept_rows:
+                return self.kept_rows[v]
             return self._buffer(v) if v in self.written else None
         if v.node is not None and not self.is_stored(v):
             return None
@@ -297,7 +302,7 @@ class _Attempt:
             reductions = [v for v in self.reductions if self.stage_of(v) == stage + 1]
             stores = [v for v in full if self.stage_of(v) == stage and self.is_stored(v)]
             if reductions or stores:
-                self._stage(reductions, stores)
+                self._stage(stage, reductions, stores)
         rest = [v for v in self.group.items if not self._is_full(v) and self.is_stored(v)]
         if rest:
             self._lane_loop(lambda: self._store(rest, self.row_index))
@@ -305,7 +310,52 @@ class _Attempt:
     def _is_full(self, v: Value) -> bool:
         return v not in self.reductions and tuple(v.shape) == self.group.full
 
-    def _stage(self, reductions: list[Value], stores: list[Value]) -> None:
+    def _rows_to_keep(self, stage: int) -> dict[Value, Storage]:
+        """Values of this stage that a later one needs and that are dear to compute again."""
+        axes = self.group.axes
+        size = math.prod(self.group.full[a] for a in axes or ())
+        if self.columns or not axes or stage == self.last or size > ROW_KEPT:
+            return {}
+        strides, step = [0] * len(self.group.full), 1
+        for d in reversed(self.dims if self.turn is None else [*self.dims, self.turn]):
+            if d.reduced and not strides[d.axis]:
+                strides[d.axis] = step
+                step *= self.group.full[d.axis]
+        found = {}
+        for v in self.group.items:
+            node = v.node
+            assert node is not None
+            dear = node.op.kind == "elementwise" and node.op.name in COSTLY
+            if (
+                dear
+                and self._is_full(v)
+                and self.stage_of(v) == stage
+                and not self.is_stored(v)
+                and compute_type(v.dtype) == v.dtype.code
+                and self._is_needed_after(v, stage)
+            ):
+                found[v] = Storage(self.reader.name("row"), tuple(strides))
+        return found
+
+    def _is_needed_after(self, v: Value, stage: int) -> bool:
+        """Whether results or reductions of a later stage read v."""
+        for u in self.group.items:
+            reduction = u in self.reductions
+            if self.stage_of(u) - reduction <= stage:
+                continue
+            stack, seen = list(u.node.values), set()  # type: ignore[union-attr]
+            while stack:
+                x = stack.pop()
+                if x is v:
+                    return True
+                if x in seen or x.node is None or x in self.reductions:
+                    continue
+                if x in self.own or not self.is_stored(x):
+                    seen.add(x)
+                    stack.extend(x.node.values)
+        return False
+
+    def _stage(self, stage: int, reductions: list[Value], stores: list[Value]) -> None:
         r = self.reader
         lane_count = self.lanes.size if self.columns and self.lanes else 1
         accumulators = {}
@@ -317,6 +367,9 @@ class _Attempt:
             r.emit(Local(name, code, lane_count))
             start = _identity(v.node.op.combine, code)  # type: ignore[union-attr]
             self._lane_loop(partial(self._set, name, start))
+        kept = self._rows_to_keep(stage)
+        for row in kept.values():
+            r.levels[row.buffer] = len(r.scopes) - 1
 
         def body() -> None:
             index = self.full_index
@@ -326,9 +379,15 @@ class _Attempt:
                 value = r.read(node.inputs[0], index)
                 combine = node.op.combine  # type: ignore[attr-defined]
                 r.emit(Reduce(combine, accumulators[v], self._lane(), value))
+            for v, row in kept.items():
+                r.emit(Store(row.buffer, r.position(index, row.strides), r.read(v, index)))
             self._store(stores, index)
 
+        for v, row in kept.items():
+            size = math.prod(self.group.full[a] for a in self.group.axes or ())
+            r.emit(Local(row.buffer, v.dtype.code, size))
         self._nest([*self.inner], body)
+        self.kept_rows.update(kept)
         for v, name in accumulators.items():
             code = compute_type(v.dtype)
             if self.columns:

@@ -352,3 +352,41 @@ def test_masks_that_are_always_true_disappear():
     assert (i >= 0) == Const(True, "bool") == (i < 5)
     assert value(i < 3, {"i": 2}) is True and value(i < 3, {"i": 3}) is False
     assert isinstance(Index((), 3), Index)
+
+
+def rows(f, *args):
+    compiled = mg.jit(f)(*args)
+    return [x.numpy() for x in (compiled if isinstance(compiled, tuple) else (compiled,))]
+
+
+@pytest.mark.parametrize("shape", [(3, 70), (5, 7, 33), (2, 1, 1), (4, 300), (2, 70000)], ids=str)
+@pytest.mark.parametrize("dim", [-1, (0, -1)], ids=str)
+def test_values_kept_for_a_later_stage_of_a_row(shape, dim):
+    x = np.random.default_rng(0).standard_normal(shape)
+
+    def f(x):
+        e = mg.exp(x - x.amax(dim, keepdim=True))
+        t = mg.tanh(e / e.sum(dim, keepdim=True))
+        return t / t.sum(dim, keepdim=True), e.sum(dim)
+
+    axes = dim if isinstance(dim, tuple) else (dim,)
+    e = np.exp(x - x.max(axes, keepdims=True))
+    t = np.tanh(e / e.sum(axes, keepdims=True))
+    made = rows(f, mg.tensor(x))
+    np.testing.assert_allclose(made[0], t / t.sum(axes, keepdims=True), rtol=1e-12)
+    np.testing.assert_allclose(made[1], e.sum(axes), rtol=1e-12)
+
+
+def test_large_exponentials_are_made_again_rather_than_stored():
+    mg.manual_seed(0)
+    logits, target = mg.randn(600, 8000), mg.randint(0, 8000, (600,))
+
+    def f(x):
+        return mg.func.grad(lambda x: F.cross_entropy(x, target))(x)
+
+    p = F.softmax(logits, -1).numpy()
+    p[np.arange(600), target.numpy()] -= 1
+    np.testing.assert_allclose(rows(f, logits)[0], p / 600, atol=1e-8, rtol=1e-4)
+    plan = mg.explain(f, logits, time=False)
+    wide = [line for line in str(plan).splitlines() if "-> f32[600, 8000]" in line]
+    assert len(wide) == 1  # the gradient, and no exponentials
