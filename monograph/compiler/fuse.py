@@ -21,6 +21,7 @@ from .locate import affine_view
 # Elementwise ops cheaper than a trip through memory when they are computed twice.
 CHEAP_OPS = 3
 MAX_ITEMS = 48
+EARLY_ELEMENTS = 1 << 14
 MAX_DEPTH = 64  # operations in a row that are one expression
 
 # Ops that start from their first operand and change some of it.
@@ -339,7 +340,10 @@ class Fusion:
         return "row"
 
     def _sorted(self) -> list[Group]:
-        """Groups so that each comes after those it reads."""
+        """Groups so that each comes after those it reads.
+
+        Small loops that wait for no kernel come first, as what a kernel's epilogue reads must.
+        """
         done: list[Group] = []
         state: dict[Group, int] = {}
         for root in self.groups:
@@ -364,7 +368,12 @@ class Fusion:
                     state[g] = 2
                     done.append(g)
                     stack.pop()
-        return done
+        early: set[Group] = set()
+        for g in done:
+            before = {self.group_of[u] for u in g.reads if u in self.group_of}
+            if g.node is None and numel(g.full) <= EARLY_ELEMENTS and before <= early:
+                early.add(g)
+        return [g for g in done if g in early] + [g for g in done if g not in early]
 
     def _stored(self) -> set[Value]:
         """Items that need memory: outputs, and what another group or a node with a kernel reads."""
