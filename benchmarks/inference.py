@@ -128,9 +128,8 @@ def main() -> None:
                     results[who] = made()
                     calls[who] = made
                 except Exception as error:
-                    print(
-                        f"{name}: {who}: {' '.join(f'{type(error).__name__}: {error}'.split())[:150]}"
-                    )
+                    reason = " ".join(f"{type(error).__name__}: {error}".split())
+                    print(f"{name}: {who}: {reason[:150]}")
             times = {who: [] for who in calls}
             for _ in range(options.rounds):
                 for who, call in calls.items():
