@@ -2,9 +2,9 @@
 
     python benchmarks/rows.py [--threads 1] [--only norm] [--kernels]
 
-Forward alone, and forward with the gradient of every input. GB/s count the least traffic: each input
-read and each result written once per direction; `ratio` is PyTorch's time over ours. --kernels lists
-our kernels instead, each with its own time.
+Forward alone, and forward with the gradient of every input. GB/s count the least traffic: each
+input read and each result written once per direction; `ratio` is PyTorch's time over ours.
+--kernels lists our kernels instead, each with its own time.
 """
 
 from __future__ import annotations
@@ -156,7 +156,9 @@ def main() -> None:
         traffic = size + result, (size + result) + (2 * size + result)
         line = f"{name:26}"
         for ms, bytes_, other in zip(mine, traffic, peer):
-            line += f" {ms * 1e3:10.3f} {bytes_ / ms / 1e9:6.1f} {other * 1e3:8.3f} {other / ms:6.2f}"
+            line += (
+                f" {ms * 1e3:10.3f} {bytes_ / ms / 1e9:6.1f} {other * 1e3:8.3f} {other / ms:6.2f}"
+            )
         print(line, flush=True)
 
 

@@ -278,7 +278,7 @@ class Writer:
     def fill(self, name: str, size: int | Expr, value: float) -> Stmt:
         """The first elements of a block set to a number."""
         z = self.name("z")
-        stop = size if isinstance(size, Expr) else const(size)
+        stop: Expr = const(size) if isinstance(size, int) else size
         store = Store(name, Var(z), Const(value, self.code))
         return Loop(z, ZERO, stop, (store,), "vector")
 
