@@ -117,6 +117,13 @@ def _var(name: str, size: int) -> Index:
     return Index(((Atom(name, max(size, 2)), 1),))
 
 
+def _whole_vectors(tile: Tile, code: str) -> tuple[int, Expr | None]:
+    """Length of a tile's row in registers, and which of its elements are columns."""
+    lanes = _lanes(code)
+    width = -(-tile.columns // lanes) * lanes
+    return width, None if width == tile.columns else Var("j") < tile.columns
+
+
 def _tile_loop(rows: int, columns: int, *body: Stmt) -> Loop:
     lanes = Loop("j", const(0), const(columns), body, "vector")
     return Loop("r", const(0), const(rows), (lanes,), "unroll")
@@ -205,9 +212,10 @@ def lower_conv(node: Node, context: Context) -> list[Step] | None:
         at_x = at_x + (r % places[-1]) * (stride[-1] * xs[-1])
     else:
         at_x = at_x + r * (stride[-1] * xs[-1])
-    product = Load("x", at_x, code) * Load("w", at_w + j, code)
-    place = r * tile.columns + j
-    body: Stmt = _tile_loop(tile.rows, tile.columns, Reduce("add", "acc", place, product))
+    width, mask = _whole_vectors(tile, code)
+    product = Load("x", at_x, code) * Load("w", at_w + j, code, mask)
+    place = r * width + j
+    body: Stmt = _tile_loop(tile.rows, width, Reduce("add", "acc", place, product))
     for name, size, _, _ in reversed(merged):
         body = Loop(name, const(0), const(size), (body,))
     first_let, first = _starts("first", row_size, tile.rows, Var("row_tile"))
@@ -238,8 +246,8 @@ def lower_conv(node: Node, context: Context) -> list[Step] | None:
         stores = [Let("sum", value), *written]
     inside: tuple[Stmt, ...] = (
         first_let,
-        Local("acc", code, tile.rows * tile.columns),
-        _tile_loop(tile.rows, tile.columns, Store("acc", place, Const(0.0, code))),
+        Local("acc", code, tile.rows * width),
+        _tile_loop(tile.rows, width, Store("acc", place, Const(0.0, code))),
         body,
         Loop("r", const(0), const(tile.rows), (Loop("j", const(0), const(tile.columns),
              tuple(stores), "vector"),), "unroll"),
@@ -343,15 +351,16 @@ def lower_conv_weight(node: Node, context: Context) -> list[Step] | None:
         y_row = y_row + Var(f"p{d}") * ys[2 + d]
     row_lets += [Let("x_row", x_row + Var("x_tap")), Let("y_row", y_row + Var("channel"))]
     r, j, p = Var("r"), Var("j"), Var("p")
-    place = r * tile.columns + j
+    width, mask = _whole_vectors(tile, code)
+    place = r * width + j
     product = Load("x", Var("x_row") + p * (stride[-1] * xs[-1]) + r, code) * Load(
-        "y", Var("y_row") + p * ys[-1] + j, code
+        "y", Var("y_row") + p * ys[-1] + j, code, mask
     )
     pixel = Loop(
         "p",
         const(0),
         const(places[-1]),
-        (_tile_loop(tile.rows, tile.columns, Reduce("add", "acc", place, product)),),
+        (_tile_loop(tile.rows, width, Reduce("add", "acc", place, product)),),
     )
     at = Var("w_tap") + r * ws[1] + j
     last = s.minimum(Var("block") + block, const(rows))
@@ -359,8 +368,8 @@ def lower_conv_weight(node: Node, context: Context) -> list[Step] | None:
     if block >= rows:
         body: tuple[Stmt, ...] = (
             *head,
-            Local("acc", code, tile.rows * tile.columns),
-            _tile_loop(tile.rows, tile.columns, Store("acc", place, Const(0.0, code))),
+            Local("acc", code, tile.rows * width),
+            _tile_loop(tile.rows, width, Store("acc", place, Const(0.0, code))),
             Loop("row", const(0), const(rows), (*row_lets, pixel)),
             _tile_loop(tile.rows, tile.columns, store),
         )
@@ -368,20 +377,20 @@ def lower_conv_weight(node: Node, context: Context) -> list[Step] | None:
     else:
         # Overlapping edge tiles would add twice, so sums live in memory only between blocks of one
         # tile: each tile is finished block by block, with the tile's sums kept in a local array.
-        sums = Load("sums", (Var("tile") - Var("from")) * (tile.rows * tile.columns) + place, code)
+        sums = Load("sums", (Var("tile") - Var("from")) * (tile.rows * width) + place, code)
         keep = Store(
             "sums",
-            (Var("tile") - Var("from")) * (tile.rows * tile.columns) + place,
+            (Var("tile") - Var("from")) * (tile.rows * width) + place,
             Load("acc", place, code) + sums,
         )
         work: tuple[Stmt, ...] = (
             *head,
-            Local("acc", code, tile.rows * tile.columns),
-            _tile_loop(tile.rows, tile.columns, Store("acc", place, Const(0.0, code))),
+            Local("acc", code, tile.rows * width),
+            _tile_loop(tile.rows, width, Store("acc", place, Const(0.0, code))),
             Loop("row", Var("block"), last, (*row_lets, pixel)),
-            _tile_loop(tile.rows, tile.columns, keep),
+            _tile_loop(tile.rows, width, keep),
         )
-        size = per_chunk * tile.rows * tile.columns
+        size = per_chunk * tile.rows * width
         finish = (*head, _tile_loop(tile.rows, tile.columns, Store("out", at, sums)))
         loops = (
             Let("from", Var("chunk") * per_chunk),
