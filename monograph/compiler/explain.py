@@ -22,7 +22,6 @@ from ..kernel.evaluate import evaluate_index
 from ..kernel.printer import str_kernel
 from ..runtime import machine
 from ..runtime.machine_code import kernel_assembly, kernel_text
-from ..runtime.program import Program
 from ..runtime.threads import get_num_threads
 from .control import ControlStep
 from .fuse import Group
@@ -197,7 +196,7 @@ class Explanation:
             parts = sum(r.seconds or 0.0 for r in self.rows)
             copies = f", copies at the end {_time(self.copy_seconds)}" if self.copy_seconds else ""
             lines.append(
-                f"one call {_time(self.seconds)}, kernels one by one {_time(parts)}{copies}; "
+                f"one call {_time(self.seconds)}, kernels alone {_time(parts)}{copies}; "
                 f"{flops / self.seconds / 1e9:.4g} GFLOP/s = "
                 f"{flops / self.seconds / self.limits.flops:.0%} of the FMA peak"
             )
@@ -244,14 +243,13 @@ class Explanation:
         """Run on these arrays (all C-contiguous) and keep the best time of each kernel.
 
         What the program overwrites among `inputs` is the same again before every run, and after.
-        A kernel alone takes some microseconds longer than within the program.
+        Kernels are timed within the program, by the driver.
         """
         e = self.executable
         donated = {e.donate[o] for o in e.donate}
         before = {i: inputs[i].copy() for i in donated}
         arrays = [*inputs, *outputs]
-        addresses = [a.ctypes.data for a in arrays]
-        slots = np.array(addresses, np.int64)
+        slots = np.array([a.ctypes.data for a in arrays], np.int64)
 
         def restore() -> None:
             for i, a in before.items():
@@ -268,7 +266,9 @@ class Explanation:
                 e.run_at(slots.ctypes.data, arrays)
                 whole.append(time.perf_counter() - start)
                 restore()
-                each.append(_profile(e, addresses, arrays))
+                spans: list[tuple[int, int]] = []
+                e.run_at(slots.ctypes.data, arrays, spans)
+                each.append([(end - start) / 1e9 for start, end in spans])
                 start = time.perf_counter()
                 for o, v in e.extra:
                     np.copyto(outputs[o], e._view(v, arrays))
@@ -353,19 +353,6 @@ def _shape(b: Value | Scratch) -> str:
     if isinstance(b, Scratch):
         return f"scratch[{b.size}]"
     return repr(b.aval)
-
-
-def _profile(e: Executable, addresses: list[int], arrays: list[np.ndarray]) -> list[float]:
-    """Seconds of each step, run one by one."""
-    times: list[float] = []
-    for part in e.parts:
-        if isinstance(part, Program):
-            times += part.profile(addresses)
-        else:
-            start = time.perf_counter()
-            e._run_host(part, arrays)
-            times.append(time.perf_counter() - start)
-    return times
 
 
 def _group_line(group: Group) -> str:

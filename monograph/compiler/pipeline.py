@@ -13,6 +13,7 @@ link                one Program: tasks in order (host calls between, where an op
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -369,6 +370,9 @@ class Executable:
             word[0] = 0
         alone = len(self.parts) == 1 and isinstance(self.parts[0], Program) and not self.extra
         self.program: Program | None = self.parts[0] if alone else None
+        if self.program is None and self.prologue is not None:  # a body that Python runs
+            self.parts.insert(0, self.prologue)
+            self.prologue = None
 
     @property
     def has_host_steps(self) -> bool:
@@ -381,16 +385,27 @@ class Executable:
         slots = np.array([buffers.address_of(a) for a in arrays], np.int64)
         self.run_at(slots.ctypes.data, arrays)
 
-    def run_at(self, slots: int, arrays: Sequence[np.ndarray]) -> None:
-        """Compute, with the arrays' addresses at hand: 8-byte words from address `slots` on."""
+    def run_at(
+        self,
+        slots: int,
+        arrays: Sequence[np.ndarray],
+        spans: list[tuple[int, int]] | None = None,
+    ) -> None:
+        """Compute, with the arrays' addresses at hand: 8-byte words from address `slots` on.
+
+        `spans` takes the start and end of each step, in nanoseconds of time.perf_counter_ns.
+        """
         before = {}
         for v in self.kept:
             before[v] = np.array(arrays[self.input_slot[v]])
-        for part in self.parts:
-            if type(part) is Program:
-                part.run_at(slots)
-            else:
-                self._run_host(part, arrays)
+        if spans is not None:
+            self._run_timed(slots, arrays, spans)
+        else:
+            for part in self.parts:
+                if type(part) is Program:
+                    part.run_at(slots)
+                else:
+                    self._run_host(part, arrays)
         for word, step in self.checks:
             if word[0]:
                 word[0] = 0
@@ -399,6 +414,18 @@ class Executable:
             if source is None:
                 source = before[v] if v in before else self._view(v, arrays)
             np.copyto(arrays[slot], source.reshape(v.shape))
+
+    def _run_timed(
+        self, slots: int, arrays: Sequence[np.ndarray], spans: list[tuple[int, int]]
+    ) -> None:
+        for part in self.parts:
+            if type(part) is Program:
+                stamps = part.run_timed(slots)
+                spans.extend(zip(stamps, stamps[1:]))
+            else:
+                start = time.perf_counter_ns()
+                self._run_host(part, arrays)
+                spans.append((start, time.perf_counter_ns()))
 
     def _run_host(self, step: HostStep | ControlStep, arrays: Sequence[np.ndarray]) -> None:
         if isinstance(step, ControlStep):

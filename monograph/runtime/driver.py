@@ -1,6 +1,7 @@
 """The native side of programs and threads, as LLVM IR text.
 
-`run` performs a list of tasks in order; `worker` is where pool threads stay. They share a pool
+`run` performs a list of tasks in order, and `run_timed` also notes the time after each; `worker` is
+where pool threads stay. They share a pool
 block of 8-byte words (offsets below, one cache line apart). A task's chunks are claimed by
 compare-and-swap on one word, (epoch << 32 | next chunk): an epoch is closed (next chunk = 2**31-1)
 while the task's fields change, so that a late worker can never claim from a mixture of two tasks.
@@ -22,8 +23,8 @@ TRIPS, TEST, BODY, OTHER, CONTROL_SLOTS, SLOT_COUNT, STARTS, UPDATES = range(8)
 FINALS, FINAL_COUNT, MOVED, PROLOGUE = 8, 9, 10, 11
 CONTROL_WORDS = 12
 FIXUP_WORDS = 3  # address of the pointer, slot number, byte offset
-REQUEST_WORDS = 7  # tasks, their number, fix-ups, their number, and these:
-SLOTS, POOL, THREADS = 4, 5, 6
+REQUEST_WORDS = 8  # tasks, their number, fix-ups, their number, and these:
+SLOTS, POOL, THREADS, STAMPS = 4, 5, 6, 7  # STAMPS: where `run_timed` leaves its times, else unused
 
 
 def _pause(triple: str) -> tuple[str, str]:
@@ -59,12 +60,42 @@ def _sleeping(triple: str) -> dict[str, str]:
     }
 
 
+def _clock(triple: str) -> tuple[str, str]:
+    """(declarations, function `stamp`) of the clock behind Python's time.perf_counter.
+
+    stamp(times, index) stores it at times[index], in nanoseconds (on Windows in ticks).
+    """
+    head = "define internal void @stamp(ptr %times, i64 %index) nounwind {"
+    if "windows" in triple:
+        declare = "declare i32 @QueryPerformanceCounter(ptr)"
+        body = "  call i32 @QueryPerformanceCounter(ptr %to)"
+    else:
+        clock = 8 if "apple" in triple or "darwin" in triple else 1  # uptime, monotonic
+        declare = "declare i32 @clock_gettime(i32, ptr)"
+        body = f"""  %now = alloca [2 x i64]
+  call i32 @clock_gettime(i32 {clock}, ptr %now)
+  %seconds = load i64, ptr %now
+  %rest_at = getelementptr i64, ptr %now, i64 1
+  %rest = load i64, ptr %rest_at
+  %whole = mul i64 %seconds, 1000000000
+  %all = add i64 %whole, %rest
+  store i64 %all, ptr %to"""
+    return (
+        declare,
+        f"""{head}
+{_word("%to", "%times", "%index")}
+{body}
+  ret void
+}}""",
+    )
+
+
 def _on_over(call: str) -> str:
     """The call with the condition that a task is over."""
     return call.replace("%cond", "%over")
 
 
-def _word(name: str, base: str, index: int) -> str:
+def _word(name: str, base: str, index: int | str) -> str:
     return f"  {name} = getelementptr i64, ptr {base}, i64 {index}"
 
 
@@ -103,9 +134,10 @@ def _claim(prefix: str, again: str, then: str, nothing: str) -> str:
 
 
 def driver_ir(triple: str) -> str:
-    """The module: run, worker, stop, and control, which run calls and which calls run."""
+    """The module: run, run_timed, worker, stop, and control, which calls run for its bodies."""
     declare, pause = _pause(triple)
     system = _sleeping(triple)
+    declare_clock, clock = _clock(triple)
     fields = "\n".join(
         _word(f"%{name}", "%pool", index)
         for name, index in (
@@ -117,6 +149,7 @@ def driver_ir(triple: str) -> str:
     return f"""target triple = "{triple}"
 {system["declare"]}
 {declare}
+{declare_clock}
 
 define void @worker(ptr %pool) nounwind {{
 entry:
@@ -180,7 +213,24 @@ entry:
   ret void
 }}
 
-define void @run(ptr %request) nounwind {{
+{clock}
+{_run_ir("run", fields, pause, system, timed=False)}
+{_run_ir("run_timed", fields, pause, system, timed=True)}
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
+
+{_control_ir()}
+"""
+
+
+def _run_ir(name: str, fields: str, pause: str, system: dict[str, str], timed: bool) -> str:
+    """The tasks in order. `timed`: the time before the first and after each goes to STAMPS."""
+    begins = ends = ""
+    if timed:
+        begins = f"""{_word("%stamps_at", "%request", STAMPS)}
+  %stamps = load ptr, ptr %stamps_at
+  call void @stamp(ptr %stamps, i64 0)"""
+        ends = "  call void @stamp(ptr %stamps, i64 %tnext)"
+    return f"""define void @{name}(ptr %request) nounwind {{
 entry:
   %rp5 = getelementptr i64, ptr %request, i64 5
   %pool = load ptr, ptr %rp5
@@ -197,6 +247,7 @@ entry:
   %rp6 = getelementptr i64, ptr %request, i64 6
   %threads = load i64, ptr %rp6
   %limit = load i64, ptr %spin
+{begins}
   %alone = icmp ult i64 %threads, 2
   %anyfix = icmp sgt i64 %fixup_count, 0
   br i1 %anyfix, label %fix, label %begin
@@ -302,16 +353,12 @@ awake:
   br label %finished
 finished:
   %tnext = add i64 %t, 1
+{ends}
   %tmore = icmp ult i64 %tnext, %count
   br i1 %tmore, label %task, label %leave
 leave:
   ret void
-}}
-
-declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
-
-{_control_ir()}
-"""
+}}"""
 
 
 def _control_ir() -> str:

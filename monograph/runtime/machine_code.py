@@ -94,7 +94,8 @@ def load_driver() -> dict[str, int]:
     target = host()
     text = driver.driver_ir(target.triple)
     key, body = object_for(text, lambda: text, target)
-    return {name: _load(f"{key}.{name}", body, name) for name in ("run", "worker", "stop")}
+    names = ("run", "run_timed", "worker", "stop")
+    return {name: _load(f"{key}.{name}", body, name) for name in names}
 
 
 def kernel_text(kernel: Kernel, target: Target | None = None) -> str:

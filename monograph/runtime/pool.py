@@ -31,6 +31,7 @@ class Native:
         self.worker = ctypes.CFUNCTYPE(None, pointer)(addresses["worker"])
         self.stop = ctypes.CFUNCTYPE(None, pointer)(addresses["stop"])
         self.run = ctypes.CFUNCTYPE(None, pointer)(addresses["run"])
+        self.run_timed = ctypes.CFUNCTYPE(None, pointer)(addresses["run_timed"])
 
 
 class Pool:

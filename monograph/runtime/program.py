@@ -27,6 +27,7 @@ one runs on the calling thread alone (results are the same).
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 import time
 import weakref
@@ -158,6 +159,7 @@ class Program:
             0,
             _IDLE_ADDRESS,
             1,
+            0,
         )
         self._own_slots = ctypes.addressof(self._addresses)
         self._request_address = ctypes.addressof(self._request)
@@ -168,45 +170,45 @@ class Program:
         with self._lock:
             self._addresses[: self.slots] = addresses  # type: ignore[call-overload]  # ValueError unless there is one per slot
             self._request[driver.SLOTS] = self._own_slots
-            self._run(self._request)
+            self._run(self._request, self._native.run)
 
     def run_at(self, slots: int) -> None:
         """The same with the addresses at hand: 8-byte words, the first at address `slots`."""
         with self._lock:
             self._request[driver.SLOTS] = slots
             if self._any_parallel:
-                self._run(self._request)
+                self._run(self._request, self._native.run)
             else:
                 self._native.run(self._request_address)
 
-    def _run(self, request: Any) -> None:
-        """Run with threads if there are any to be had."""
+    def _run(self, request: Any, run: Any) -> None:
+        """`run`, a function of the driver, with threads if there are any to be had."""
         count = get_num_threads() if self._any_parallel else 1
         if count > 1 and pool.lock.acquire(blocking=False):
             lock = pool.lock
             try:
                 request[driver.POOL], request[driver.THREADS] = pool.pool().address, count
-                self._native.run(ctypes.addressof(request))
+                run(ctypes.addressof(request))
             finally:
                 lock.release()
         else:
             request[driver.POOL], request[driver.THREADS] = _IDLE_ADDRESS, 1
-            self._native.run(ctypes.addressof(request))
+            run(ctypes.addressof(request))
 
-    def profile(self, addresses: Sequence[int] = ()) -> list[float]:
-        """Run once, task by task; the seconds that each took."""
-        times = []
+    def run_timed(self, slots: int) -> list[int]:
+        """run_at, and when it began and each task ended: nanoseconds of time.perf_counter_ns."""
+        stamps = (ctypes.c_int64 * (len(self.tasks) + 1))()
         with self._lock:
-            self._addresses[: self.slots] = addresses  # type: ignore[call-overload]
-            tasks, count, fixups, fixup_count, *_ = self._request
-            for i in range(count):
-                one = (ctypes.c_int64 * driver.REQUEST_WORDS)(
-                    tasks + 8 * driver.TASK_WORDS * i, 1, fixups, fixup_count, self._own_slots
-                )
-                start = time.perf_counter()
-                self._run(one)
-                times.append(time.perf_counter() - start)
-        return times
+            self._request[driver.SLOTS] = slots
+            self._request[driver.STAMPS] = ctypes.addressof(stamps)
+            self._run(self._request, self._native.run_timed)
+        if _TICK_NS is None:
+            return list(stamps)
+        return [round(ticks * _TICK_NS) for ticks in stamps]
+
+
+# Nanoseconds of a tick of the driver's clock, where it does not count those.
+_TICK_NS = time.get_clock_info("perf_counter").resolution * 1e9 if os.name == "nt" else None
 
 
 def _grain(chunks: int) -> int:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -165,12 +166,17 @@ def test_a_forked_child_has_its_own_workers(thread_count):
         assert os.waitpid(child, 0)[1] == 0
 
 
-def test_profile_gives_a_time_per_task():
+def test_a_timed_run_gives_the_times_of_its_tasks():
     (double,) = compile_kernels([DOUBLE])
     x, y = np.ones(BLOCK, "f"), np.zeros(BLOCK, "f")
     program = Program([Task(double, [Slot(0), Slot(1)], [BLOCK])] * 3, slots=2)
-    times = program.profile([x.ctypes.data, y.ctypes.data])
-    assert len(times) == 3 and min(times) > 0
+    slots = np.array([x.ctypes.data, y.ctypes.data], np.int64)
+    before = time.perf_counter_ns()
+    stamps = program.run_timed(slots.ctypes.data)
+    after = time.perf_counter_ns()
+    assert len(stamps) == 4 and stamps == sorted(stamps)
+    assert before <= stamps[0] and stamps[-1] <= after
+    assert stamps[-1] > stamps[0]
     assert (y == 2).all()
 
 
