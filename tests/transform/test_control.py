@@ -802,3 +802,18 @@ def test_associative_scan_errors():
         mg.associative_scan(lambda a, b: a, (draw(3), draw(4)))
     with pytest.raises(ArgumentError, match="fn must return a tree like elems"):
         mg.associative_scan(lambda a, b: (a, b), draw(3))
+
+
+def test_a_body_that_numpy_partly_computes_does_its_steady_steps():
+    """Packing of a product's weights is split off a body only where the driver runs the loop."""
+    w = draw(64, 64, seed=1)
+
+    def f(xs):
+        def body(total, x):
+            y = x @ w
+            return total + mg.linalg.eigvalsh(y[:4, :4] + y[:4, :4].mT).sum(), y
+
+        return mg.scan(body, mg.zeros(()), xs)[1]
+
+    xs = draw(3, 128, 64)
+    np.testing.assert_allclose(mg.jit(f)(xs).numpy(), (xs @ w).numpy(), rtol=1e-4, atol=1e-5)
