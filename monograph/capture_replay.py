@@ -152,7 +152,13 @@ class Replay:
             for o, a in enumerate(self.out_avals)
             if o not in self.donate and o not in kept
         ]
-        self.other_grads = [g for g in self.grads if g[1] == "set" or not isinstance(g[0], Tensor)]
+        # Gradients that are taken from captured tensors, or put there as they are, and the others.
+        self.set_grads = [
+            (who, value)
+            for who, what, value in self.grads
+            if what == "set" and isinstance(who, Tensor)
+        ]
+        self.other_grads = [g for g in self.grads if not isinstance(g[0], Tensor)]
         # Which tensors are the same matters where gradients are put on arguments.
         self.are_distinct = any(isinstance(who, int) for who, _, _ in self.grads)
         self.can_repeat = all(s.kind != "arg_grad" for s in self.inputs)
@@ -375,12 +381,13 @@ class Replay:
             self.kept_grads.give(renewed)
         if self.written_arguments or not self.steady:
             self._note_writes(leaves)
+        for tensor, value in self.set_grads:
+            tensor._grad = value
         if self.is_plain:
             return wrap(arrays[len(self.inputs)])
         made = arrays[len(self.inputs) :]
         for who, what, value in self.other_grads:
-            tensor = leaves[who] if isinstance(who, int) else who
-            tensor._grad = value if what == "set" else wrap(made[value])
+            leaves[who]._grad = value if what == "set" else wrap(made[value])
         outputs = [wrap(a) for a in made[: self.new_outputs]]
         if self.backward is not None and modes.grad:
             self.backward.attach(self, leaves, outputs, made)

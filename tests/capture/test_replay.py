@@ -13,7 +13,8 @@ import pytest
 
 import monograph as mg
 from monograph import nn, optim
-from monograph.core.errors import GradError
+from monograph.capture_replay import NO
+from monograph.core.errors import GradError, ShapeError
 from monograph.nn import functional as F
 from monograph.runtime import threads
 
@@ -27,9 +28,10 @@ def network(seed=0):
 
 
 class Training:
-    """A network with an optimizer, and a step that is captured or plain."""
+    """A network with an optimizer, and a step that is captured or plain, and may drop gradients."""
 
-    def __init__(self, captured):
+    def __init__(self, captured, drops=False):
+        self.drops = drops
         self.net = network()
         self.optimizer = optim.AdamW(self.net.parameters(), lr=0.01, weight_decay=0.1)
         self.captures = 0
@@ -41,6 +43,8 @@ class Training:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        if self.drops:
+            self.optimizer.zero_grad()
         return loss
 
 
@@ -178,13 +182,19 @@ CHANGES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("change", CHANGES, ids=lambda f: f.__name__)
-def test_a_change_between_steps_acts_as_on_the_plain_function(change):
+CASES = [(change, False) for change in CHANGES]
+CASES += [(change, True) for change in CHANGES if change is not gradient_written]  # there is none
+
+
+@pytest.mark.parametrize(
+    "change, drops", CASES, ids=lambda x: getattr(x, "__name__", "drops" if x else "keeps")
+)
+def test_a_change_between_steps_acts_as_on_the_plain_function(change, drops):
     count = threads.get_num_threads()
     try:
         trained = []
         for captured in (True, False):
-            t = Training(captured)
+            t = Training(captured, drops)
             mg.manual_seed(1)
             losses = [t.step(*batch(k)).item() for k in range(4)]
             change(t)
@@ -197,6 +207,41 @@ def test_a_change_between_steps_acts_as_on_the_plain_function(change):
         assert mine.captures <= (3 if "frozen" in change.__name__ else 2) < other.captures
     finally:
         threads.set_num_threads(count)
+
+
+def test_a_step_that_drops_its_gradients_drops_those_put_there_in_between():
+    t = Training(True, drops=True)
+    for k in range(3):
+        t.step(*batch(k))
+    (program,) = next(iter(t.step.captures.values()))
+    assert program.steady and program.is_plain
+    left, right = mg.ones(8, 4), mg.ones(3)
+    t.net[0].weight.grad, t.net[4].bias.grad = left, right
+    assert program.run_again(batch(3)) is not NO
+    assert all(p.grad is None for p in t.net.parameters())
+    assert left.tolist() == [[1] * 4] * 8 and right.tolist() == [1] * 3
+    t.net[1].weight.grad = mg.ones(8)
+    mine = t.net[1].weight.grad  # from before a call that raises: it stays
+    with pytest.raises(ShapeError):
+        t.step(mg.ones(6, 5), batch(4)[1])
+    assert t.net[1].weight.grad is mine
+
+
+def test_a_captured_tensor_becomes_the_gradient_of_another():
+    p, kept = mg.ones(3, requires_grad=True), mg.tensor([1.0, 2.0, 3.0])
+
+    def plain(x):
+        p.grad = kept
+        return x * 2
+
+    f = mg.jit(plain)
+    for _ in range(4):
+        p.grad = None
+        assert f(mg.ones(2)).tolist() == [2, 2]
+        assert p.grad is kept
+    p.grad = mg.zeros(3)
+    f(mg.ones(2))
+    assert p.grad is kept and kept.tolist() == [1, 2, 3]
 
 
 def test_a_model_that_becomes_float64_is_captured_again():
