@@ -186,8 +186,8 @@ globals().update({_name: _FUNCTIONAL[_name] for _name in _OF_LAYERS})
 
 # Submodules and the compiler load when they are first used, so that `import monograph` stays quick.
 _SUBMODULES = {
-    "autograd", "data", "func", "linalg", "masked", "metrics", "models", "nn", "optim", "signal",
-    "special", "testing", "train", "utils",
+    "autograd", "data", "func", "linalg", "masked", "metrics", "models", "nn", "optim", "profiler",
+    "signal", "special", "testing", "train", "utils",
 }  # fmt: skip
 _LAZY = {
     "jit": "capture", "explain": "report", "estimate": "train.estimate",

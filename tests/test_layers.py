@@ -17,7 +17,7 @@ LAYERS = [
     {"capture_gradient"},
     {"capture_replay"},
     {"capture"},
-    {"report"},
+    {"report", "profiler"},
     {"nn", "optim", "data", "metrics", "testing", "utils"},
     {"export", "quant"},
     {"distributed"},

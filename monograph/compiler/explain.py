@@ -142,7 +142,7 @@ class Explanation:
             elif isinstance(r.step, ControlStep):
                 chunks = "loop" if r.step.is_native else "Python"
             body.append([f"{i}", r.title, chunks, *self._measures([r]), r.shapes, r.lines])
-        return _align(head, body, left={1, 2, len(head) - 2, len(head) - 1})
+        return align(head, body, left={1, 2, len(head) - 2, len(head) - 1})
 
     @property
     def bodies(self) -> str:
@@ -165,7 +165,7 @@ class Explanation:
         body = [[name, f"{len(rows)}", *self._measures(rows)] for name, rows in order]
         if self.rows:
             body.append(["all", f"{len(self.rows)}", *self._measures(self.rows)])
-        return _align(["kind", "kernels", *_MEASURES], body, left={0})
+        return align(["kind", "kernels", *_MEASURES], body, left={0})
 
     @property
     def memory(self) -> str:
@@ -397,7 +397,7 @@ def _shorten(text: str) -> str:
     return re.sub(r"constant \[([^\]]*)\]", cut, text)
 
 
-def _align(head: list[str], body: list[list[str]], left: set[int]) -> str:
+def align(head: list[str], body: list[list[str]], left: set[int]) -> str:
     """A table with columns as wide as their widest cell; empty columns are left out."""
     keep = [c for c in range(len(head)) if any(row[c] for row in body)]
     rows = [[row[c] for c in keep] for row in [head, *body]]
