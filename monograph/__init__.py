@@ -17,6 +17,7 @@ from .api import lowrank as _lowrank
 from .api import random
 from .api import selection as _selection
 from .api import strided as _strided
+from .api import typed as _typed
 from .api import views as _views
 from .api.autograd import backward as _backward
 from .api.batching import vmap
@@ -79,6 +80,12 @@ from .api.random import (
     randperm,
     seed,
     set_rng_state,
+)  # fmt: skip
+from .core.choices import (
+    are_deterministic_algorithms_enabled,
+    get_float32_matmul_precision,
+    set_float32_matmul_precision,
+    use_deterministic_algorithms,
 )  # fmt: skip
 from .core.device import device
 from .core.dtype import (
@@ -172,6 +179,7 @@ newaxis = None
 
 _install(_interpreter.interpret)
 globals().update(_FUNCTIONS)
+globals().update(_typed.TYPES)
 _attach()
 
 # Functions of layers that PyTorch has at the top as well (all of them: monograph.nn.functional).
@@ -186,11 +194,11 @@ globals().update({_name: _FUNCTIONAL[_name] for _name in _OF_LAYERS})
 
 # Submodules and the compiler load when they are first used, so that `import monograph` stays quick.
 _SUBMODULES = {
-    "autograd", "data", "func", "linalg", "masked", "metrics", "models", "nn", "optim", "profiler",
-    "signal", "special", "testing", "train", "utils",
+    "amp", "autograd", "backends", "cuda", "data", "func", "linalg", "masked", "metrics", "models",
+    "nn", "optim", "profiler", "signal", "special", "testing", "train", "utils",
 }  # fmt: skip
 _LAZY = {
-    "jit": "capture", "explain": "report", "estimate": "train.estimate",
+    "jit": "capture", "compile": "compiled", "explain": "report", "estimate": "train.estimate",
     "bartlett_window": "signal.windows", "blackman_window": "signal.windows",
     "hamming_window": "signal.windows", "hann_window": "signal.windows",
     "kaiser_window": "signal.windows",

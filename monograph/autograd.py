@@ -7,6 +7,7 @@ from .api import autograd_functional as functional
 from .api.autograd import backward, detect_anomaly, grad, set_detect_anomaly
 from .api.function import Function, once_differentiable
 from .api.gradcheck import gradcheck, gradgradcheck
+from .api.typed import Variable
 from .core.modes import (
     enable_grad,
     inference_mode,
@@ -14,7 +15,6 @@ from .core.modes import (
     no_grad,
     set_grad_enabled,
 )
-from .tensor import Tensor as Variable
 
 __all__ = [
     "Function", "Variable", "backward", "detect_anomaly", "enable_grad", "functional", "grad",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,9 @@ __all__ = [
 
 
 def _as_list(x: Any) -> list[Any]:
-    return list(x) if isinstance(x, (tuple, list)) else [x]
+    if isinstance(x, Tensor) or not isinstance(x, Iterable):
+        return [x]
+    return list(x)
 
 
 def _seeds(name: str, outputs: list[Tensor], gradients: Any) -> list[Any]:
@@ -124,12 +126,14 @@ def grad(
     grad_outputs: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    only_inputs: bool = True,
     allow_unused: bool | None = None,
     is_grads_batched: bool = False,
     materialize_grads: bool = False,
 ) -> tuple[Any, ...]:
     """Gradients of `outputs` with respect to `inputs`, as a tuple; `.grad` stays as it is.
 
+    only_inputs        has no effect
     is_grads_batched   grad_outputs have a first axis more: one gradient for each element of it
     allow_unused       give None for inputs that the outputs do not depend on (else GradError)
     materialize_grads  give zeros for them instead
@@ -145,7 +149,7 @@ def grad(
 
         def one(*gradients: Any) -> tuple[Any, ...]:
             return grad(
-                outs, ins, gradients, True, create_graph, allow_unused,
+                outs, ins, gradients, True, create_graph, allow_unused=allow_unused,
                 materialize_grads=materialize_grads,
             )  # fmt: skip
 

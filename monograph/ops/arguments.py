@@ -21,16 +21,19 @@ TENSORS = {
     "key", "value",
 }  # fmt: skip
 SEQUENCES = {"tensors"}  # these are tuples or lists of tensors
+NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}  # taken in the place of PyTorch's
 
 
 def explained(f: Callable, always: bool = False) -> Callable:
     """f, whose TypeError or AttributeError about a wrong argument names that argument.
 
-    It takes `out`, a tensor (or several) to write the result into, unless f has its own. A function
-    without such arguments is f itself, unless `always`.
+    It takes NumPy's `axis` and `keepdims` for `dim` and `keepdim`; and `out`, a tensor (or several)
+    to write the result into, unless f has its own. A function without such arguments is f itself,
+    unless `always`.
     """
     code = inspect.unwrap(f).__code__  # inspect.signature takes as long as importing half of ops/
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    all_names = set(names)
     checks = [(i, n, False) for i, n in enumerate(names) if n in TENSORS or n in SEQUENCES]
     if code.co_flags & inspect.CO_VARARGS:
         n = code.co_varnames[len(names)]
@@ -50,6 +53,13 @@ def explained(f: Callable, always: bool = False) -> Callable:
                 out = kwargs.pop("out")
                 result = checked(*args, **kwargs)
                 return result if out is None else written(f.__name__, out, result)
+            ours = {NUMPY_NAMES.get(k, k) if k not in names else k: v for k, v in kwargs.items()}
+            if (
+                len(ours) == len(kwargs)
+                and ours.keys() != kwargs.keys()
+                and ours.keys() <= all_names
+            ):
+                return checked(*args, **ours)
             for i, name, several in checks:
                 given = args[i:] if several else args[i : i + 1]
                 if name in kwargs:

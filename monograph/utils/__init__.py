@@ -1,3 +1,4 @@
-"""Helpers that stand beside the library: `checkpoint` (recompute activations in backward)."""
+"""Helpers beside the library: `checkpoint` (recompute activations in backward), and `data`."""
 
 from . import checkpoint as checkpoint
+from . import data as data

@@ -1,0 +1,5 @@
+"""PyTorch's place for `Module`."""
+
+from ..module import Module
+
+__all__ = ["Module"]
