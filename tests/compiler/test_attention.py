@@ -99,3 +99,17 @@ def test_a_nan_or_infinity_reaches_the_rows_that_see_it(length, keys):
         expected = Attention(False, 0.3).reference(*[x.numpy() for x in changed])[0]
         np.testing.assert_array_equal(np.isnan(made), np.isnan(expected))
         np.testing.assert_array_equal(np.isinf(made), np.isinf(expected))
+
+
+def test_operands_whose_rows_are_apart_are_copied():
+    rng = np.random.default_rng(3)
+    x = mg.tensor(rng.standard_normal((2, 3, 12, 20)).astype(np.float32), requires_grad=True)
+
+    def f(x):
+        q, k, v = x.transpose(2, 3).unbind(1)  # (N, L, E), columns of what is stored
+        y = mg.nn.functional.scaled_dot_product_attention(q, k, v)
+        return y, mg.autograd.grad((y * y).sum(), x)[0]
+
+    assert "NumPy" not in mg.explain(f, x).totals
+    for made, expected in zip(mg.jit(f)(x), f(x)):
+        np.testing.assert_allclose(made.detach().numpy(), expected.detach().numpy(), atol=2e-6)

@@ -38,7 +38,7 @@ from ...kernel.ir import (
     Var,
 )  # fmt: skip
 from ...ops.exponential import Log
-from ..steps import Context, Step, lowers
+from ..steps import Context, Scratch, Step, lowers
 from .attention_few import are_few, lower_few
 from .attention_tiles import (
     LOG2_E,
@@ -83,14 +83,14 @@ def lower_attention(node: Node, context: Context) -> list[Step] | None:
     out, logs = node.outputs
     n, heads, length, width = q.shape
     keys, depth = k.shape[2], v.shape[3]
-    where = located(context, q, k, v)
-    if where is None or not sizes_fit(width, depth) or 0 in (n, heads, length, keys):
+    if not sizes_fit(width, depth) or 0 in (n, heads, length, keys):
         return None
     out_place = (out, context.strides(out), 0)
     if depth > 1 and out_place[1][3] != 1:
         return None
+    where, copies = located(context, q, k, v)
     if are_few(node):
-        return lower_few(node, context, where, out_place)
+        return copies + lower_few(node, context, where, out_place)
     made = _Forward(node, context)
     lets = [
         Let("image", Var("chunk") // (heads * made.row_blocks)),
@@ -103,7 +103,7 @@ def lower_attention(node: Node, context: Context) -> list[Step] | None:
         head(where[2], "v", shared), head(out_place, "out", Var("head")),
     )  # fmt: skip
     buffers = [Buffer(name, x.dtype.code) for name, x in zip("qkv", (q, k, v))]
-    values: list[Value] = [at[0] for at in where]
+    values: list[Value | Scratch] = [at[0] for at in where]
     if made.mask is not None:
         buffers.append(Buffer("mask", made.mask.dtype))
         values.append(made.mask.base)
@@ -112,7 +112,7 @@ def lower_attention(node: Node, context: Context) -> list[Step] | None:
     grid = const(n * heads * made.row_blocks)
     kernel = Kernel(context.title, tuple(buffers), (*lets, *body), (), grid)
     flops = 2 * n * heads * length * keys * (width + depth) // (2 if made.causal else 1)
-    return [Step(kernel, values, parallel=flops > 100_000, flops=flops)]
+    return [*copies, Step(kernel, values, parallel=flops > 100_000, flops=flops)]
 
 
 class _Forward:

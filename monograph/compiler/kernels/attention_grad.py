@@ -66,8 +66,7 @@ def lower_attention_grad(node: Node, context: Context) -> list[Step] | None:
     gq, gk, gv = node.outputs
     n, heads, length, width = q.shape
     keys, depth = k.shape[2], v.shape[3]
-    where = located(context, g, q, k, v, out)
-    if where is None or not sizes_fit(width, depth) or 0 in (n, heads, length, keys):
+    if not sizes_fit(width, depth) or 0 in (n, heads, length, keys):
         return None
     results = [(x, context.strides(x), 0) for x in (gq, gk, gv)]
     if any(x.shape[3] > 1 and steps[3] != 1 for x, steps, _ in results):
@@ -75,6 +74,7 @@ def lower_attention_grad(node: Node, context: Context) -> list[Step] | None:
     made = _Backward(node, context)
     if made.shared * length > MOST_ROWS:
         return None
+    where, copies = located(context, g, q, k, v, out)
     code = made.code
     number, shared = Var("head"), Var("shared")
     if made.parts > 1 or gq.dtype.code != code:
@@ -105,7 +105,7 @@ def lower_attention_grad(node: Node, context: Context) -> list[Step] | None:
     grid = const(n * groups * made.parts)
     kernel = Kernel(context.title, tuple(buffers), (*lets, *body), (), grid)
     flops = 2 * n * heads * length * keys * (3 * width + 2 * depth) // (2 if made.causal else 1)
-    steps = [Step(kernel, values, parallel=flops > 100_000, flops=flops)]
+    steps = [*copies, Step(kernel, values, parallel=flops > 100_000, flops=flops)]
     if isinstance(sums, Scratch):
         steps.append(_sum_parts(sums, results[0], made.parts, context))
     return steps

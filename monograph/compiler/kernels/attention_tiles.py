@@ -9,15 +9,29 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ...codegen.target import host
+from ...core.shape import contiguous_strides, numel
 from ...ir.graph import Value
 from ...kernel import scalar as s
-from ...kernel.ir import Const, Expr, If, Load, Local, Loop, Reduce, Stmt, Store, Var
+from ...kernel.ir import (
+    Buffer,
+    Const,
+    Expr,
+    If,
+    Kernel,
+    Load,
+    Local,
+    Loop,
+    Reduce,
+    Stmt,
+    Store,
+    Var,
+)
 from ...ops.exponential import exp2_below
-from ..steps import Context
+from ..steps import Context, Scratch, Step
 
 LOG2_E = 1 / math.log(2)
 ZERO = Const(0, "i64")
@@ -287,23 +301,44 @@ def exp2(x: Expr) -> Expr:
     return exp2_below(s, x)
 
 
-Place = tuple[Value, tuple[int, ...], int]
+Place = tuple[Value | Scratch, tuple[int, ...], int]
 
 
-def located(context: Context, *values: Value) -> list[Place] | None:
-    """Where each (N, H, L, E) operand stands; None unless its last axis is contiguous."""
+def located(context: Context, *values: Value) -> tuple[list[Place], list[Step]]:
+    """Where each (N, H, L, E) operand stands; steps that copy those whose rows are apart."""
     assert context.locate is not None
-    found = [context.locate(v) for v in values]
-    if any(v.shape[3] > 1 and steps[3] != 1 for v, (_, steps, _) in zip(values, found)):
-        return None
-    return found
+    found: list[Place] = []
+    steps: list[Step] = []
+    for v in values:
+        place: Place = context.locate(v)
+        if v.shape[3] > 1 and place[1][3] != 1:
+            scratch = Scratch(v.dtype.code, numel(v.shape))
+            steps.append(_copy_rows(place, v.shape, scratch, f"{context.title}_rows"))
+            place = scratch, contiguous_strides(v.shape), 0
+        found.append(place)
+    return found, steps
+
+
+def _copy_rows(place: Place, shape: Sequence[int], to: Scratch, title: str) -> Step:
+    """Copy an operand to row-major order."""
+    value, steps, offset = place
+    _, heads, length, width = shape
+    image, number, i, j = Var("chunk") // heads, Var("chunk") % heads, Var("i"), Var("j")
+    at = image * steps[0] + number * steps[1] + i * steps[2] + j * steps[3] + offset
+    code = to.dtype
+    element = Store("to", (Var("chunk") * length + i) * width + j, Load("from", at, code))
+    rows = Loop("i", ZERO, const(length), (Loop("j", ZERO, const(width), (element,), "vector"),))
+    buffers = (Buffer("from", code), Buffer("to", code, True))
+    kernel = Kernel(title, buffers, (rows,), (), const(shape[0] * heads))
+    return Step(kernel, [value, to], parallel=to.size > 1 << 15, title=title)
 
 
 def head(place: Place, name: str, number: Expr) -> Matrix:
     """The (L, E) matrix of the current image and of a head."""
     value, steps, offset = place
     base = Var("image") * steps[0] + number * steps[1] + offset
-    return Matrix(name, value.dtype.code, lambda i, j: base + i * steps[2] + j)
+    code = value.dtype if isinstance(value, Scratch) else value.dtype.code
+    return Matrix(name, code, lambda i, j: base + i * steps[2] + j)
 
 
 def below(m: Matrix, first: Expr) -> Matrix:
