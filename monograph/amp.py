@@ -1,7 +1,6 @@
-"""Mixed precision as programs write it. On the CPU nothing is cast: tensors keep their own dtypes.
+"""Mixed precision as programs write it: switched off, it works as in PyTorch; on, it is refused.
 
-`autocast` and `GradScaler` have PyTorch's arguments and leave the computation as it is, which is
-what PyTorch does with both where there is no GPU for them. For 16-bit training convert the model
+Automatic casting is not part of this version. For 16-bit training convert the model
 (`model.bfloat16()`), or give `Trainer` a `precision`.
 """
 
@@ -12,12 +11,16 @@ import warnings
 from typing import Any
 
 from .core.device import device
+from .core.errors import ArgumentError
 
 
 class autocast:
-    """A context or decorator in which other builds would compute in 16 bits; here nothing changes.
+    """A context or decorator that changes nothing, for programs that switch casting off.
 
-    A warning says so where it is asked for (`enabled=True`).
+    ArgumentError where it is asked for (`enabled=True`): no operation would be cast.
+
+    >>> with autocast("cpu", enabled=False):
+    ...     pass
     """
 
     def __init__(
@@ -30,10 +33,9 @@ class autocast:
         self.device = device(device_type).type
         self.dtype = dtype
         if enabled:
-            warnings.warn(
-                "autocast: nothing is cast on the CPU; tensors keep their dtypes",
-                UserWarning,
-                stacklevel=2,
+            raise ArgumentError(
+                "autocast: this version does not cast operations by itself",
+                hint="pass enabled=False, or convert the model with model.bfloat16()",
             )
 
     def __enter__(self) -> autocast:
@@ -51,9 +53,10 @@ class autocast:
 
 
 class GradScaler:
-    """A scaler of losses that is switched off: nothing is in float16 unless a program put it there.
+    """A scaler of losses that is switched off, as PyTorch's is where there is no GPU.
 
-    `scale` returns its argument, `step` is `optimizer.step`, and there is no state.
+    `scale` returns its argument, `step` is `optimizer.step`, and there is no state. A warning says
+    so where it was to be on (`enabled=True`).
     """
 
     def __init__(
@@ -65,7 +68,12 @@ class GradScaler:
         growth_interval: int = 2000,
         enabled: bool = True,
     ):
-        pass
+        if enabled:
+            warnings.warn(
+                "GradScaler is enabled, but there is no GPU: it is switched off",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def scale(self, outputs: Any) -> Any:
         """`outputs`, as they are."""

@@ -86,13 +86,13 @@ def test_grad_takes_a_generator_of_inputs():
     assert weight.tolist() == [[3, 3]] and bias.tolist() == [3]
 
 
-def test_autocast_and_a_scaler_change_nothing():
+def test_autocast_and_a_scaler_that_are_off_change_nothing():
     model = nn.Linear(2, 1)
     optimizer = mg.optim.SGD(model.parameters(), lr=0.5)
-    scaler = mg.amp.GradScaler("cuda")
-    with pytest.warns(UserWarning, match="nothing is cast"):
-        context = mg.amp.autocast("cuda", dtype=mg.float16)
-    with context:
+    with pytest.warns(UserWarning, match="no GPU"):
+        scaler = mg.amp.GradScaler("cuda")
+    assert not scaler.is_enabled()
+    with mg.amp.autocast("cpu", enabled=False):
         loss = model(mg.ones(1, 2)).sum()
     assert loss.dtype == mg.float32
     before = model.bias.item()
@@ -103,7 +103,12 @@ def test_autocast_and_a_scaler_change_nothing():
     assert model.bias.item() == before - 0.5
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        mg.amp.autocast("cpu", enabled=False)
+        mg.amp.GradScaler(enabled=False)
+
+
+def test_automatic_casting_is_refused():
+    with pytest.raises(mg.core.errors.ArgumentError, match="does not cast"):
+        mg.amp.autocast("cpu", dtype=mg.bfloat16)
 
 
 def test_compile_of_a_function_and_of_a_module():
