@@ -480,7 +480,12 @@ class Module:
                 f"load_state_dict: state_dict must be a mapping, got {type(state_dict).__name__}"
             )
         wanted = dict(self._named_state())
-        missing = [key for key in wanted if key not in state_dict]
+        # Checkpoints from before batch norms counted their batches have no such numbers.
+        missing = [
+            key
+            for key in wanted
+            if key not in state_dict and not key.endswith("num_batches_tracked")
+        ]
         unexpected = [key for key in state_dict if key not in wanted]
         shared = [key for key in wanted if key in state_dict]
         problems = []

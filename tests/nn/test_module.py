@@ -485,3 +485,9 @@ def test_parameters_travel_through_one_vector():
     assert message(nn.utils.vector_to_parameters, mg.zeros(5), layer.parameters()) == (
         "ShapeError: vector_to_parameters: the vector must have shape (6,), got (5,)"
     )
+
+
+def test_checkpoints_without_counts_of_batches_load_strictly():
+    layer = nn.BatchNorm1d(3)
+    state = {k: v for k, v in layer.state_dict().items() if k != "num_batches_tracked"}
+    assert layer.load_state_dict(state).missing_keys == []
