@@ -2,7 +2,7 @@
 
 A step that is captured runs its Python once, so logged tensors leave it as outputs; what was said
 about them (progress bar, per step, per epoch) is kept by name. Values are taken in as they are and
-read (`flush`) when somebody asks: a step pays for an append. Read next: steps.py.
+read (`flush`) when somebody asks: a step pays for an update of a dict. Read next: steps.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import monograph as mg
 from ..core.errors import ArgumentError, ArgumentTypeError
 from ..metrics import Metric
 
-_PENDING = 256  # steps whose values may wait to be read
+_PENDING = 256  # steps whose values may wait to be summed
 _REDUCTIONS = ("mean", "sum", "min", "max")
 
 
@@ -47,7 +47,8 @@ class LogBook:
         self.open: dict[str, Any] | None = None  # what the step or hook in progress has logged
         self.sums: dict[str, list] = {}  # name -> [reduced value, weight]
         self.metrics: dict[str, Metric] = {}  # logged objects, by name
-        self.pending: list[tuple[dict[str, Any], int]] = []  # (values, weight) not yet read
+        self.newest: dict[str, Any] = {}  # values of steps, not yet read
+        self.pending: list[tuple[dict[str, Any], int]] = []  # (values, weight) for `sums`
         self.steps: dict[str, float] = {}  # newest values of steps, under their step names
         self.step_on, self.epoch_on = True, False  # the defaults of the phase
         self.numbers: set[str] = set()  # names that were given Python numbers
@@ -114,9 +115,11 @@ class LogBook:
                 self.entries.setdefault(name + suffix, self.entries[name])
             values = {name + suffix: value for name, value in values.items()}
         if values:
-            self.pending.append((values, weight))
-            if len(self.pending) >= _PENDING:
-                self._read()
+            self.newest.update(values)
+            if self.weighs:
+                self.pending.append((values, weight))
+                if len(self.pending) >= _PENDING:
+                    self._reduce_pending()
 
     def flush(self) -> dict[str, float]:
         """The newest values of steps since the last flush, under their step names."""
@@ -125,17 +128,21 @@ class LogBook:
         return steps
 
     def _read(self) -> None:
+        if self.pending:
+            self._reduce_pending()
+        newest, self.newest = self.newest, {}
+        for name, value in newest.items():
+            entry = self.entries[name]
+            if entry.on_step:
+                self.steps[entry.names(name)[0]] = float(value)
+
+    def _reduce_pending(self) -> None:
         pending, self.pending = self.pending, []
-        newest: dict[str, Any] = {}
         for values, weight in pending:
             for name, value in values.items():
                 entry = self.entries[name]
-                if entry.on_step:
-                    newest[name] = value
                 if entry.on_epoch:
                     self._reduce(name, entry, float(value), entry.batch_size or weight)
-        for name, value in newest.items():
-            self.steps[self.entries[name].names(name)[0]] = float(value)
 
     def _reduce(self, name: str, entry: Entry, value: float, weight: int) -> None:
         if name not in self.sums:
@@ -186,6 +193,7 @@ class LogBook:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what state_dict gave."""
         self.entries = {name: Entry(**entry) for name, entry in state["entries"].items()}
+        self.weighs = any(entry.on_epoch for entry in self.entries.values())
         self.sums, self.steps = state["sums"], state.get("steps", {})
 
     def _wanted(self, values: dict[str, float], attribute: str) -> dict[str, float]:

@@ -73,7 +73,9 @@ class FitLoop:
         if resumes:
             set_random_state(random)  # after what fetching may have drawn
             self.validate_if_due(batch is END)  # the checkpoint may have been taken just before
-        while batch is not END and not self.stops_now():
+        while batch is not END:
+            if (trainer.should_stop or trainer.max_steps >= 0) and self.stops_now():
+                break
             following = next(batches, END)
             is_last = following is END
             self.run_batch(batch, is_last)
@@ -156,11 +158,12 @@ class FitLoop:
         ends = self.window == 1 or is_last or (index + 1) % self.window == 0
         outputs, logged, updated = self.step(book, batch, index, ends)
         trainer.batches_done = index + 1
+        logs_now = False
         if updated:
-            trainer.global_step += 1
+            trainer.global_step = step = trainer.global_step + 1
             if self.steps_schedules:
                 self.step_schedules("step")
-        logs_now = updated and trainer.global_step % self.log_every == 0
+            logs_now = step % self.log_every == 0
         if logs_now:
             trainer.read_steps()  # so that what is read below is this step's
         trainer._last_outputs = outputs

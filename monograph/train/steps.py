@@ -40,7 +40,7 @@ class Compiled:
         self.jit = jit
         self.programs: dict[Any, Any] = {}  # (structure of the batch, choices) -> program
         self._kind: Any = None  # of the last batch, where it was a plain row of tensors
-        self._types: list[type] = []
+        self._length = 0
         self._choices: tuple = ()
         self._program: Any = None
         self._number = np.zeros((), np.int64)
@@ -48,10 +48,12 @@ class Compiled:
 
     def __call__(self, book: LogBook, batch: Any, batch_idx: int, *choices: Any) -> Any:
         """(result, what was logged)."""
-        program = None
-        if type(batch) is self._kind and choices == self._choices:  # as the last one, probably
-            if [*map(type, batch)] == self._types:
-                program, leaves = self._program, batch
+        program, leaves = None, batch
+        if type(batch) is self._kind and len(batch) == self._length and choices == self._choices:
+            program = self._program  # as the last one, probably
+            for x in batch:
+                if type(x) is not mg.Tensor:
+                    program = None
         if program is None:
             if not self.jit:
                 return self.function(batch, batch_idx, *choices)
@@ -72,7 +74,10 @@ class Compiled:
             del self.programs[self._key]
             self._kind = None
             return self(book, batch, batch_idx, *choices)
-        return program.result.rebuilt(made)
+        result = program.result
+        if result.is_bare:
+            return made, dict.fromkeys(result.logged, made) if result.logged else {}
+        return result.rebuilt(made)
 
     def _find(self, batch: Any, structure: Any, choices: tuple) -> _Program:
         """The program for batches of this structure."""
@@ -82,7 +87,7 @@ class Compiled:
             program = self.programs[self._key] = _Program(self, structure, choices)
         self._kind = None
         if type(batch) in (list, tuple) and all(type(x) is mg.Tensor for x in batch):
-            self._kind, self._types = type(batch), [mg.Tensor] * len(batch)
+            self._kind, self._length = type(batch), len(batch)
             self._choices, self._program = choices, program
         return program
 
@@ -134,7 +139,7 @@ class _Result:
     structure: Any  # of the result
     leaves: list[tuple[bool, Any]]  # (is a tensor, its number) or (False, another value)
     logged: dict[str, tuple[bool, Any]]
-    is_bare: bool  # one tensor, which is the result
+    is_bare: bool  # one tensor, which is the result and all that was logged
 
     @classmethod
     def of(cls, result: Any, logged: dict[str, Any]) -> tuple[_Result, list[mg.Tensor]]:
@@ -154,17 +159,21 @@ class _Result:
         leaves, structure = pytree.flatten(result)
         places = [place(x) for x in leaves]
         known = {name: place(x) for name, x in logged.items()}
-        is_bare = type(result) is mg.Tensor and len(tensors) == 1
+        is_bare = (
+            type(result) is mg.Tensor
+            and len(tensors) == 1
+            and all(is_tensor for is_tensor, _ in known.values())
+        )
         return cls(structure, places, known, is_bare), tensors
 
     def rebuilt(self, made: Any) -> tuple[Any, dict[str, Any]]:
-        if self.is_bare:
-            return made, {name: made if is_t else x for name, (is_t, x) in self.logged.items()}
+        """(result, logged) around the tensors of a call."""
         if type(made) is mg.Tensor:
             made = (made,)
         logged = {name: made[x] if is_t else x for name, (is_t, x) in self.logged.items()}
         if self.structure is pytree.LEAF:
-            return made[0], logged
+            is_tensor, x = self.leaves[0]
+            return made[x] if is_tensor else x, logged
         leaves = [made[x] if is_t else x for is_t, x in self.leaves]
         return self.structure.unflatten(leaves), logged
 

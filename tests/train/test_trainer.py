@@ -440,6 +440,40 @@ def test_a_dict_with_loss_reaches_the_hooks_and_none_skips_the_batch():
     assert trainer.global_step == 2
 
 
+def test_a_number_that_a_step_returns_is_not_taken_for_what_it_logs():
+    class Counting(Regression):
+        def validation_step(self, batch, batch_idx):
+            super().validation_step(batch, batch_idx)
+            return 7
+
+    class Keep(train.Callback):
+        def __init__(self):
+            self.outputs = []
+
+        def on_validation_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            self.outputs.append(outputs)
+
+    keep = Keep()
+    trainer = quiet(callbacks=[keep])
+    trainer.validate(Counting(), loader())
+    assert keep.outputs == [7] * 5 and trainer.callback_metrics["val_loss"] > 0
+
+
+def test_values_that_are_logged_in_some_steps_only_stay_the_newest():
+    class Sometimes(Regression):
+        def on_train_batch_end(self, outputs, batch, batch_idx):
+            if batch_idx == 1:
+                self.log("rare", mg.tensor(5.0))
+            self.log("often", mg.tensor(float(batch_idx)))
+
+        def training_step(self, batch, batch_idx):
+            return self.loss(batch)
+
+    trainer = quiet(max_epochs=1)
+    trainer.fit(Sometimes(), loader())
+    assert trainer.callback_metrics["rare"] == 5 and trainer.callback_metrics["often"] == 4
+
+
 def test_data_without_batches_is_an_error():
     with pytest.raises(DataError, match="the training data gave no batches in epoch 0"):
         quiet(max_epochs=1).fit(Regression(), [])
