@@ -94,7 +94,7 @@ class _Ranking(Metric):
         return float(np.average(values, weights=targets.sum(axis=0)))
 
     def _value(self, scores, targets) -> float:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _value")
 
 
 def _joined(parts: list) -> list:
