@@ -11,8 +11,11 @@ from ..data import DataLoader, Dataset, IterableDataset
 from ..models import Model
 from ..models.registry import make
 from ..train import (
+    GraphMonitor,
+    HistogramMonitor,
     JSONLinesLogger,
     ModelCheckpoint,
+    SystemMonitor,
     Trainer,
     TrainModule,
     seed_everything,
@@ -31,6 +34,9 @@ def fit(config: dict[str, Any], resume: bool = False) -> dict[str, float]:
     train, checks = (_loader(config["data"], part) for part in ("train", "validation"))
     options = dict(config["trainer"])
     callbacks = make(options.pop("callbacks", []), "trainer.callbacks")
+    for kind in (GraphMonitor, HistogramMonitor, SystemMonitor):  # for `monograph board`
+        if not any(isinstance(callback, kind) for callback in callbacks):
+            callbacks.append(kind())
     output.mkdir(parents=True, exist_ok=True)
     (output / "config.json").write_text(json.dumps(config, indent=1))
     keep = ModelCheckpoint(output, save_top_k=0, save_last=True)

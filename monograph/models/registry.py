@@ -75,6 +75,7 @@ for _thing in (
     transforms.CenterCrop, transforms.Resize, transforms.RandomResizedCrop, transforms.ColorJitter,
     transforms.RandomErasing, train.ModelCheckpoint, train.EarlyStopping, train.EMA, train.SWA,
     train.LearningRateMonitor, train.Timer, train.NaNWatchdog, train.ThroughputMonitor,
+    train.HistogramMonitor, train.SystemMonitor, train.SampleMonitor, train.GraphMonitor,
     train.BackboneFreezing, train.CSVLogger, train.JSONLinesLogger, train.TensorBoardLogger,
 ):  # fmt: skip
     register(_thing)

@@ -11,9 +11,11 @@ from .finetuning import BackboneFreezing
 from .lint import LintWarning
 from .loggers import CSVLogger, JSONLinesLogger, Logger
 from .model_checkpoint import ModelCheckpoint
+from .model_graph import model_graph
 from .module import TrainModule
 from .monitors import PredictionWriter, ThroughputMonitor
 from .progress import ProgressBar
+from .recording import GraphMonitor, HistogramMonitor, SampleMonitor, SystemMonitor
 from .seeding import seed_everything
 from .tensorboard import TensorBoardLogger
 from .trainer import Trainer
@@ -29,6 +31,8 @@ __all__ = [
     "DataModule",
     "EMA",
     "EarlyStopping",
+    "GraphMonitor",
+    "HistogramMonitor",
     "JSONLinesLogger",
     "LearningRateMonitor",
     "LintWarning",
@@ -40,6 +44,8 @@ __all__ = [
     "PredictionWriter",
     "ProgressBar",
     "SWA",
+    "SampleMonitor",
+    "SystemMonitor",
     "TensorBoardLogger",
     "ThroughputMonitor",
     "Timer",
@@ -48,6 +54,7 @@ __all__ = [
     "find_batch_size",
     "load_checkpoint",
     "lr_find",
+    "model_graph",
     "save_checkpoint",
     "seed_everything",
 ]

@@ -6,6 +6,7 @@ tensorboard.py has the one for TensorBoard.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -13,7 +14,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..core.errors import ArgumentError
+from .png import encode_png
 
 
 class Logger:
@@ -25,6 +29,20 @@ class Logger:
 
     def log_hyperparams(self, params: dict[str, Any]) -> None:
         """Take in what save_hyperparameters kept."""
+
+    # What a logger cannot keep it may leave out.
+
+    def log_histogram(self, name: str, values: Any, step: int) -> None:
+        """Take in the distribution of numbers (of any shape) under a name."""
+
+    def log_image(self, name: str, image: Any, step: int, caption: str = "") -> None:
+        """Take in an image: (C, H, W) or (H, W), floats in [0, 1] or uint8; C is 1 or 3."""
+
+    def log_text(self, name: str, text: str, step: int) -> None:
+        """Take in a text under a name."""
+
+    def log_graph(self, graph: Any) -> None:
+        """Take in the graph of the model's layers (a ModelGraph)."""
 
     def finalize(self) -> None:
         """Training is over: write what is not written."""
@@ -63,9 +81,13 @@ class JSONLinesLogger(FileLogger):
     """Append a JSON object for each logged step to <log_dir>/metrics.jsonl.
 
     Each line has "step", "time" (seconds since 1970) and the metrics; nan and infinities are the
-    strings "nan", "inf" and "-inf". Hyper-parameters go to hparams.json. Lines are written as they
-    come, so that other programs can follow the file.
+    strings "nan", "inf" and "-inf". Hyper-parameters go to hparams.json, distributions to
+    histograms.jsonl, images and texts to samples.jsonl and samples/, the model's graph to
+    graph.json. Lines are written as they come, so that other programs (`monograph board`) can
+    follow the files.
     """
+
+    BINS = 40
 
     @property
     def path(self) -> Path:
@@ -76,9 +98,12 @@ class JSONLinesLogger(FileLogger):
         if not metrics:
             return
         values = {name: json_number(value) for name, value in metrics.items()}
+        self._append("metrics.jsonl", step, values)
+
+    def _append(self, file_name: str, step: int, values: dict[str, Any]) -> None:
         line = json.dumps({"step": step, "time": round(time.time(), 3), **values})
         self.log_dir.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a") as file:
+        with open(self.log_dir / file_name, "a") as file:
             file.write(line + "\n")
 
     def log_hyperparams(self, params: dict[str, Any]) -> None:
@@ -86,6 +111,35 @@ class JSONLinesLogger(FileLogger):
             self.log_dir.mkdir(parents=True, exist_ok=True)
             text = json.dumps(params, indent=1, default=str)
             (self.log_dir / "hparams.json").write_text(text)
+
+    def log_histogram(self, name: str, values: Any, step: int) -> None:
+        """Append "name", "edges" (of the bins), "counts" and "odd" (nan and infinite ones)."""
+        numbers = np.asarray(values).reshape(-1).astype(np.float64)
+        finite = numbers[np.isfinite(numbers)]
+        counts, edges = np.histogram(finite, self.BINS) if finite.size else ([], [])
+        entry = {
+            "name": name,
+            "edges": [float(f"{edge:.6g}") for edge in edges],
+            "counts": [int(count) for count in counts],
+            "odd": int(numbers.size - finite.size),
+        }
+        self._append("histograms.jsonl", step, entry)
+
+    def log_image(self, name: str, image: Any, step: int, caption: str = "") -> None:
+        content = encode_png(image)
+        place = f"samples/{hashlib.sha256(content).hexdigest()[:20]}.png"
+        path = self.log_dir / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():  # an image that is shown again and again is kept once
+            path.write_bytes(content)
+        self._append("samples.jsonl", step, {"name": name, "image": place, "caption": caption})
+
+    def log_text(self, name: str, text: str, step: int) -> None:
+        self._append("samples.jsonl", step, {"name": name, "text": text})
+
+    def log_graph(self, graph: Any) -> None:
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+        (self.log_dir / "graph.json").write_text(json.dumps(graph.as_dict()))
 
 
 def json_number(value: float) -> float | str:

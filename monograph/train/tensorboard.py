@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from .loggers import FileLogger
+from .png import as_pixels, encode_png
 
 
 class TensorBoardLogger(FileLogger):
-    """Write scalars, histograms and texts to <save_dir>/<name>/version_<n>/events.out.tfevents.*.
+    """Write scalars, histograms, images and texts to event files in <save_dir>/<name>/version_<n>/.
 
     >>> import tempfile
     >>> logger = TensorBoardLogger(tempfile.mkdtemp())
@@ -56,6 +57,19 @@ class TensorBoardLogger(FileLogger):
         histogram += _field(6, edges[1:].astype("<f8").tobytes())
         histogram += _field(7, counts.astype("<f8").tobytes())
         self._event(step, _field(5, _field(1, _field(1, name) + _field(5, histogram))))
+
+    def log_image(self, name: str, image: Any, step: int, caption: str = "") -> None:
+        """An image (see Logger.log_image) under a name."""
+        pixels = as_pixels(image)
+        height, width, channels = pixels.shape
+        fields = (
+            (1, height),
+            (2, width),
+            (3, channels),
+            (4, encode_png(pixels.transpose(2, 0, 1))),
+        )
+        content = b"".join(_field(number, value) for number, value in fields)
+        self._event(step, _field(5, _field(1, _field(1, name) + _field(4, content))))
 
     def log_text(self, name: str, text: str, step: int) -> None:
         """A text (Markdown) under a name."""
