@@ -104,8 +104,7 @@ def model_graph(model: Any, batch: Any) -> ModelGraph:
 
     def run(*given: Any) -> Any:
         recorder.begin(given)
-        with mg.no_grad():
-            result = step(structure.unflatten(given))
+        result = step(structure.unflatten(given))
         if is_step and isinstance(result, dict):
             result = result.get("loss")
         recorder.end(result)

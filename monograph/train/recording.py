@@ -41,7 +41,7 @@ class HistogramMonitor(Callback):
 
     Gradients and activations are those of the batch just trained on, with the weights after the
     update: training_step is run on it once more, eagerly, and nothing of it is kept. With manual
-    optimization that is left out, for the step would train.
+    optimization the optimizers do nothing then, and gradients are taken when they are asked to.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class HistogramMonitor(Callback):
                 for name, p in module.named_parameters()
                 if p.requires_grad
             )
-        if (self.gradients or self.activations) and module.automatic_optimization:
+        if self.gradients or self.activations:
             found.update(self._watch(trainer, module, batch))
         for logger in trainer.loggers:
             for name, values in found.items():
@@ -93,17 +93,22 @@ class HistogramMonitor(Callback):
         hooks = []
         if self.activations:
             hooks = [part.register_forward_hook(look(name)) for name, part in leaf_modules(module)]
+        names = {id(p): name for name, p in module.named_parameters()}
+        gradients: dict[str, np.ndarray] = {}
+
+        def keep(params: Any) -> None:
+            for p in params:
+                if self.gradients and p.grad is not None:
+                    gradients[f"gradients/{names.get(id(p), '?')}"] = p.grad.detach().numpy().copy()
+
         try:
-            with undisturbed(trainer):
+            with undisturbed(trainer, keep):
                 result = module.training_step(trainer.precision.batch(batch), 0)
                 loss = result.get("loss") if isinstance(result, dict) else result
-                if self.gradients and isinstance(loss, mg.Tensor) and loss.requires_grad:
+                wanted = self.gradients and module.automatic_optimization
+                if wanted and isinstance(loss, mg.Tensor) and loss.requires_grad:
                     loss.backward()
-                gradients = {
-                    f"gradients/{name}": p.grad.detach().numpy().copy()
-                    for name, p in module.named_parameters()
-                    if self.gradients and p.grad is not None
-                }
+                    keep(module.parameters())
         finally:
             for hook in hooks:
                 hook.remove()
@@ -119,20 +124,44 @@ def leaf_modules(module: Any) -> Iterator[tuple[str, Any]]:
 
 
 @contextmanager
-def undisturbed(trainer: Any) -> Iterator[None]:
-    """Run a step of the module aside: buffers, gradients, metrics, random numbers and what is
-    logged are as before afterwards. (Parameters are not looked after: no optimizer may step.)"""
+def undisturbed(trainer: Any, stepped: Callable | None = None) -> Iterator[None]:
+    """Run a step of the module aside: weights, gradients, metrics, random numbers and what is
+    logged are as before afterwards. Optimizers and schedules do nothing when they are asked to
+    step; `stepped` is called with the optimizer's parameters instead."""
     module, book, random = trainer.module, trainer._book, random_state()
     buffers = [(b, b.detach().clone()) for b in module.buffers()]
     gradients = [(p, p.grad) for p in module.parameters()]
     metrics = [(m, m.state_dict()) for _, m in module_metrics(module)]
+
+    def instead(params: list) -> Callable:
+        def step(closure: Any = None) -> Any:
+            result = closure() if callable(closure) else None
+            if stepped is not None:
+                stepped(params)
+            return result
+
+        return step
+
+    idle: list[Any] = []
+    for optimizer in trainer.optimizers:
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        idle.append((optimizer, instead(params)))
+    idle += [(s.scheduler, lambda *args: None) for s in trainer._schedules]
     trainer._book = LogBook()
     trainer._book.start(True, False)
+    before = [(owner, vars(owner).get("step")) for owner, _ in idle]
     for p, _ in gradients:
         p.grad = None
     try:
+        for owner, step in idle:
+            owner.step = step
         yield
     finally:
+        for owner, own in before:
+            if own is None:
+                vars(owner).pop("step", None)
+            else:  # a step that was wrapped before
+                owner.step = own
         trainer._book = book
         for p, grad in gradients:
             p.grad = grad

@@ -58,6 +58,32 @@ def test_recording_changes_nothing_of_the_training(tmp_path, options):
     )
 
 
+class Manual(Normed):
+    automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        optimizer, loss = self.optimizers(), self.loss(batch)
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+        self.log("train_loss", loss, on_epoch=True)
+        return loss
+
+
+def test_manual_steps_are_watched_without_training(tmp_path):
+    found = []
+    for name, callbacks in (("a", []), ("b", [train.HistogramMonitor(3), train.GraphMonitor()])):
+        train.seed_everything(4)
+        model = Manual()
+        logger = train.JSONLinesLogger(tmp_path / name, version="")
+        quiet(max_epochs=2, callbacks=callbacks, logger=logger).fit(model, loader())
+        found.append(weights(model))
+    assert same(*found)
+    names = {entry["name"] for entry in lines(tmp_path / "b/logs/histograms.jsonl")}
+    assert {"gradients/net.0.weight", "activations/norm"} <= names
+    assert (tmp_path / "b/logs/graph.json").is_file()
+
+
 def test_histograms_are_those_of_weights_gradients_and_activations(tmp_path):
     model, directory = trained(tmp_path, [train.HistogramMonitor(4)])
     found = lines(directory / "histograms.jsonl")
