@@ -194,7 +194,8 @@ globals().update({_name: _FUNCTIONAL[_name] for _name in _OF_LAYERS})
 
 # Submodules and the compiler load when they are first used, so that `import monograph` stays quick.
 _SUBMODULES = {
-    "amp", "autograd", "backends", "cuda", "data", "func", "linalg", "masked", "metrics", "models",
+    "amp", "autograd", "backends", "cpu", "cuda", "data", "func", "linalg", "masked", "metrics",
+    "models",
     "nn", "optim", "profiler", "signal", "special", "testing", "train", "utils",
 }  # fmt: skip
 _LAZY = {
@@ -202,6 +203,12 @@ _LAZY = {
     "bartlett_window": "signal.windows", "blackman_window": "signal.windows",
     "hamming_window": "signal.windows", "hann_window": "signal.windows",
     "kaiser_window": "signal.windows",
+    "autocast": "amp.autocast_mode", "is_autocast_enabled": "amp.autocast_mode",
+    "get_autocast_dtype": "amp.autocast_mode", "set_autocast_dtype": "amp.autocast_mode",
+    "set_autocast_enabled": "amp.autocast_mode", "is_autocast_available": "amp.autocast_mode",
+    "is_autocast_cache_enabled": "amp.autocast_mode",
+    "set_autocast_cache_enabled": "amp.autocast_mode",
+    "clear_autocast_cache": "amp.autocast_mode",
 }  # fmt: skip
 
 

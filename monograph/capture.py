@@ -38,6 +38,7 @@ from .tensor import Tensor, wrap
 from .transform.trace import Symbol, Trace
 
 LEAVES = (Tensor, int, float, bool, str)  # arguments that are no containers
+MODES = ("grad mode", "inference mode", "default dtype", "autocast")
 RECENT = 4  # variants of a function that are tried before its arguments are looked at in full
 
 log = logging.getLogger("monograph.jit")
@@ -223,7 +224,9 @@ class Jit:
             return self._call(leaves, treedef, args, kwargs)
 
     def _call(self, leaves: list, treedef: Any, args: tuple, kwargs: dict) -> Any:
-        key_parts: list[Any] = [treedef, modes.grad, modes.inference, dt.get_default_dtype()]
+        key_parts: list[Any] = [
+            treedef, modes.grad, modes.inference, dt.get_default_dtype(), modes.autocast,
+        ]  # fmt: skip
         first: dict[int, int] = {}
         for k, leaf in enumerate(leaves):
             if isinstance(leaf, np.ndarray):
@@ -323,10 +326,11 @@ class Jit:
         old = next(reversed(self.captures))
         if old[0] != key[0]:
             return "the arguments have another structure"
-        for what, a, b in zip(("grad mode", "inference mode", "default dtype"), old[1:4], key[1:4]):
+        for what, a, b in zip(MODES, old[1:], key[1:]):
             if a != b:
                 return f"{what} changed from {a} to {b}"
-        for k, (a, b) in enumerate(zip(old[4:], key[4:])):
+        first = 1 + len(MODES)
+        for k, (a, b) in enumerate(zip(old[first:], key[first:])):
             if a != b:
                 if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b) == 4:
                     facts = ("shape", "dtype", "requires_grad", "whether it has a .grad")

@@ -266,7 +266,7 @@ class Replay:
             else:
                 facts.append((slot, None, type(leaf), None, None))
         self.facts = facts
-        self.mode = (modes.grad, modes.inference, dt.get_default_dtype())
+        self.mode = (modes.grad, modes.inference, dt.get_default_dtype(), modes.autocast)
         self.stand = [
             (s.source, s.source._payload, s.source._requires, s.source._version)
             for _, s in self.captured
@@ -341,11 +341,12 @@ class Replay:
 
     def _stands(self) -> bool:
         """Whether modes, captured tensors and guarded values are as in the call before."""
-        grad, inference, default = self.mode
+        grad, inference, default, autocast = self.mode
         if (
             modes.grad is not grad
             or modes.inference is not inference
             or dt.get_default_dtype() is not default
+            or modes.autocast is not autocast
         ):
             return False
         for tensor, payload, requires, version in self.stand:

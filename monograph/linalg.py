@@ -1,6 +1,7 @@
 """Linear algebra with the names and meanings of torch.linalg, for real matrices."""
 
 from .ops.arguments import explained as _explained
+from .ops.autocasting import casting as _casting
 from .ops.contract import matmul
 from .ops.factorizations import (
     cholesky_ex,
@@ -49,4 +50,4 @@ __all__ = [
 
 for _name in __all__:  # they take out= as well
     if not hasattr(globals()[_name], "is_explained"):
-        globals()[_name] = _explained(globals()[_name], always=True)
+        globals()[_name] = _explained(_casting(globals()[_name], _name), always=True)

@@ -106,11 +106,6 @@ def test_autocast_and_a_scaler_that_are_off_change_nothing():
         mg.amp.GradScaler(enabled=False)
 
 
-def test_automatic_casting_is_refused():
-    with pytest.raises(mg.core.errors.ArgumentError, match="does not cast"):
-        mg.amp.autocast("cpu", dtype=mg.bfloat16)
-
-
 def test_compile_of_a_function_and_of_a_module():
     calls = []
 

@@ -57,7 +57,7 @@ def run(f: Callable, args: tuple, kwargs: dict) -> Any:
     ):  # fmt: skip
         return composite.PLAIN
     grad = modes.grad
-    key: list[Any] = [f, get_default_dtype(), *kwargs]
+    key: list[Any] = [f, get_default_dtype(), modes.autocast, *kwargs]
     tensors: list[Tensor] = []
     arrays: list[np.ndarray] = []
     for a in (*args, *kwargs.values()) if kwargs else args:
@@ -115,6 +115,7 @@ class Composite:
 
     def __init__(self, f: Callable, args: tuple, kwargs: dict):
         self.function, self.name = f, f.__name__
+        self.autocast = modes.autocast
         self.executable: Any = None
         # How the composition is called again: constants, and where the tensors go.
         places = map(_Place, itertools.count())
@@ -437,7 +438,8 @@ class CompositeNode(Node):
     def _pull_composition(self, gs: list[Any], linked: bool) -> list[Any]:
         """The gradient by the primitives of the composition, which is run again."""
         self.is_fresh = False
-        before, modes.grad = modes.grad, True
+        before = modes.grad, modes.autocast
+        modes.grad, modes.autocast = True, self.op.autocast
         try:
             given: list[Any] = []
             for i, s in enumerate(self.inputs):
@@ -454,7 +456,7 @@ class CompositeNode(Node):
             kwargs = {k: given[a.index] if type(a) is _Place else a for k, a in kwargs.items()}
             result = self.op.function(*args, **kwargs)
         finally:
-            modes.grad = before
+            modes.grad, modes.autocast = before
         results = list(result) if self.op.several else [result]
         roots = [results[k] for k in self.op.differentiable]
         pairs = [(r, g) for r, g in zip(roots, gs) if g is not None]

@@ -231,7 +231,7 @@ def layer_scan(
         return scan(lambda c, x: f(consts, c, x), init, xs, reverse=reverse)
     avals = [aval_of(t) for t in (*fixed, *carry)]
     avals += [Aval(tuple(x.shape[1:]), x.dtype) for x in elements]
-    key = (f, fixed_def, carry_def, xs_def, tuple(avals))
+    key = (f, fixed_def, carry_def, xs_def, tuple(avals), modes.autocast)
     known = _layers.get(key)
     if known is None:
         y_defs: list[Any] = []

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..core.dtype import BY_NUMPY as _DTYPES
-from ..core.modes import modes
+from ..core.dtype import FLOAT
+from ..core.modes import modes, uncast
 from ..ir.op import Op
 from ..ops.basic import Cast
 from ..tensor import Tensor, wrap
@@ -95,7 +96,8 @@ def _unusual(op: Op, args: tuple, payloads: list[Any], wants_grad: bool) -> tupl
         trace.adopt(args, payloads)
     for p in payloads:
         if type(p) is Batched:
-            return batch(op, args)
+            with uncast():
+                return batch(op, args)
     if trace is None:
         raise leaked(next(p for p in payloads if type(p) is Symbol))
     for i, a in enumerate(args):

@@ -20,6 +20,8 @@ class _Modes(threading.local):
     vmap: Any = None  # the innermost Level of vmap, or None (transform/vmap.py)
     as_of: Any = None  # the number of the tape that a recomputation goes back to, or None
     recorder: Any = None  # a list that weak references to new nodes are appended to, or None
+    autocast: Any = None  # the DType that autocast casts to, or None (ops/autocasting.py)
+    casts: dict | None = None  # what autocast has cast, or None where that is not remembered
 
 
 modes = _Modes()
@@ -95,6 +97,16 @@ class no_grad(_SetGrad):
     """
 
     value = False
+
+
+@contextmanager
+def uncast() -> Iterator[None]:
+    """Automatic casting off for the body: rules of operations get dtypes that fit already."""
+    before, modes.autocast = modes.autocast, None
+    try:
+        yield
+    finally:
+        modes.autocast = before
 
 
 @contextmanager

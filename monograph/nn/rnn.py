@@ -52,6 +52,7 @@ def _loop_of(step):
     def loop(weights, state, x):
         x, here = x
         after = step(x, state, *weights)
+        after = tuple(s.to(old.dtype) for s, old in zip(after, state))  # autocast: states are wide
         if here is not None:  # a state stays as it is where a sequence has ended
             after = tuple(mg.where(here, s, old) for s, old in zip(after, state))
         return after, after[0]

@@ -14,6 +14,7 @@ from ..core.errors import ArgumentTypeError
 from ..core.shape import Shape, broadcast_shapes, is_number
 from ..ir.op import Full, Op, is_value
 from .arguments import explained, written
+from .autocasting import casting
 from .basic import Cast
 from .movement import expand_to
 
@@ -148,7 +149,7 @@ def function(cls: type[Op], *, floating: bool = False, name: str | None = None) 
 
 def public(f: Callable) -> Callable:
     """Publish a function: `monograph.<name>`, and Tensor's method where api/methods.py lists it."""
-    FUNCTIONS[f.__name__] = f = explained(f)
+    FUNCTIONS[f.__name__] = f = _published(f)
     return f
 
 
@@ -157,5 +158,9 @@ FUNCTIONAL: dict[str, Callable] = {}
 
 def functional(f: Callable) -> Callable:
     """Publish a function as `monograph.nn.functional.<name>` (stack with `public` for both)."""
-    FUNCTIONAL[f.__name__] = f = f if hasattr(f, "is_explained") else explained(f)
+    FUNCTIONAL[f.__name__] = f = _published(f)
     return f
+
+
+def _published(f: Callable) -> Callable:
+    return f if hasattr(f, "is_explained") else explained(casting(f))

@@ -26,7 +26,7 @@ class Region:
         self.tensors = [(t, t._version[0]) for t in tensors]
         self.generator = generator
         self.state = None if generator is None else _copy(generator.state)
-        self.vmap = modes.vmap
+        self.vmap, self.autocast = modes.vmap, modes.autocast
         self.number = next_number()
         self.nodes: list[weakref.ref[Node]] = []
         self.titles: list[str] = []
@@ -60,19 +60,20 @@ class Region:
                 node.recompute = None
 
     def _again(self) -> list[Node]:
-        before = modes.grad, modes.recorder, modes.as_of
+        before = modes.grad, modes.recorder, modes.as_of, modes.autocast
         made: list[Any] = []
         current = None if self.generator is None else _copy(self.generator.state)
         if self.generator is not None:
             self.generator.state._write(self.state, "checkpoint")
         modes.grad, modes.recorder, modes.as_of = True, made, self.number
+        modes.autocast = self.autocast
         try:
             with revived(self.vmap):
                 result = self.run()
             nodes = _living(made)
             del result
         finally:
-            modes.grad, modes.recorder, modes.as_of = before
+            modes.grad, modes.recorder, modes.as_of, modes.autocast = before
             if self.generator is not None:
                 self.generator.state._write(current, "checkpoint")
         return nodes

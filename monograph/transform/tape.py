@@ -415,8 +415,8 @@ def run_backward(
             leaves[id(target)] = [target, g, fresh]
 
     linked = linked and create_graph  # else nothing is recorded that a link would matter to
-    before = modes.grad
-    modes.grad = create_graph
+    before = modes.grad, modes.autocast
+    modes.grad, modes.autocast = create_graph, None
     try:
         for root, g in zip(roots, gradients):
             deliver(*edge_of(root), g, False)
@@ -454,7 +454,7 @@ def run_backward(
             if accumulate is not None and (positions or inputs is None) and _live(leaf):
                 accumulate(leaf, g, own)
     finally:
-        modes.grad = before
+        modes.grad, modes.autocast = before
     return collected
 
 

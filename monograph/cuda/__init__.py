@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .core.errors import DeviceError
+from ..core.errors import DeviceError
+from . import amp as amp
 
 
 def is_available() -> bool:
