@@ -32,6 +32,7 @@ THREADS = int(os.environ.get("MONOGRAPH_NUM_THREADS") or len(os.sched_getaffinit
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[_name] = str(THREADS)
 
+from first_step import cold_and_warm  # noqa: E402
 from models import WORKLOADS, weights  # noqa: E402
 
 ROUNDS = {"tiny": 10, "mlp-small": 10, "cnn": 10, "resnet18": 5, "gpt-mini": 5, "start-up": 3}
@@ -192,19 +193,6 @@ def import_seconds(module: str) -> float:
     return float(python(["-c", code], {}))
 
 
-def first_step_seconds(who: str, folder: str) -> float:
-    """From starting Python to the end of the first cnn step, with caches in `folder`."""
-    env = {
-        "MONOGRAPH_CACHE_DIR": f"{folder}/monograph",
-        "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
-        "JAX_COMPILATION_CACHE_DIR": f"{folder}/jax",
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-    start = time.time()
-    return float(python([str(HERE / "first_step.py"), who], env).split()[0]) - start
-
-
 def installed_bytes(names: list[str]) -> int:
     """Files of the named distributions and of all that they require (without extras)."""
     import re
@@ -241,9 +229,7 @@ def run_start_up(rounds: int, peers: list[str]) -> dict:
         row = {}
         try:
             row["import_s"] = median(import_seconds(IMPORTS[kind]) for _ in range(rounds))
-            with tempfile.TemporaryDirectory() as folder:
-                row["cold_s"] = first_step_seconds(who, folder)
-                row["warm_s"] = median(first_step_seconds(who, folder) for _ in range(rounds))
+            row["cold_s"], row["warm_s"] = cold_and_warm(who, "cnn", rounds)
         except Exception as error:
             result["notes"].append(f"{who} left out: {one_line(error)}")
             continue
