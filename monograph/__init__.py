@@ -93,6 +93,8 @@ from .core.dtype import (
 )  # fmt: skip
 from .core.dtype import (
     bfloat16,
+    complex64,
+    complex128,
     finfo,
     float16,
     float32,
@@ -135,6 +137,7 @@ from .ops import arranging as _arranging
 from .ops import attention as _attention
 from .ops import bags as _bags
 from .ops import bessel as _bessel
+from .ops import complex as _complex
 from .ops import contract as _contract
 from .ops import conv as _conv
 from .ops import counting as _counting
@@ -175,6 +178,7 @@ __version__ = "0.1.0"
 
 float, double, half = float32, float64, float16
 int, long, short = int32, int64, int16
+cfloat, cdouble = complex64, complex128
 newaxis = None
 
 _install(_interpreter.interpret)
@@ -199,16 +203,16 @@ _SUBMODULES = {
     "nn", "optim", "profiler", "signal", "special", "testing", "train", "utils",
 }  # fmt: skip
 _LAZY = {
-    "jit": "capture", "compile": "compiled", "explain": "report", "estimate": "train.estimate",
-    "bartlett_window": "signal.windows", "blackman_window": "signal.windows",
-    "hamming_window": "signal.windows", "hann_window": "signal.windows",
-    "kaiser_window": "signal.windows",
     "autocast": "amp.autocast_mode", "is_autocast_enabled": "amp.autocast_mode",
     "get_autocast_dtype": "amp.autocast_mode", "set_autocast_dtype": "amp.autocast_mode",
     "set_autocast_enabled": "amp.autocast_mode", "is_autocast_available": "amp.autocast_mode",
     "is_autocast_cache_enabled": "amp.autocast_mode",
     "set_autocast_cache_enabled": "amp.autocast_mode",
     "clear_autocast_cache": "amp.autocast_mode",
+    "jit": "capture", "compile": "compiled", "explain": "report", "estimate": "train.estimate",
+    "bartlett_window": "signal.windows", "blackman_window": "signal.windows",
+    "hamming_window": "signal.windows", "hann_window": "signal.windows",
+    "kaiser_window": "signal.windows",
 }  # fmt: skip
 
 

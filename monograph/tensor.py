@@ -110,11 +110,13 @@ class Tensor:
             strides: Any = tuple(s // base._payload.itemsize for s in base._payload.strides)
         else:
             strides = contiguous_strides(shape)
+        dtype = base.dtype
         for op in (*(self._view or ()), *((last,) if last is not None else ())):
             strides = op.strides(shape, strides)
             if strides is None:
                 return None
-            shape = op.infer(_Like(shape, self.dtype)).shape
+            aval = op.infer(_Like(shape, dtype))
+            shape, dtype = aval.shape, aval.dtype
         return strides
 
     def _write(self, value: Tensor, name: str) -> Tensor:
@@ -282,7 +284,7 @@ class Tensor:
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Start (or stop) recording operations on this leaf for gradients."""
-        if requires_grad and not self.dtype.is_floating_point:
+        if requires_grad and not self.dtype.is_inexact:
             raise DTypeError(
                 f"requires_grad_: only floating tensors have gradients, this is {self.dtype.name}"
             )
@@ -398,6 +400,9 @@ class Tensor:
         """The elements as nested Python lists (a number for a 0-d tensor)."""
         return self._array("tolist").tolist()
 
+    def __complex__(self) -> complex:
+        return complex(self.item())
+
     def __bool__(self) -> bool:
         a = self._array("bool")
         if a.size != 1:
@@ -414,7 +419,7 @@ class Tensor:
         return float(self.item())
 
     def __index__(self) -> int:
-        if self.dtype.is_floating_point or self.dtype is dt.bool_:
+        if self.dtype.is_inexact or self.dtype is dt.bool_:
             raise DTypeError(f"index: needs an integer tensor, got {self.dtype.name}")
         return self.item()
 

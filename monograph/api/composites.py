@@ -65,7 +65,7 @@ def run(f: Callable, args: tuple, kwargs: dict) -> Any:
             key.append(a if a is None else (type(a), a))
             continue
         p = a._payload if a._base is None else a._value()
-        if type(p) is not np.ndarray:
+        if type(p) is not np.ndarray or p.dtype.kind == "c":
             return composite.PLAIN
         reading = None
         if not p.flags.c_contiguous:

@@ -37,8 +37,9 @@ def as_array(data: Any, dtype: DType | None, name: str) -> np.ndarray:
             array = np.asarray(data)
         except ValueError:
             raise ShapeError(f"{name}: nested sequences have different lengths") from None
-        if array.dtype.kind == "f" and dtype is None:
-            array = array.astype(dt.get_default_dtype().numpy)
+        if array.dtype.kind in "fc" and dtype is None:
+            d = dt.get_default_dtype()
+            array = array.astype((d.to_complex() if array.dtype.kind == "c" else d).numpy)
         if array.size == 0 and dtype is None:
             array = array.astype(dt.get_default_dtype().numpy)
     if array.dtype.kind in "OUSV" and array.dtype not in dt.BY_NUMPY:
@@ -47,6 +48,8 @@ def as_array(data: Any, dtype: DType | None, name: str) -> np.ndarray:
         if array.dtype not in dt.BY_NUMPY:
             raise DTypeError(f"{name}: arrays of {array.dtype} are not supported")
         return array
+    if array.dtype.kind == "c" and not dtype.is_complex and dtype is not dt.bool_:
+        array = array.real
     with np.errstate(all="ignore"):
         return array.astype(dtype.numpy, copy=False)
 

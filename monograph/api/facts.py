@@ -36,8 +36,8 @@ def is_floating_point(input: Tensor) -> bool:
 
 
 def is_complex(input: Tensor) -> bool:
-    """Whether the dtype is complex: never, there are no complex dtypes here."""
-    return False
+    """Whether the dtype is complex."""
+    return input.dtype.is_complex
 
 
 def is_same_size(input: Tensor, other: Tensor) -> bool:

@@ -58,7 +58,7 @@ class _Scope:
                 f"{self.name}: can only differentiate with respect to tensors, got "
                 f"{type(x).__name__}"
             )
-        if not x.dtype.is_floating_point:
+        if not x.dtype.is_inexact:
             raise DTypeError(
                 f"{self.name}: only floating tensors have gradients, got {x.dtype.name}"
             )
@@ -206,7 +206,7 @@ def _grad_and_value(name: str, f: Callable, argnums: Any, has_aux: bool) -> Call
                     f"{tuple(value.shape)}",
                     hint="sum() or mean() it, or use mg.func.vjp or mg.func.jacrev",
                 )
-            if not value.dtype.is_floating_point:
+            if not value.dtype.is_inexact:
                 raise DTypeError(
                     f"{name}: the function must return a floating tensor, got {value.dtype.name}"
                 )
@@ -432,7 +432,7 @@ def jacrev(
         out, pull, aux = _vjp("jacrev", _select(args, numbers, f, kwargs), picked, has_aux)
         outs, out_def = pytree.flatten(out)
         for o in outs:
-            if not o.dtype.is_floating_point:
+            if not o.dtype.is_inexact:
                 raise DTypeError(f"jacrev: outputs must be floating, got {o.dtype.name}")
         basis = out_def.unflatten(_basis(outs))
         gradients = vmap(lambda b: pull(b), chunk_size=chunk_size)(basis)

@@ -216,7 +216,7 @@ def _record(
     if recording:
         node = _FunctionNode(fn, level, args, made, ctx)
         for k, (o, r) in enumerate(zip(made, raw)):
-            if not isinstance(o, Tensor) or not o.dtype.is_floating_point:
+            if not isinstance(o, Tensor) or not o.dtype.is_inexact:
                 continue
             if not any(r is n for n in ctx._non_differentiable):
                 o._node, o._index, o._requires = node, k, True
@@ -512,7 +512,7 @@ def once_differentiable(backward: Callable) -> Callable:
         many = results if isinstance(results, (tuple, list)) else (results,)
         made = []
         for r in many:
-            if isinstance(r, Tensor) and r.dtype.is_floating_point:
+            if isinstance(r, Tensor) and r.dtype.is_inexact:
                 r = wrap(r._value())
                 r._node, r._requires = tape.Node(_OnceOp(), linked, (r,)), True
             made.append(r)

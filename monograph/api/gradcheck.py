@@ -18,7 +18,7 @@ __all__ = ["gradcheck", "gradgradcheck"]
 def _outputs(f: Callable, inputs: tuple) -> list[Tensor]:
     out = f(*inputs)
     many = out if isinstance(out, (tuple, list)) else (out,)
-    return [o for o in many if isinstance(o, Tensor) and o.dtype.is_floating_point]
+    return [o for o in many if isinstance(o, Tensor) and o.dtype.is_inexact]
 
 
 def _numeric(f: Callable, inputs: tuple, k: int, eps: float) -> list[np.ndarray]:

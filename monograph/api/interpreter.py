@@ -17,7 +17,7 @@ from ..core.modes import modes, uncast
 from ..ir.op import Op
 from ..ops.basic import Cast
 from ..tensor import Tensor, wrap
-from ..transform.tape import Node
+from ..transform.tape import ComplexNode, Node
 from ..transform.trace import Symbol, leaked
 from ..transform.vmap import Batched, batch
 from .compiled import fast
@@ -114,6 +114,11 @@ def _are_numbers(op: Op, args: tuple) -> bool:
     return bool(tensors) and all(a._weak for a in tensors)
 
 
+def _conjugates(op: Op) -> bool:
+    """Whether the derivative of an op with complex results has factors that are conjugated."""
+    return op.holomorphic and op.saves != "none"
+
+
 def interpret(op: Op, args: tuple) -> Tensor | tuple[Tensor, ...]:
     """Serve the door for tensors."""
     payloads: list[Any] = []
@@ -142,14 +147,18 @@ def interpret(op: Op, args: tuple) -> Tensor | tuple[Tensor, ...]:
         out = wrap(made)
         if op.is_view:
             out._become_view(args[0], op)
-        if record and out.dtype.is_floating_point:
-            out._node = Node(op, args, (out,))
-            out._requires = True
+        if record:
+            category = out.dtype.category
+            if category >= FLOAT:
+                kind = Node if category == FLOAT or not _conjugates(op) else ComplexNode
+                out._node = kind(op, args, (out,))
+                out._requires = True
         return out
     outs = tuple(wrap(p) for p in made)
     if record:
-        node = Node(op, args, outs)
+        conjugates = any(o.dtype.is_complex for o in outs) and _conjugates(op)
+        node = (ComplexNode if conjugates else Node)(op, args, outs)
         for i, o in enumerate(outs):
-            if o.dtype.is_floating_point:
+            if o.dtype.is_inexact:
                 o._node, o._index, o._requires = node, i, True
     return outs

@@ -21,7 +21,8 @@ from .creation import as_tensor
 NOT_METHODS = {
     "cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "meshgrid", "einsum",
     "broadcast_tensors", "tensordot", "searchsorted", "cartesian_prod", "combinations",
-    "block_diag", "chain_matmul", "cdist", "cosine_similarity", "pairwise_distance",
+    "block_diag", "chain_matmul", "cdist", "cosine_similarity", "pairwise_distance", "complex",
+    "polar", "view_as_real", "view_as_complex",
 }  # fmt: skip
 
 # Methods with an in-place twin `name_`: computed out of place, then written (Tensor._write).
@@ -33,7 +34,8 @@ index_put logical_and logical_or logical_xor logical_not bitwise_and bitwise_or 
 bitwise_not eq ne lt le gt ge atan2 tril triu cumsum cumprod addmm addmv addr addbmm baddbmm
 nan_to_num
 scatter_reduce masked_scatter sinh cosh asin acos atan asinh acosh atanh exp2 log2 log10 frac
-hypot maximum minimum put absolute arccos arccosh arcsin arcsinh arctan arctan2 arctanh
+hypot maximum minimum put absolute conj_physical
+arccos arccosh arcsin arcsinh arctan arctan2 arctanh
 bitwise_left_shift bitwise_right_shift clip copysign deg2rad digamma divide erfc erfinv fix
 float_power greater greater_equal heaviside ldexp less less_equal lgamma logit multiply negative
 not_equal rad2deg renorm sgn sinc subtract true_divide xlogy
@@ -65,6 +67,13 @@ def _in_place(name: str, function: Callable) -> Callable:
     return method
 
 
+def _part_setter(part: str) -> Callable:
+    def setter(self: Tensor, value: Any) -> None:
+        FUNCTIONS[part](self).copy_(value)
+
+    return setter
+
+
 def attach() -> None:
     """Give Tensor its methods. Called once, when all functions are registered."""
     composite.install(composites.run)
@@ -88,6 +97,8 @@ def attach() -> None:
             setattr(Tensor, f"__i{symbol}__", _in_place(name + "_", f))
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
         setattr(Tensor, f"__{name}__", _operator(FUNCTIONS[name]))
+    for part in ("real", "imag"):  # properties, as in PyTorch
+        setattr(Tensor, part, property(FUNCTIONS[part], _part_setter(part)))
     Tensor.__rdiv__ = _operator(FUNCTIONS["div"], swap=True)  # type: ignore[attr-defined]
     Tensor.__neg__ = FUNCTIONS["neg"]  # type: ignore[attr-defined]
     Tensor.__abs__ = FUNCTIONS["abs"]  # type: ignore[attr-defined]
@@ -129,7 +140,7 @@ def _convert(d: DType) -> Callable:
 for _name, _dtype in {
     "float": dt.float32, "double": dt.float64, "half": dt.float16, "bfloat16": dt.bfloat16,
     "int": dt.int32, "long": dt.int64, "short": dt.int16, "char": dt.int8, "byte": dt.uint8,
-    "bool": dt.bool_,
+    "bool": dt.bool_, "cfloat": dt.complex64, "cdouble": dt.complex128,
 }.items():  # fmt: skip
     setattr(Tensor, _name, _convert(_dtype))
 

@@ -50,6 +50,8 @@ def _shown(a: np.ndarray) -> np.ndarray:
 
 def _style(values: list[Any]) -> tuple[Callable[[Any], str], int]:
     """(how to print one of these numbers, the width that they get)."""
+    if values and isinstance(values[0], complex):
+        return _complex_style(values)
     if not values or not isinstance(values[0], float):
         wide = max((len(str(v)) for v in values), default=1)
         return (lambda v: str(v).rjust(wide)), wide
@@ -71,6 +73,18 @@ def _style(values: list[Any]) -> tuple[Callable[[Any], str], int]:
     # Zeros and what is not finite do not widen the others.
     width = max((len(text(v)) for v in values if v and math.isfinite(v)), default=1)
     return (lambda v: text(v).rjust(width)), width
+
+
+def _complex_style(values: list[complex]) -> tuple[Callable[[Any], str], int]:
+    """Both parts, each in a style of its own: 0.5000-1.2000j."""
+    real, wide = _style([v.real for v in values])
+    imag, high = _style([v.imag for v in values])
+
+    def text(v: complex) -> str:
+        second = imag(v.imag).lstrip()
+        return real(v.real) + ("" if second[0] == "-" else "+") + second + "j"
+
+    return text, wide + high + 2
 
 
 def _body(a: np.ndarray, style: Callable, indent: int, summary: bool, length: int) -> str:
@@ -110,7 +124,8 @@ def format_tensor(t: Tensor) -> str:
         values = (_shown(a) if summary else a).reshape(-1).tolist()
         style, width = _style(values)
         text = _body(a, style, indent, summary, width)
-    default = (dt.get_default_dtype(), dt.int64, dt.bool_)
+    d = dt.get_default_dtype()
+    default = (d, d.to_complex(), dt.int64, dt.bool_)
     if t.dtype not in default or (a.size == 0 and t.dtype is not dt.get_default_dtype()):
         extra.append(f"dtype={t.dtype!r}")
     if t._node is not None:

@@ -2,6 +2,7 @@
 
 simplify            rules, common subexpressions, constants
 remove_dead
+leave_complex_to_numpy
 prune_control       bodies of loops: what is dead goes, what is constant comes out
 split_reductions    long sums in two steps
 fuse                groups of loops; contractions and opaque ops with kernels of their own
@@ -29,6 +30,7 @@ from ..runtime import buffers
 from ..runtime.machine_code import compile_kernels
 from ..runtime.program import Control, Program, Slot, Task
 from . import kernels as _kernels  # noqa: F401  registers the lowerings
+from .complex import leave_complex_to_numpy
 from .control import ControlStep, lower_control, prune_control, separate_outputs
 from .convolution import lower_convolutions
 from .epilogue import fuse_epilogues
@@ -43,6 +45,7 @@ from .steps import FUSES_EPILOGUE, LOWERINGS, Context, Scratch, Step
 PASSES: list[Callable[[Graph], Graph]] = [
     simplify,
     remove_dead,
+    leave_complex_to_numpy,
     lower_convolutions,
     prune_control,
     remove_dead,

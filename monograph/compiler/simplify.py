@@ -150,7 +150,7 @@ def _compose(w: _Rewriter, op: Op, inputs: tuple, source: Any) -> Any:
 
 
 def _number(x: Any, like: Value) -> Any:
-    return float(x) if like.dtype.is_floating_point else int(x)
+    return float(x) if like.dtype.is_inexact else int(x)
 
 
 def _constants(w: _Rewriter, op: Op, inputs: tuple, source: Any) -> Any:

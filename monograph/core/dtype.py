@@ -13,7 +13,7 @@ import numpy as np
 
 from .errors import ArgumentTypeError, DTypeError
 
-BOOL, INT, FLOAT = 0, 1, 2
+BOOL, INT, FLOAT, COMPLEX = 0, 1, 2, 3
 
 
 class DType:
@@ -27,7 +27,7 @@ class DType:
         self.code = code
         self.category = category
         self.itemsize = self.numpy.itemsize
-        self.is_signed = category == FLOAT or (category == INT and name[0] == "i")
+        self.is_signed = category >= FLOAT or (category == INT and name[0] == "i")
 
     @property
     def is_floating_point(self) -> bool:
@@ -35,7 +35,22 @@ class DType:
 
     @property
     def is_complex(self) -> bool:
-        return False
+        return self.category == COMPLEX
+
+    @property
+    def is_inexact(self) -> bool:
+        """Floating or complex: what has gradients."""
+        return self.category >= FLOAT
+
+    def to_real(self) -> DType:
+        """The dtype of the real and imaginary part; itself where it is not complex."""
+        return _PARTS.get(self, self)
+
+    def to_complex(self) -> DType:
+        """The complex dtype whose parts have at least this precision."""
+        if self.category == COMPLEX:
+            return self
+        return complex128 if self is float64 else complex64
 
     def __repr__(self) -> str:
         return f"monograph.{self.name}"
@@ -63,16 +78,24 @@ uint16 = DType("uint16", np.uint16, "u16", INT)
 uint32 = DType("uint32", np.uint32, "u32", INT)
 uint64 = DType("uint64", np.uint64, "u64", INT)
 bool_ = DType("bool", np.bool_, "bool", BOOL)
+complex64 = DType("complex64", np.complex64, "c64", COMPLEX)
+complex128 = DType("complex128", np.complex128, "c128", COMPLEX)
 
 FLOATS = (float16, bfloat16, float32, float64)
+COMPLEXES = (complex64, complex128)
+INEXACT = (*FLOATS, *COMPLEXES)
 INTS = (int8, int16, int32, int64, uint8, uint16, uint32, uint64)
-ALL = (bool_, *INTS, *FLOATS)
-NUMERIC = (*INTS, *FLOATS)
+REAL = (bool_, *INTS, *FLOATS)
+ALL = (*REAL, *COMPLEXES)
+ORDERED = (*INTS, *FLOATS)
+NUMERIC = (*ORDERED, *COMPLEXES)
 INTEGRAL = (bool_, *INTS)
+_PARTS = {complex64: float32, complex128: float64}
 
 _BY_NAME = {d.name: d for d in ALL} | {
     "half": float16, "float": float32, "double": float64,
     "short": int16, "int": int32, "long": int64,
+    "cfloat": complex64, "cdouble": complex128,
 }  # fmt: skip
 BY_NUMPY = {d.numpy: d for d in ALL}
 _BY_CODE = {d.code: d for d in ALL}
@@ -85,6 +108,8 @@ def as_dtype(x: Any) -> DType:
         return x
     if x is float:
         return get_default_dtype()
+    if x is complex:
+        return get_default_dtype().to_complex()
     if isinstance(x, type) and x in _BY_PYTHON:
         return _BY_PYTHON[x]
     if isinstance(x, str) and x.removeprefix("monograph.") in _BY_NAME:
@@ -128,6 +153,8 @@ def of_scalar(x: Any) -> DType:
         return int64
     if isinstance(x, (float, np.floating)):
         return get_default_dtype()
+    if isinstance(x, (complex, np.complexfloating)):
+        return get_default_dtype().to_complex()
     raise ArgumentTypeError(f"expected a number, got {type(x).__name__}")
 
 
@@ -140,8 +167,9 @@ def promote_types(a: DType, b: DType) -> DType:
     if a is b:
         return a
     if a.category != b.category:
-        return a if a.category > b.category else b
-    if a.category == FLOAT:
+        low, high = (a, b) if a.category < b.category else (b, a)
+        return complex128 if low is float64 else high
+    if a.category >= FLOAT:
         if a.itemsize == b.itemsize:  # float16 with bfloat16
             return float32
         return a if a.itemsize > b.itemsize else b
@@ -161,14 +189,18 @@ def promote_types(a: DType, b: DType) -> DType:
 def _combine(strong: DType | None, weak: DType | None) -> DType | None:
     if strong is None or weak is None:
         return strong if weak is None else weak
-    return promote_types(strong, weak) if weak.category > strong.category else strong
+    if weak.category <= strong.category:
+        return strong
+    if weak.category == COMPLEX and strong.category == FLOAT:
+        return strong.to_complex()  # the precision is that of the operand that decides
+    return promote_types(strong, weak)
 
 
 def result_type(*operands: Any) -> DType:
     """The dtype of an operation on `operands`: tensors (with .shape and .dtype) and Python numbers.
 
-    Tensors of at least one dimension decide; 0-d tensors count only where their category
-    (bool < integer < floating) is higher; Python numbers only where theirs is higher still.
+    Tensors of at least one dimension decide; 0-d tensors count only where their category (bool <
+    integer < floating < complex) is higher; Python numbers only where theirs is higher still.
     Source: PyTorch, "Type promotion" (torch.result_type).
     """
     by_class: list[DType | None] = [None, None, None]  # dimensioned, 0-d, Python numbers
@@ -197,10 +229,13 @@ def can_cast(source: DType, to: DType) -> bool:
 
 
 class finfo:
-    """Numerical limits of a floating dtype: bits, eps, max, min, tiny, smallest_normal."""
+    """Numerical limits of a floating dtype: bits, eps, max, min, tiny, smallest_normal.
+
+    Of a complex dtype those of its parts.
+    """
 
     def __init__(self, dtype: Any = None):
-        d = as_dtype(dtype) if dtype is not None else get_default_dtype()
+        d = (as_dtype(dtype) if dtype is not None else get_default_dtype()).to_real()
         if d.category != FLOAT:
             raise DTypeError(f"finfo: needs a floating dtype, got {d.name}")
         info = ml_dtypes.finfo(d.numpy)

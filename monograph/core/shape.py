@@ -161,11 +161,12 @@ def view_strides(shape: Shape, strides: Shape, target: Shape) -> Shape | None:
     return tuple(reversed(result))
 
 
-_NUMBERS = frozenset([bool, int, float])
+_NUMBERS = frozenset([bool, int, float, complex])
 
 
 def is_number(x: Any) -> bool:
     """Whether x is a Python or NumPy number (not a tensor)."""
     if type(x) in _NUMBERS:
         return True
-    return isinstance(x, (bool, int, float, np.number, np.bool_)) and not hasattr(x, "_payload")
+    kinds = (bool, int, float, complex, np.number, np.bool_)
+    return isinstance(x, kinds) and not hasattr(x, "_payload")

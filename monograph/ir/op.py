@@ -66,6 +66,10 @@ class Op:
     reads           reads[k]: which inputs the cotangent of input k needs, where that is not all of
                     them and vjp returns functions; the others are not kept (None: see `saves`)
     differentiable  False where no gradient exists (comparisons, argmax)
+    holomorphic     of complex numbers vjp is the transposed derivative, without conjugates; the
+                    tape conjugates what goes in and comes out. False: vjp itself gives PyTorch's
+                    gradient, the conjugate Wirtinger derivative; so do ops with real results and
+                    ops that save nothing, which are linear
     n_outputs       number of results; more than one comes as a tuple
     is_view         the result shares memory with the first input in eager mode (PyTorch's view ops)
     slow_reference  the NumPy meaning is a Python loop over elements: eager mode compiles it early
@@ -79,6 +83,7 @@ class Op:
     saves: ClassVar[str] = "all"
     reads: ClassVar[tuple[tuple[int, ...], ...] | None] = None
     differentiable: ClassVar[bool] = True
+    holomorphic: ClassVar[bool] = True
     n_outputs: ClassVar[int] = 1
     is_view: ClassVar[bool] = False
     slow_reference: ClassVar[bool] = False

@@ -54,7 +54,7 @@ _LOG_NORMAL = (-1.2968941674977978e-08, 4.125280294827188e-07, -5.60771095654387
 class Relu(Elementwise):
     """The element where it is positive, else 0; nan stays. The gradient at 0 is 0."""
 
-    accepts = dt.NUMERIC
+    accepts = dt.ORDERED
     saves = "outputs"
     onnx = "Relu"
 

@@ -30,7 +30,7 @@ def as_operand(name: str, x: Any, argument: str = "input") -> Any:
         return x
     if is_number(x):
         d = dt.of_scalar(x)
-        return Full((), d, x if isinstance(x, (bool, int, float)) else x.item())()
+        return Full((), d, x if isinstance(x, (bool, int, float, complex)) else x.item())()
     raise ArgumentTypeError(
         f"{name}: {argument} must be a tensor or a number, got {type(x).__name__}"
     )
@@ -40,6 +40,8 @@ def literal(x: Any, dtype: DType) -> Any:
     """A Python number as a literal of `dtype` (integers wrap around as in PyTorch)."""
     if dtype.category == dt.FLOAT:
         return float(x)
+    if dtype.category == dt.COMPLEX:
+        return complex(x)
     if dtype.category == dt.BOOL:
         return bool(x)
     x = int(x)
@@ -68,7 +70,7 @@ def align(name: str, *args: Any, floating: bool = False, dtype: DType | None = N
             )
     if dtype is None:
         dtype = dt.result_type(*args)
-        if floating and dtype.category != dt.FLOAT:
+        if floating and dtype.category < dt.FLOAT:
             dtype = dt.get_default_dtype()
     if all(numbers):
         args = (Full((), dtype, literal(args[0], dtype))(), *args[1:])
@@ -81,8 +83,8 @@ def align(name: str, *args: Any, floating: bool = False, dtype: DType | None = N
     ]
 
 
-# The floating dtypes as NumPy and as this package writes them.
-_FLOATING = frozenset([*dt.FLOATS, *(d.numpy for d in dt.FLOATS)])
+# The floating and complex dtypes as NumPy and as this package writes them.
+_FLOATING = frozenset([*dt.INEXACT, *(d.numpy for d in dt.INEXACT)])
 
 
 def _aligned(name: str, x: Any, y: Any, floating: bool) -> tuple[Any, Any] | None:
@@ -123,7 +125,7 @@ def function(cls: type[Op], *, floating: bool = False, name: str | None = None) 
 
         def f(input: Any, *, out: Any = None) -> Any:
             x = as_operand(title, input)
-            if floating and x.dtype.category != dt.FLOAT:
+            if floating and x.dtype.category < dt.FLOAT:
                 x = cast(x, dt.get_default_dtype())
             return primitive(x) if out is None else written(title, out, primitive(x))
 

@@ -12,6 +12,7 @@ from ..core.shape import broadcast_shapes, is_number
 from ..ir.op import Elementwise, op
 from .align import align, broadcast_to, cast, function, public
 from .basic import Where
+from .parts import RealPart, conj
 
 
 @op
@@ -73,7 +74,7 @@ class Mul(Elementwise):
 class Div(Elementwise):
     """True quotient of two tensors, element by element; integers become floating first."""
 
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves, reads = "inputs", ((1,), (0, 1))
     onnx = "Div"
 
@@ -108,11 +109,14 @@ class Neg(Elementwise):
 
 @op
 class Abs(Elementwise):
-    """Absolute value of each element. The gradient at 0 is 0."""
+    """Absolute value of each element, real for complex ones too. The gradient at 0 is 0."""
 
     accepts = dt.NUMERIC
     saves = "inputs"
     onnx = "Abs"
+
+    def result(self, *dtypes: DType) -> DType:
+        return dtypes[0].to_real()
 
     def reference(self, x: Any) -> Any:
         return np.abs(x)
@@ -126,18 +130,29 @@ class Abs(Elementwise):
 
 @op
 class Sign(Elementwise):
-    """-1, 0 or 1 by the sign of each element; sign(nan) is nan. The gradient is 0."""
+    """-1, 0 or 1 by the sign of each element; sign(nan) is nan. The gradient is 0.
+
+    Complex numbers are divided by their absolute value.
+    """
 
     has_long_vjp = False
     accepts = dt.NUMERIC
-    saves = "none"
+    saves = "inputs"
+    holomorphic = False
     onnx = "Sign"
 
     def reference(self, x: Any) -> Any:
         return np.sign(x)
 
     def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
-        return (mul(g, 0),)
+        if not x.dtype.is_complex:
+            return (mul(g, 0),)
+        # What is across the direction of x turns it; what is along it changes nothing.
+        size, unit = abs(x), sign(x)
+        along = RealPart()(mul(conj(unit), g))
+        zero = eq(size, 0)
+        turned = div_(sub_(g, mul(unit, along)), where(zero, 1.0, size))
+        return (where(zero, 0.0, turned),)
 
     def scalar(self, s: Any, x: Any) -> Any:
         zero = s.const(0, x)
@@ -150,6 +165,7 @@ class Sign(Elementwise):
 class Maximum(Elementwise):
     """The larger of two tensors, element by element; nan wins. Ties share the gradient equally."""
 
+    accepts = dt.REAL
     saves = "inputs"
     onnx = "Max"
 
@@ -167,6 +183,7 @@ class Maximum(Elementwise):
 class Minimum(Elementwise):
     """The smaller of two tensors, element by element; nan wins. Ties share the gradient equally."""
 
+    accepts = dt.REAL
     saves = "inputs"
     onnx = "Min"
 
@@ -224,6 +241,7 @@ class Ne(Comparison):
 class Lt(Comparison):
     """x < y, element by element."""
 
+    accepts = dt.REAL
     onnx = "Less"
 
     def reference(self, x: Any, y: Any) -> Any:
@@ -237,6 +255,7 @@ class Lt(Comparison):
 class Le(Comparison):
     """x <= y, element by element."""
 
+    accepts = dt.REAL
     onnx = "LessOrEqual"
 
     def reference(self, x: Any, y: Any) -> Any:
@@ -250,6 +269,7 @@ class Le(Comparison):
 class Gt(Comparison):
     """x > y, element by element."""
 
+    accepts = dt.REAL
     onnx = "Greater"
 
     def reference(self, x: Any, y: Any) -> Any:
@@ -263,6 +283,7 @@ class Gt(Comparison):
 class Ge(Comparison):
     """x >= y, element by element."""
 
+    accepts = dt.REAL
     onnx = "GreaterOrEqual"
 
     def reference(self, x: Any, y: Any) -> Any:

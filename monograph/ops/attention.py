@@ -37,7 +37,7 @@ class _Attention(Opaque):
     row without any key is 0, and its `logs` -inf.
     """
 
-    accepts = None
+    accepts = dt.REAL
     causal: bool
     scale: float
 

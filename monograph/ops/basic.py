@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import dtype as dt
 from ..core.dtype import DType
 from ..core.errors import DTypeError
 from ..ir.op import Aval, Elementwise, is_value, op
@@ -13,7 +14,10 @@ from ..ir.op import Aval, Elementwise, is_value, op
 
 @op
 class Cast(Elementwise):
-    """Convert to another dtype. Floats to ints truncate; nan and what does not fit is undefined."""
+    """Convert to another dtype. Floats to ints truncate; nan and what does not fit is undefined.
+
+    Of complex numbers a real dtype keeps the real part.
+    """
 
     has_long_vjp = False
     dtype: DType
@@ -24,10 +28,12 @@ class Cast(Elementwise):
         return self.dtype
 
     def reference(self, x: Any) -> Any:
+        if x.dtype.kind == "c" and self.dtype.category < dt.COMPLEX and self.dtype is not dt.bool_:
+            x = x.real
         return x.astype(self.dtype.numpy)
 
     def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
-        if not x.dtype.is_floating_point:
+        if not x.dtype.is_inexact:
             return (None,)
         return (Cast(x.dtype)(g),)
 

@@ -19,6 +19,7 @@ from .align import as_operand, broadcast_to, functional, public
 from .arith import add, mul
 from .composite import composite
 from .movement import Permute, Reshape, Sum
+from .parts import conj
 
 LETTERS = "abcdefghijlopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"  # without k, m, n: batch dimensions
 
@@ -243,8 +244,8 @@ def dot(input: Any, other: Any) -> Any:
 
 @public
 def vdot(input: Any, other: Any) -> Any:
-    """Alias of dot (there are no complex numbers)."""
-    return dot(input, other)
+    """Sum of the products of two vectors' elements, those of the first conjugated."""
+    return dot(conj(as_operand("vdot", input)), other)
 
 
 @public
@@ -412,7 +413,7 @@ def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
 
 def _scaled_sum(name: str, input: Any, product: Any, beta: Any, alpha: Any) -> Any:
     for argument, factor in (("beta", beta), ("alpha", alpha)):
-        if isinstance(factor, float) and not product.dtype.is_floating_point:
+        if isinstance(factor, float) and not product.dtype.is_inexact:
             raise ArgumentError(
                 f"{name}: {argument} must be an int for {product.dtype.name} tensors, got {factor}"
             )

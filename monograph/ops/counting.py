@@ -37,10 +37,12 @@ class Mode(Opaque):
     """(most frequent element along `axis`, the last place where it is); the smallest of several."""
 
     axis: int
+    accepts = dt.REAL
     n_outputs = 2
     saves = "outputs"
 
     def infer(self, x: Any) -> Any:
+        self.check_dtypes(x)
         kept = tuple(n for a, n in enumerate(x.shape) if a != self.axis)
         return Aval(kept, x.dtype), Aval(kept, dt.int64)
 

@@ -135,10 +135,12 @@ class RunningExtreme(Opaque):
 
     axis: int
     largest: bool
+    accepts = dt.REAL
     n_outputs = 2
     saves = "outputs"
 
     def infer(self, x: Any) -> Any:
+        self.check_dtypes(x)
         return Aval(shape_of(x), x.dtype), Aval(shape_of(x), dt.int64)
 
     def reference(self, x: Any) -> Any:
@@ -180,7 +182,7 @@ def _running(name: str, primitive: Any, input: Any, dim: int, dtype: Any) -> Any
     x = as_operand(name, input)
     if dtype is not None:
         x = cast(x, as_dtype(dtype))
-    elif not x.dtype.is_floating_point:
+    elif not x.dtype.is_inexact:
         x = cast(x, dt.int64)
     axis = normalize_dim(name, dim, len(x.shape))
     return primitive(axis)(x) if x.shape else Copy()(x)

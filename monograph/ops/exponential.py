@@ -298,7 +298,7 @@ class Exp(Elementwise):
     """e to the power of each element. Overflows to inf, underflows gradually to 0."""
 
     has_long_vjp = False
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "outputs"
     onnx = "Exp"
 
@@ -316,11 +316,11 @@ class Exp(Elementwise):
 class Exp2(Elementwise):
     """2 to the power of each element."""
 
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "outputs"
 
     def reference(self, x: Any) -> Any:
-        return np.exp2(widened(x))
+        return np.exp(x * math.log(2)) if x.dtype.kind == "c" else np.exp2(widened(x))
 
     def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
         return (mul(g, mul(out, math.log(2))),)
@@ -333,7 +333,7 @@ class Exp2(Elementwise):
 class Expm1(Elementwise):
     """e to the power of each element, minus 1; precise near 0."""
 
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "outputs"
 
     def reference(self, x: Any) -> Any:
@@ -351,7 +351,7 @@ class Log(Elementwise):
     """Natural logarithm of each element: -inf at 0, nan below."""
 
     has_long_vjp = False
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "inputs"
     onnx = "Log"
 
@@ -369,7 +369,7 @@ class Log(Elementwise):
 class Log2(Elementwise):
     """Logarithm to base 2 of each element: -inf at 0, nan below."""
 
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "inputs"
 
     def reference(self, x: Any) -> Any:
@@ -386,7 +386,7 @@ class Log2(Elementwise):
 class Log10(Elementwise):
     """Logarithm to base 10 of each element: -inf at 0, nan below."""
 
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "inputs"
 
     def reference(self, x: Any) -> Any:
@@ -403,7 +403,7 @@ class Log10(Elementwise):
 class Log1p(Elementwise):
     """Natural logarithm of 1 plus each element; precise near 0."""
 
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "inputs"
 
     def reference(self, x: Any) -> Any:
@@ -420,7 +420,7 @@ class Log1p(Elementwise):
 class Sigmoid(Elementwise):
     """1 / (1 + e**-x) of each element; in [0, 1]."""
 
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "outputs"
     onnx = "Sigmoid"
 

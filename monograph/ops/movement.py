@@ -385,6 +385,13 @@ def read_through(view: tuple[Any, ...], base: Any) -> Any:
     return base
 
 
+def read_through_arrays(view: tuple[Any, ...], array: Any) -> Any:
+    """An array read through the NumPy meanings of the ops of a view."""
+    for op_ in view:
+        array = op_.reference(array)
+    return array
+
+
 def write_through(view: tuple[Any, ...], base: Any, value: Any) -> Any:
     """`base` with the elements that the view shows replaced by `value`."""
     stages = [base]
@@ -409,12 +416,16 @@ class Overwrite(Opaque):
         return Aval(tuple(base.shape), base.dtype)
 
     def reference(self, base: Any, value: Any) -> Any:
+        out = np.array(base, order="C")
+        if base.dtype.kind == "c":  # a view may be of another dtype: complex numbers as pairs
+            shown = read_through_arrays(self.view, out)
+            if np.may_share_memory(shown, out):
+                shown[...] = value
+                return out
         places = np.arange(base.size).reshape(base.shape)
-        for op_ in self.view:
-            places = op_.reference(places)
-        out = np.array(base, order="C").reshape(-1)
-        out[places.reshape(-1)] = value.reshape(-1)
-        return out.reshape(base.shape)
+        places = read_through_arrays(self.view, places)
+        out.reshape(-1)[places.reshape(-1)] = value.reshape(-1)
+        return out
 
     def vjp(self, g: Any, out: Any, base: Any, value: Any) -> tuple[Any, ...]:
         return (

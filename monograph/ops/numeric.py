@@ -72,6 +72,8 @@ def _sign(input: Any) -> Any:
     tensor([-1.,  0.,  1.])
     """
     x = as_operand("sign", input)
+    if x.dtype.is_complex:
+        raise DTypeError("sign: complex numbers have no sign", hint="sgn(x) is x / abs(x)")
     return x if x.dtype is dt.bool_ else sign(x)
 
 
@@ -81,14 +83,17 @@ public(_sign)
 
 @public
 def sgn(input: Any) -> Any:
-    """Alias of sign: -1, 0 or 1 by the sign of each element."""
-    return _sign(input)
+    """-1, 0 or 1 by the sign of each element; complex ones divided by their absolute value."""
+    x = as_operand("sgn", input)
+    return x if x.dtype is dt.bool_ else sign(x)
 
 
 @public
 def float_power(input: Any, exponent: Any) -> Any:
-    """input to the power of exponent, in float64."""
-    x, y = (cast(v, dt.float64) if is_value(v) else float(v) for v in (input, exponent))
+    """input to the power of exponent, in float64 or complex128."""
+    is_complex = dt.result_type(input, exponent).is_complex
+    number, wide = (complex, dt.complex128) if is_complex else (float, dt.float64)
+    x, y = (cast(v, wide) if is_value(v) else number(v) for v in (input, exponent))
     return pow(x, y)
 
 

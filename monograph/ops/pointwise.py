@@ -17,9 +17,10 @@ from ..core.errors import DTypeError, ShapeError
 from ..core.shape import is_number
 from ..ir.op import Aval, Full, Opaque, is_value, op
 from .align import align, as_operand, cast, public
-from .arith import mul, ne, neg, where
+from .arith import eq, mul, ne, neg, where
 from .batching import batched, shape_of
 from .exponential import exp2
+from .parts import ImaginaryPart
 
 frexp_result = namedtuple("frexp", ["mantissa", "exponent"])  # type: ignore[name-match]
 
@@ -166,6 +167,8 @@ def frexp(input: Any) -> Any:
 
 @public
 def isreal(input: Any) -> Any:
-    """Whether each element is a real number: true for all real dtypes."""
+    """Whether each element has no imaginary part: true for all real dtypes."""
     x = as_operand("isreal", input)
+    if x.dtype.is_complex:
+        return eq(ImaginaryPart()(x), 0)
     return Full(shape_of(x), dt.bool_, True)()

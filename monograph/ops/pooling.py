@@ -42,7 +42,7 @@ class MaxPool(Opaque):
     padding: Shape
     dilation: Shape
     counts: Shape
-    accepts = dt.NUMERIC
+    accepts = dt.ORDERED
     saves = "outputs"
     n_outputs = 2
     has_long_vjp = True

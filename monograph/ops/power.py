@@ -16,15 +16,16 @@ from ..core.errors import ArgumentError
 from ..core.shape import is_number
 from ..ir.op import Elementwise, Full, is_value, op, zeros_of
 from .align import align, cast, function, public
-from .arith import bitwise_and, div_, eq, ge, mul, neg, sub_, where
+from .arith import bitwise_and, div_, eq, ge, mul, ne, neg, sub_, where
 from .exponential import exp_formula, log, log_formula, split_log, top_half, widened
+from .parts import RealPart
 
 
 @op
 class Sqrt(Elementwise):
     """Square root of each element; nan below 0. The gradient at 0 is inf."""
 
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "outputs"
     onnx = "Sqrt"
 
@@ -42,7 +43,7 @@ class Sqrt(Elementwise):
 class Rsqrt(Elementwise):
     """1 over the square root of each element; inf at 0, nan below."""
 
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "outputs"
 
     def reference(self, x: Any) -> Any:
@@ -60,7 +61,7 @@ class Rsqrt(Elementwise):
 class Reciprocal(Elementwise):
     """1 over each element."""
 
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "outputs"
     onnx = "Reciprocal"
 
@@ -110,7 +111,11 @@ class Pow(Elementwise):
         def of_exponent() -> Any:
             # out * log(x); 0 at x = 0 where y >= 0 (PyTorch's convention).
             base = x if is_value(x) else Full(tuple(y.shape), y.dtype, x)()
-            kept = ge(y, 0) if is_value(y) else Full(tuple(x.shape), dt.bool_, y >= 0)()
+            if base.dtype.is_complex:
+                kept = eq(base, base) if is_value(y) or y.real >= 0 else ne(base, base)
+                kept = ge(RealPart()(y), 0) if is_value(y) else kept
+            else:
+                kept = ge(y, 0) if is_value(y) else Full(tuple(x.shape), dt.bool_, y >= 0)()
             zero = bitwise_and(eq(base, 0), kept)
             return mul(g, mul(out, log(where(zero, 1.0, base))))
 
@@ -211,7 +216,7 @@ def pow(input: Any, exponent: Any) -> Any:
             return mul(x, 1)
         if y == 3:
             return mul(mul(x, x), x)
-        if dtype.is_floating_point:
+        if dtype.is_inexact:
             if y == 0.5:
                 return sqrt(x)
             if y == -1:

@@ -25,6 +25,7 @@ from .batching import batched, shape_of
 from .cumulative import exclusive_cumprod
 from .exponential import exp, log, widened
 from .movement import Copy, Detach, Expand, Flip, Permute, Reshape, Sum
+from .parts import RealPart, conj
 from .power import pow, sqrt
 from .triangular import Iota
 
@@ -63,6 +64,7 @@ class Prod(Reduction):
 class _Extreme(Reduction):
     """Base of maximum and minimum over axes."""
 
+    accepts = dt.REAL
     identity = None
     saves = "all"
     has_long_vjp = True
@@ -115,6 +117,7 @@ class Amin(_Shared):
 
 
 class _Position(Reduction):
+    accepts = dt.REAL
     differentiable = False
     identity = None
 
@@ -197,7 +200,10 @@ class Kth(Opaque):
     n_outputs = 2
     saves = "all"
 
+    accepts = dt.REAL
+
     def infer(self, x: Any) -> Any:
+        self.check_dtypes(x)
         shape = shape_of(x)
         kept = (*shape[: self.axis], *shape[self.axis + 1 :])
         if not 0 <= self.k < (shape[self.axis] or 1):
@@ -241,7 +247,7 @@ def reduced(primitive: Any, x: Any, axes: tuple[int, ...], keepdim: bool) -> Any
 def _floating(name: str, x: Any, dtype: Any) -> Any:
     if dtype is not None:
         x = cast(x, as_dtype(dtype))
-    if not x.dtype.is_floating_point:
+    if not x.dtype.is_inexact:
         raise DTypeError(
             f"{name}: needs a floating dtype, got {x.dtype.name}",
             hint="convert with .float() or give dtype=",
@@ -253,7 +259,7 @@ def _whole(x: Any, dtype: Any) -> Any:
     """sum's and prod's dtype rule: `dtype`, else int64 for integers and bool."""
     if dtype is not None:
         return cast(x, as_dtype(dtype))
-    return x if x.dtype.is_floating_point else cast(x, dt.int64)
+    return x if x.dtype.is_inexact else cast(x, dt.int64)
 
 
 def _nonempty(name: str, x: Any, axes: tuple[int, ...]) -> None:
@@ -285,7 +291,7 @@ def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 def nansum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """Sum over `dim` with nan counted as 0."""
     x = as_operand("nansum", input)
-    if x.dtype.is_floating_point:
+    if x.dtype.is_inexact:
         x = where(ne(x, x), 0.0, x)
     return sum(x, dim, keepdim, dtype=dtype)
 
@@ -483,9 +489,14 @@ def _moments(
     center = mean(wide, axes, True) if axes else wide
     gap = sub_(wide, center)
     count = float(numel(x.shape[a] for a in axes) - correction)
-    variance = div_(reduced(Sum, mul(gap, gap), axes, keepdim), count if count > 0 else 0.0)
+    variance = div_(reduced(Sum, squares(gap), axes, keepdim), count if count > 0 else 0.0)
     center = center if keepdim or not axes else Reshape(shape_of(variance))(center)
-    return cast(variance, dtype), cast(center, dtype)
+    return cast(variance, dtype.to_real()), cast(center, dtype)
+
+
+def squares(x: Any) -> Any:
+    """Squares of the absolute values of the elements."""
+    return RealPart()(mul(x, conj(x))) if x.dtype.is_complex else mul(x, x)
 
 
 def safe_sqrt(x: Any) -> Any:
@@ -552,7 +563,7 @@ def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Any:
     tensor(1000.6932)
     """
     x = as_operand("logsumexp", input)
-    x = x if x.dtype.is_floating_point else cast(x, dt.get_default_dtype())
+    x = x if x.dtype.is_inexact else cast(x, dt.get_default_dtype())
     axes = normalize_dims("logsumexp", dim, len(x.shape))
     if not axes:
         return Copy()(x)
@@ -588,11 +599,11 @@ def norm(
     if p in (math.inf, -math.inf):
         _nonempty("norm", x, axes)
         return reduced(Amax if p > 0 else Amin, size, axes, keepdim)
-    dtype = x.dtype
+    dtype = x.dtype.to_real()
     if dtype.itemsize == 2:
         x, size = cast(x, dt.float32), cast(size, dt.float32)
     if p == 2:
-        out = safe_sqrt(reduced(Sum, mul(x, x), axes, keepdim))
+        out = safe_sqrt(reduced(Sum, squares(x), axes, keepdim))
     elif p == 1:
         out = reduced(Sum, size, axes, keepdim)
     elif p == 0:

@@ -1,26 +1,23 @@
 """Functions of PyTorch's main namespace that are others in another form.
 
 native_layer_norm and its kin also return the statistics; grid_sampler takes numbers for modes;
-index_reduce is scatter_reduce on rows; conj and real are for programs that also run on complex
-numbers, which are not here.
+index_reduce is scatter_reduce on rows.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from ..core import dtype as dt
-from ..core.errors import ArgumentError, DTypeError, ShapeError
+from ..core.errors import ArgumentError, ShapeError
 from ..core.shape import numel
 from ..ir.op import Full
-from .align import as_operand, broadcast_to, cast, public
-from .arith import add, lt, ne, where
+from .align import broadcast_to, public
+from .arith import add
 from .batching import shape_of
 from .gathering import _at_least_1d, _rows, scatter_reduce
 from .images import grid_sample
 from .joining import pad
-from .movement import Copy, Reshape
+from .movement import Reshape
 from .normalize import _moments, _wide, batch_norm, group_norm, layer_norm
 from .power import rsqrt
 
@@ -139,56 +136,3 @@ def index_reduce(
     places = broadcast_to(line, shape_of(source))
     out = scatter_reduce(base, axis, places, source, reduce, include_self=include_self)
     return out if input.shape else Reshape(())(out)
-
-
-# -- complex numbers, of reals ---------------------------------------------------------------------
-
-
-@public
-def conj(input: Any) -> Any:
-    """The tensor itself: all tensors here are real."""
-    return as_operand("conj", input)
-
-
-@public
-def conj_physical(input: Any) -> Any:
-    """A copy of the tensor: all tensors here are real."""
-    return Copy()(as_operand("conj_physical", input))
-
-
-@public
-def resolve_conj(input: Any) -> Any:
-    """The tensor itself: nothing is conjugated later."""
-    return as_operand("resolve_conj", input)
-
-
-@public
-def resolve_neg(input: Any) -> Any:
-    """The tensor itself: nothing is negated later."""
-    return as_operand("resolve_neg", input)
-
-
-@public
-def real(input: Any) -> Any:
-    """The tensor itself: all tensors here are real."""
-    return as_operand("real", input)
-
-
-@public
-def imag(input: Any) -> Any:
-    """DTypeError: the imaginary part of a real tensor is not defined, as in PyTorch."""
-    x = as_operand("imag", input)
-    raise DTypeError(f"imag: needs a complex tensor, got {x.dtype.name}")
-
-
-@public
-def angle(input: Any) -> Any:
-    """The angle of each number in the complex plane: pi where negative, else 0; nan stays.
-
-    >>> angle(tensor([2.0, -1.0]))
-    tensor([0.0000, 3.1416])
-    """
-    x = as_operand("angle", input)
-    x = x if x.dtype.is_floating_point else cast(x, dt.get_default_dtype())
-    # Of the number where it is nan: so the gradient is 0 elsewhere, and there is one.
-    return where(ne(x, x), x, where(lt(x, 0), math.pi, 0.0))

@@ -35,6 +35,7 @@ from .arith import (
     where,
 )
 from .exponential import copy_sign, widened
+from .parts import FromParts, ImaginaryPart, RealPart
 
 _FLOATING = ("f32", "f64")
 
@@ -47,7 +48,7 @@ class _Step(Elementwise):
     """Base of rounding to whole numbers: integers stay, the gradient is 0."""
 
     has_long_vjp = False
-    accepts = dt.NUMERIC
+    accepts = dt.ORDERED
     saves = "none"
     how = "floor"
 
@@ -116,7 +117,7 @@ def _wide(*args: Any) -> list[Any]:
 class Remainder(Elementwise):
     """x - floor(x / y) * y: the remainder with the sign of y (Python's %)."""
 
-    accepts = dt.NUMERIC
+    accepts = dt.ORDERED
     saves = "inputs"
 
     def reference(self, x: Any, y: Any) -> Any:
@@ -133,7 +134,7 @@ class Remainder(Elementwise):
 class Fmod(Elementwise):
     """x - trunc(x / y) * y: the remainder with the sign of x (C's fmod)."""
 
-    accepts = dt.NUMERIC
+    accepts = dt.ORDERED
     saves = "inputs"
     onnx = "Mod"
 
@@ -151,7 +152,7 @@ class Fmod(Elementwise):
 class FloorDivide(Elementwise):
     """The quotient rounded down. Integers by 0 give 0; floats by 0 the infinite quotient."""
 
-    accepts = dt.NUMERIC
+    accepts = dt.ORDERED
     saves = "none"
 
     def reference(self, x: Any, y: Any) -> Any:
@@ -245,6 +246,8 @@ class Copysign(Elementwise):
 @op
 class Signbit(Comparison):
     """Whether the sign bit is set: true for -0.0 too."""
+
+    accepts = dt.REAL
 
     def reference(self, x: Any) -> Any:
         return np.signbit(x) if x.dtype.kind not in "iub" else x < 0
@@ -396,6 +399,8 @@ def isnan(input: Any) -> Any:
 def isinf(input: Any) -> Any:
     """Whether each element is infinite."""
     x = as_operand("isinf", input)
+    if x.dtype.is_complex:
+        return bitwise_or(eq(abs(RealPart()(x)), math.inf), eq(abs(ImaginaryPart()(x)), math.inf))
     if not x.dtype.is_floating_point:
         return ne(x, x)
     return eq(abs(x), math.inf)
@@ -405,6 +410,8 @@ def isinf(input: Any) -> Any:
 def isfinite(input: Any) -> Any:
     """Whether each element is neither infinite nor nan."""
     x = as_operand("isfinite", input)
+    if x.dtype.is_complex:
+        return bitwise_and(lt(abs(RealPart()(x)), math.inf), lt(abs(ImaginaryPart()(x)), math.inf))
     if not x.dtype.is_floating_point:
         return eq(x, x)
     return lt(abs(x), math.inf)
@@ -434,6 +441,9 @@ def nan_to_num(
     tensor([0., 2.])
     """
     x = as_operand("nan_to_num", input)
+    if x.dtype.is_complex:
+        parts = (RealPart()(x), ImaginaryPart()(x))
+        return FromParts()(*(nan_to_num(v, nan, posinf, neginf) for v in parts))
     if not x.dtype.is_floating_point:
         return mul(x, True) if x.dtype is dt.bool_ else mul(x, 1)
     limits = dt.finfo(x.dtype)
@@ -452,7 +462,7 @@ class Clamp(Elementwise):
 
     low: Any = None
     high: Any = None
-    accepts = dt.NUMERIC
+    accepts = dt.ORDERED
     saves = "inputs"
 
     def reference(self, x: Any) -> Any:
@@ -587,7 +597,7 @@ def isclose(
     """Whether |input - other| <= atol + rtol * |other|; equal infinities are close."""
     x, y = (as_operand("isclose", v) for v in (input, other))
     same = eq(x, y)
-    if not x.dtype.is_floating_point and not y.dtype.is_floating_point:
+    if not x.dtype.is_inexact and not y.dtype.is_inexact:
         x, y = cast(x, dt.float64), cast(y, dt.float64)
     if equal_nan:
         same = bitwise_or(same, bitwise_and(ne(x, x), ne(y, y)))

@@ -25,6 +25,7 @@ from .align import broadcast_to as _broadcast_to
 from .align import public
 from .batching import shape_of
 from .movement import Copy, Expand, Flip, Permute, Reshape, Slice
+from .parts import conj
 
 
 def _value(name: str, x: Any) -> Any:
@@ -169,8 +170,8 @@ def t(input: Any) -> Any:
 
 @public
 def adjoint(input: Any) -> Any:
-    """The last two dimensions exchanged (tensors here are real). A view."""
-    return transpose(input, -2, -1)
+    """The last two dimensions exchanged, conjugated where complex. A view of a real tensor."""
+    return conj(transpose(input, -2, -1))
 
 
 @public

@@ -41,6 +41,7 @@ class _Ranked(Opaque):
     """Base of ops that give (values, int64 indices) along `axis`, chosen from the input."""
 
     axis: int
+    accepts = dt.REAL
     n_outputs = 2
     saves = "outputs"
 
@@ -56,6 +57,7 @@ class Sort(_Ranked):
     descending: bool
 
     def infer(self, x: Any) -> Any:
+        self.check_dtypes(x)
         return Aval(shape_of(x), x.dtype), Aval(shape_of(x), dt.int64)
 
     def reference(self, x: Any) -> Any:
@@ -76,6 +78,7 @@ class TopK(_Ranked):
     onnx = "TopK"
 
     def infer(self, x: Any) -> Any:
+        self.check_dtypes(x)
         shape = (*x.shape[: self.axis], self.count, *x.shape[self.axis + 1 :])
         return Aval(shape, x.dtype), Aval(shape, dt.int64)
 

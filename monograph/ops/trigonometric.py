@@ -138,7 +138,7 @@ class Sin(Elementwise):
     """Sine of each element, in radians."""
 
     has_long_vjp = False
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "inputs"
     onnx = "Sin"
 
@@ -156,7 +156,7 @@ class Sin(Elementwise):
 class Cos(Elementwise):
     """Cosine of each element, in radians."""
 
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "inputs"
     onnx = "Cos"
 
@@ -174,7 +174,7 @@ class Cos(Elementwise):
 class Tan(Elementwise):
     """Tangent of each element, in radians."""
 
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "outputs"
     onnx = "Tan"
 
@@ -192,7 +192,7 @@ class Tan(Elementwise):
 class Asin(Elementwise):
     """Arcsine of each element, in [-pi/2, pi/2]; nan outside of [-1, 1]."""
 
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "inputs"
     onnx = "Asin"
 
@@ -214,7 +214,7 @@ class Asin(Elementwise):
 class Acos(Elementwise):
     """Arccosine of each element, in [0, pi]; nan outside of [-1, 1]."""
 
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "inputs"
     onnx = "Acos"
 
@@ -238,7 +238,7 @@ class Acos(Elementwise):
 class Atan(Elementwise):
     """Arctangent of each element, in [-pi/2, pi/2]."""
 
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "inputs"
     onnx = "Atan"
 
@@ -289,7 +289,7 @@ class Sinh(Elementwise):
     """Hyperbolic sine of each element."""
 
     has_long_vjp = False
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "inputs"
 
     def reference(self, x: Any) -> Any:
@@ -311,7 +311,7 @@ class Cosh(Elementwise):
     """Hyperbolic cosine of each element."""
 
     has_long_vjp = False
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "inputs"
 
     def reference(self, x: Any) -> Any:
@@ -329,7 +329,7 @@ class Cosh(Elementwise):
 class Tanh(Elementwise):
     """Hyperbolic tangent of each element, in [-1, 1]."""
 
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "outputs"
     onnx = "Tanh"
 
@@ -347,7 +347,7 @@ class Tanh(Elementwise):
 class Asinh(Elementwise):
     """Inverse hyperbolic sine of each element."""
 
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "inputs"
 
     def reference(self, x: Any) -> Any:
@@ -369,7 +369,7 @@ class Asinh(Elementwise):
 class Acosh(Elementwise):
     """Inverse hyperbolic cosine of each element; nan below 1."""
 
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "inputs"
 
     def reference(self, x: Any) -> Any:
@@ -390,7 +390,7 @@ class Acosh(Elementwise):
 class Atanh(Elementwise):
     """Inverse hyperbolic tangent of each element; inf at 1, nan outside of [-1, 1]."""
 
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "inputs"
 
     def reference(self, x: Any) -> Any:

@@ -27,6 +27,7 @@ from ..tensor import Tensor
 from ..transform.trace import trace_graph
 from . import rare_samples  # noqa: F401  (adds to the table of samples)
 from .comparison import assert_close
+from .complex_samples import complex_version
 from .gradients import gradcheck, gradgradcheck
 from .samples import Sample
 from .scalars import evaluate_expression, scalar_meaning
@@ -40,7 +41,7 @@ def tensors_of(sample: Sample, requires_grad: bool = False) -> list[Any]:
     for a in sample.args:
         if isinstance(a, np.ndarray):
             t = as_tensor(np.array(a))
-            made.append(t.requires_grad_(requires_grad and t.dtype.is_floating_point))
+            made.append(t.requires_grad_(requires_grad and t.dtype.is_inexact))
         else:
             made.append(a)
     return made
@@ -67,12 +68,14 @@ def check_infer(sample: Sample) -> None:
     for aval, array, out in zip(avals, made, outs):
         assert aval.shape == np.shape(array), f"infer says {aval}, reference {np.shape(array)}"
         assert tuple(out.shape) == aval.shape and out.dtype is aval.dtype, f"{aval} and {out.dtype}"
-        kinds = {dt.FLOAT: "fV", dt.INT: "iu", dt.BOOL: "b"}[aval.dtype.category]
+        kinds = {dt.FLOAT: "fV", dt.INT: "iu", dt.BOOL: "b", dt.COMPLEX: "c"}[aval.dtype.category]
         assert np.asarray(array).dtype.kind in kinds, f"{aval} but {np.asarray(array).dtype}"
 
 
 def ulp_gap(got: np.ndarray, expected: np.ndarray) -> float:
     """The largest distance in units in the last place of `expected`; equal and nan pairs are 0."""
+    if expected.dtype.kind == "c":
+        return max(ulp_gap(got.real, expected.real), ulp_gap(got.imag, expected.imag))
     if expected.dtype.kind in "iub":
         return 0.0 if np.array_equal(got, expected) else np.inf
     with np.errstate(all="ignore"):
@@ -356,9 +359,19 @@ def check_halves(sample: Sample) -> None:
         assert ulp_gap(scalar_meaning(op, *args), expected) <= 2
 
 
+def check_complex(sample: Sample) -> None:
+    """Where the op takes complex numbers, all of the above holds of them."""
+    made = complex_version(sample)
+    if made is None:
+        return
+    for check in (check_infer, check_gradients, check_batched, check_captured, check_strided):
+        check(made)
+    _compare_compiled(made)
+
+
 CHECKS = (
     check_infer, check_scalar, check_gradients, check_batched, check_captured, check_strided,
-    check_empty, check_special, check_halves, check_compiled,
+    check_empty, check_special, check_halves, check_compiled, check_complex,
 )  # fmt: skip
 
 

@@ -19,6 +19,8 @@ TOLERANCES = {
     dt.bfloat16: (1.6e-2, 1e-5),
     dt.float32: (1.3e-6, 1e-5),
     dt.float64: (1e-7, 1e-7),
+    dt.complex64: (1.3e-6, 1e-5),
+    dt.complex128: (1e-7, 1e-7),
 }
 
 
@@ -90,12 +92,11 @@ def _compare(
     if rtol is None:
         known = [TOLERANCES.get(dt.BY_NUMPY.get(x.dtype), (0.0, 0.0)) for x in (a, e)]  # type: ignore[arg-type]
         rtol, atol = (max(pair) for pair in zip(*known))
-    wide = np.float64 if "f" in a.dtype.kind + e.dtype.kind or a.dtype.kind == "V" else a.dtype
     if {a.dtype.kind, e.dtype.kind} <= set("iub"):
         good = a == e
         gap = np.abs(a.astype(object) - e.astype(object)) if not good.all() else np.zeros(a.shape)
     else:
-        wide = np.float64
+        wide: Any = np.complex128 if "c" in (a.dtype.kind, e.dtype.kind) else np.float64
         a, e = a.astype(wide), e.astype(wide)
         with np.errstate(all="ignore"):
             gap = np.abs(a - e)

@@ -15,7 +15,7 @@ from ..tensor import Tensor
 
 def _outputs(result: Any) -> list[Tensor]:
     outs = list(result) if isinstance(result, (tuple, list)) else [result]
-    return [o for o in outs if isinstance(o, Tensor) and o.dtype.is_floating_point]
+    return [o for o in outs if isinstance(o, Tensor) and o.dtype.is_inexact]
 
 
 def gradcheck(
@@ -29,9 +29,10 @@ def gradcheck(
 ) -> bool:
     """Whether backward's gradients of `func` agree with central differences.
 
-    inputs  one tensor or several, float64; those with requires_grad are checked
+    inputs  one tensor or several, float64 or complex128; those with requires_grad are checked
 
-    Each output is weighted by fixed random numbers; each input element is moved by eps either way.
+    Each output is weighted by fixed random numbers; each input element is moved by eps either way,
+    complex ones along both axes.
     AssertionError naming the input and the element, or False without raise_exception.
 
     >>> x = tensor([0.5, -1.0], dtype=float64, requires_grad=True)
@@ -47,7 +48,7 @@ def gradcheck(
             )
     outs = _outputs(func(*tensors))
     rng = np.random.default_rng(0)
-    seeds = [as_tensor(rng.uniform(0.5, 1.5, tuple(o.shape)).astype(o.dtype.numpy)) for o in outs]
+    seeds = [as_tensor(_weights(rng, o)) for o in outs]
     live = [k for k, o in enumerate(outs) if o.requires_grad]
     grads: Sequence[Any] = [None] * len(checked)
     if live:
@@ -60,21 +61,23 @@ def gradcheck(
 
     def weighted() -> float:
         made = _outputs(func(*tensors))
-        return sum(float((o.detach().numpy() * s.numpy()).sum()) for o, s in zip(made, seeds))
+        pairs = ((o.detach().numpy(), s.numpy().conj()) for o, s in zip(made, seeds))
+        return sum(float((o * s).sum().real) for o, s in pairs)
 
     for i, g in zip(checked, grads):
         array = tensors[i].detach().numpy()
         analytic = np.zeros(array.shape) if g is None else g.detach().numpy()
         if analytic.shape != array.shape:
             return _failed(raise_exception, f"gradient {i} has shape {analytic.shape}")
-        numeric = np.zeros(array.shape)
+        numeric = np.zeros(array.shape, array.dtype)
         for place in np.ndindex(*array.shape):
             before = array[place]
-            array[place] = before + eps
-            above = weighted()
-            array[place] = before - eps
-            numeric[place] = (above - weighted()) / (2 * eps)
-            array[place] = before
+            for way in (1, 1j) if tensors[i].dtype.is_complex else (1,):
+                array[place] = before + eps * way
+                above = weighted()
+                array[place] = before - eps * way
+                numeric[place] += way * (above - weighted()) / (2 * eps)
+                array[place] = before
         bad = ~(np.abs(analytic - numeric) <= atol + rtol * np.abs(numeric))
         if bad.any():
             place = tuple(int(k) for k in np.argwhere(bad)[0])
@@ -84,6 +87,14 @@ def gradcheck(
                 f"{numeric[place]!r}",
             )
     return True
+
+
+def _weights(rng: Any, like: Tensor) -> np.ndarray:
+    """Random cotangents of the dtype and shape of `like`."""
+    made = rng.uniform(0.5, 1.5, tuple(like.shape))
+    if like.dtype.is_complex:
+        made = made + 1j * rng.uniform(0.5, 1.5, tuple(like.shape))
+    return np.asarray(made, like.dtype.numpy)
 
 
 def _failed(raise_exception: bool, text: str) -> bool:
@@ -111,10 +122,7 @@ def gradgradcheck(
     if not outs:
         return True
     rng = np.random.default_rng(1)
-    seeds = [
-        as_tensor(rng.uniform(0.5, 1.5, tuple(o.shape)).astype(o.dtype.numpy)).requires_grad_()
-        for o in outs
-    ]
+    seeds = [as_tensor(_weights(rng, o)).requires_grad_() for o in outs]
 
     def gradient(*args: Any) -> Any:
         values, cotangents = args[: len(tensors)], args[len(tensors) :]

@@ -137,7 +137,7 @@ def run_scan(
     """The outputs of Scan(body, ...)(*args); where a gradient may follow, with what it needs as
     further outputs, which are not returned."""
     count = len(body.graph.outputs)
-    if modes.grad and any(a.dtype.is_floating_point and any_requires_grad(a) for a in args):
+    if modes.grad and any(a.dtype.is_inexact and any_requires_grad(a) for a in args):
         body = _extended(body, consts, carries, floats(body.outputs))
     made = Scan(body, length, consts, carries, reverse)(*args)
     return _as_list(made, len(body.graph.outputs))[:count]

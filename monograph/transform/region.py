@@ -168,7 +168,7 @@ class BodyTrace(Trace):
         return [self._detached(m) for m in made]
 
     def _detached(self, symbol: Symbol) -> Symbol:
-        if not symbol.dtype.is_floating_point:
+        if not symbol.dtype.is_inexact:
             return symbol
         return Symbol(self, self.graph.add(Detach(), symbol.value))
 
@@ -258,7 +258,7 @@ def _recording() -> Iterator[None]:
 
 def floats(avals: Sequence[Aval]) -> tuple[int, ...]:
     """Positions of those that may have derivatives."""
-    return tuple(i for i, a in enumerate(avals) if a.dtype.is_floating_point)
+    return tuple(i for i, a in enumerate(avals) if a.dtype.is_inexact)
 
 
 @dataclass

@@ -29,6 +29,7 @@ from ..ops.arith import Add
 from ..ops.basic import Cast
 from ..ops.composite import PLAIN, offer
 from ..ops.movement import Copy
+from ..ops.parts import conj
 from .vmap import Batched
 
 _sequence = itertools.count()
@@ -308,6 +309,23 @@ class Node:
         self.inputs = self.outs = self.recompute = None
 
 
+class ComplexNode(Node):
+    """An operation with a complex result whose vjp is that of a holomorphic function.
+
+    The gradient of a real loss is the conjugate Wirtinger derivative, as in PyTorch: g conj(f'(z)).
+    The rules of ops say g f'(z), for real and complex numbers alike; so both ends are conjugated.
+    """
+
+    __slots__ = ()
+
+    def pull(self, gs: list[Any], wanted: list[bool], linked: bool) -> list[Any]:
+        made = super().pull([None if g is None else conj(g) for g in gs], wanted, linked)
+        return [None if g is None else conj(g) for g in made]
+
+    def gives_fresh(self, r: Any, gs: list[Any], results: list[Any]) -> bool:
+        return r is not None and r.dtype.is_complex and sum(o is r for o in results) == 1
+
+
 def keep_saved(result: Any, target: Any, since: int) -> None:
     """Let nodes made since number `since` keep copies of `target`, about to be overwritten.
 
@@ -569,8 +587,8 @@ def is_freed(root: Any) -> bool:
 def _check_anomaly(node: Node, results: Sequence[Any]) -> None:
     for k, r in enumerate(results):
         array = getattr(r, "_payload", None)
-        if isinstance(array, np.ndarray) and r.dtype.is_floating_point:
-            if np.isnan(array.astype(np.float32)).any():
+        if isinstance(array, np.ndarray) and r.dtype.is_inexact:
+            if np.isnan(array if r.dtype.is_complex else array.astype(np.float32)).any():
                 raise GradError(
                     f"backward: the gradient of {node.title} for its input {k} has nan",
                     place=node.place,

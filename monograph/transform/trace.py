@@ -146,7 +146,7 @@ class Trace:
         """The tensors from outside that gradients flow to."""
         known = [(c.tensor, c.tape) for c in self.captured]
         known += [(view, tape) for view, _, tape in self._views]
-        return [t for t, tape in known if tape[2] and t.dtype.is_floating_point]
+        return [t for t, tape in known if tape[2] and t.dtype.is_inexact]
 
     def read_grad(self, tensor: Any) -> Any:
         """`tensor.grad` as the function sees it; what it was before becomes a guard."""
