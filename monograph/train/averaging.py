@@ -219,7 +219,7 @@ def refresh_batch_norm(trainer: Any, module: Any, batches: Any) -> None:
         with mg.no_grad():
             for index, batch in enumerate(batches):
                 trainer._book.start(True, False)
-                module.training_step(trainer.precision.batch(batch), index)
+                trainer.precision.run(module.training_step, batch, index)
                 trainer._book.take()
     finally:
         for layer, momentum in zip(layers, momenta):

@@ -210,7 +210,7 @@ def _watch_step(trainer: Any, batch: Any) -> list[Finding]:
     before = random_state()
     trainer._book.start(True, False)
     with _Watch(module, batch_size(batch)) as watch:
-        result = module.training_step(trainer.precision.batch(batch), 0)
+        result = trainer.precision.run(module.training_step, batch, 0)
         loss = result.get("loss") if isinstance(result, dict) else result
         if step.automatic and isinstance(loss, mg.Tensor) and loss.requires_grad:
             module.zero_grad()
@@ -274,7 +274,7 @@ def _sums(trainer: Any, batch: Any, weights: dict) -> Iterator[Finding]:
     with mg.no_grad():
         for b in (batch, pytree.tree_map(double, batch)):
             trainer._book.start(True, False)
-            result = module.training_step(trainer.precision.batch(b), 0)
+            result = trainer.precision.run(module.training_step, b, 0)
             loss = result.get("loss") if isinstance(result, dict) else result
             values.append(float(loss))
     for m, mode in modes.items():

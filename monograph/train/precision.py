@@ -1,7 +1,8 @@
-"""Precision: the dtype that parameters and the numbers of batches have while a Trainer runs."""
+"""Precision: the dtypes of parameters and numbers while a Trainer runs, and what is cast meanwhile."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import monograph as mg
@@ -14,12 +15,18 @@ DTYPES = {
     "64-true": mg.float64,
     "bf16-true": mg.bfloat16,
     "16-true": mg.float16,
+    "bf16-mixed": None,
+    "16-mixed": None,
 }
-_SHORT = {"32": "32-true", "64": "64-true", "bf16": "bf16-true", "16": "16-true"}
+CASTS = {"bf16-mixed": mg.bfloat16, "16-mixed": mg.float16}
+_SHORT = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
 class Precision:
-    """One of "32-true" (nothing is changed), "64-true", "bf16-true", "16-true"; or 32, 64, ..."""
+    """One of "32-true" (nothing is changed), "64-true", "bf16-true", "16-true" (all is converted),
+    "bf16-mixed", "16-mixed" (steps run under autocast; 16-mixed scales losses); or 32, 64, "bf16",
+    16 for short, which are the mixed ones where there are two.
+    """
 
     def __init__(self, name: Any):
         full = _SHORT.get(str(name), str(name))
@@ -29,6 +36,7 @@ class Precision:
             )
         self.name = full
         self.dtype = DTYPES[full]
+        self.scaler = mg.amp.GradScaler("cpu", enabled=full == "16-mixed")
 
     def module(self, module: Any) -> None:
         """Convert the parameters and buffers of a module."""
@@ -46,3 +54,9 @@ class Precision:
             return x
 
         return pytree.tree_map(convert, batch)
+
+    def run(self, step: Any, batch: Any, *rest: Any) -> Any:
+        """step(batch, *rest) with the batch converted and under the casts that belong to it."""
+        casts = CASTS.get(self.name)
+        with nullcontext() if casts is None else mg.autocast("cpu", dtype=casts):
+            return step(self.batch(batch), *rest)

@@ -47,6 +47,7 @@ def collect(trainer: Any, weights_only: bool = False) -> dict[str, Any]:
             "module_metrics": {n: m.state_dict() for n, m in module_metrics(module)},
             "logged_metrics": logged_metrics(trainer),
             "window": loop.step.state_dict(),
+            "scaler": trainer.precision.scaler.state_dict(),
             "optimizers": [o.state_dict() for o in trainer.optimizers],
             "schedules": [s.scheduler.state_dict() for s in trainer._schedules],
             "callbacks": {c.state_key: c.state_dict() for c in trainer.callbacks},
@@ -75,6 +76,8 @@ def restore(trainer: Any, path: Path) -> Any:
     module.load_state_dict(weights)
     for optimizer, saved in zip(trainer.optimizers, state["optimizers"]):
         optimizer.load_state_dict(saved)
+    if state.get("scaler"):
+        trainer.precision.scaler.load_state_dict(state["scaler"])
     for schedule, saved in zip(trainer._schedules, state["schedules"]):
         schedule.scheduler.load_state_dict(saved)
     for callback in trainer.callbacks:

@@ -202,6 +202,11 @@ class TrainStep:
                 hint="set automatic_optimization = False and call manual_backward, "
                 "optimizer.step() and optimizer.zero_grad() in training_step",
             )
+        if trainer.precision.scaler.is_enabled() and not self.automatic:
+            raise ArgumentError(
+                'Trainer: precision="16-mixed" scales losses, which needs automatic optimization',
+                hint='use "bf16-mixed", or mg.autocast and a GradScaler in training_step',
+            )
         self.optimizer = optimizers[0] if optimizers and self.automatic else None
         self.params = (
             [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -240,17 +245,19 @@ class TrainStep:
     # What is captured
 
     def _whole(self, batch: Any, batch_idx: Any) -> tuple[Any, dict]:
-        result = self.module.training_step(self.trainer.precision.batch(batch), batch_idx)
+        precision = self.trainer.precision
+        result = precision.run(self.module.training_step, batch, batch_idx)
         loss = self._loss_of(result)
         if loss is not None and self.optimizer is not None:
             self.module.on_before_zero_grad(self.optimizer)
             self.module.optimizer_zero_grad(self.optimizer)
-            loss.backward()
+            precision.scaler.scale(loss).backward()
             self._finish()
         return detached(result), self.trainer._book.take()
 
     def _part(self, batch: Any, batch_idx: Any, first: bool, ends: bool) -> tuple[Any, dict]:
-        result = self.module.training_step(self.trainer.precision.batch(batch), batch_idx)
+        precision = self.trainer.precision
+        result = precision.run(self.module.training_step, batch, batch_idx)
         loss = self._loss_of(result)
         if loss is None:
             return None, self.trainer._book.take()
@@ -258,7 +265,7 @@ class TrainStep:
         weight = result.get("weight") if isinstance(result, dict) else None
         weight = mg.as_tensor(batch_size(batch) if weight is None else weight).detach()
         self.module.optimizer_zero_grad(self.optimizer)
-        (loss * weight.to(loss.dtype)).backward()
+        precision.scaler.scale(loss * weight.to(loss.dtype)).backward()
         with mg.no_grad():
             weight = weight.to(self.total.dtype)
             self.total.copy_(weight) if first else self.total.add_(weight)
@@ -282,12 +289,15 @@ class TrainStep:
     def _finish(self) -> None:
         """From gradients to new parameters. The gradients are dropped: none leaves the program."""
         module, trainer = self.module, self.trainer
+        scaler = trainer.precision.scaler
+        scaler.unscale_(self.optimizer)
         module.on_after_backward()
         module.configure_gradient_clipping(
             self.optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm
         )
         module.on_before_optimizer_step(self.optimizer)
-        self.optimizer.step()  # type: ignore[union-attr]
+        scaler.step(self.optimizer)
+        scaler.update()
         module.zero_grad()
 
     def _loss_of(self, result: Any) -> Any:
@@ -351,8 +361,8 @@ class EvalStep:
         step = getattr(module, f"{kind}_step")
 
         def run(batch: Any, batch_idx: Any, loader: int) -> tuple[Any, dict]:
-            batch = trainer.precision.batch(batch)
-            result = step(batch, batch_idx, loader) if several else step(batch, batch_idx)
+            rest = (batch_idx, loader) if several else (batch_idx,)
+            result = trainer.precision.run(step, batch, *rest)
             return detached(result), trainer._book.take()
 
         self.compiled = Compiled(run, trainer.jit, f"{type(module).__name__}.{kind}_step")

@@ -45,7 +45,8 @@ class Trainer:
     logger                  a Logger, a list of them, or True for CSVLogger in default_root_dir
     jit                     compile each step as one program (False: run eagerly)
     precision               "32-true"; "64-true", "bf16-true", "16-true" convert the module and the
-                            batches' floating tensors
+                            batches' floating tensors; "bf16-mixed" ("bf16") and "16-mixed" (16)
+                            keep them and run steps under autocast
     gradient_clip_val, gradient_clip_algorithm
                             limit the gradients' "norm", or each "value"
     accumulate_grad_batches batches per update; each counts by its number of samples, or by the

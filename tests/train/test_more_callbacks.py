@@ -410,7 +410,7 @@ def test_precision_converts_module_and_batches():
     trainer.fit(model, loader(), loader())
     assert all(p.dtype == mg.float64 for p in model.parameters())
     half = Regression(dropout=0.0)
-    quiet(max_epochs=3, precision="bf16").fit(half, loader())
+    quiet(max_epochs=3, precision="bf16-true").fit(half, loader())
     assert half.net[0].weight.dtype == mg.bfloat16
 
 
