@@ -125,7 +125,11 @@ class Replay:
 
     def compile(self) -> None:
         """Make the program, and what all calls share."""
-        self.executable: Executable = compile_graph(self.graph, self.donate)
+        self.executable: Executable = compile_graph(self.graph, self.donate, self._steady())
+        self.must_prepare = self.executable.must_prepare
+        self.fixed = [self.inputs[i].source for i in self.executable.prepared_from]
+        # (tensor, payload, version, its content) of each of `fixed` when they were prepared from
+        self.prepared: list[tuple[Any, ...]] | None = None
         self.out_avals = [v.aval for v in self.graph.outputs]
         count, outs = len(self.inputs), len(self.out_avals)
         self.slots = np.zeros(count + outs + 1, np.int64)  # addresses of inputs and outputs
@@ -177,6 +181,40 @@ class Replay:
         self.borrowed += [count + o for o, i in self.donate.items() if i in self.borrowed]
         self.argument_slots = [i for i, s in enumerate(self.inputs) if s.kind == "arg"]
         self.steady = False
+
+    def _steady(self) -> list[int]:
+        """Captured inputs that calls leave as they are and that nobody trains: what depends on them
+        alone is computed again only when they have changed. A function of no arguments would do
+        nothing at all: it is computed whole."""
+        if not any(s.kind in ("arg", "live") for s in self.inputs):
+            return []
+        trained = self.backward is not None or any(what == "output" for _, what, _ in self.grads)
+        written = set(self.donate.values())
+        return [
+            i
+            for i, s in enumerate(self.inputs)
+            if s.kind == "captured" and i not in written and not (trained and s.requires)
+        ]
+
+    def _prepare(self) -> None:
+        """Compute what depends on the tensors in `fixed` alone, unless they stand as before."""
+        if self.prepared is not None:
+            for tensor, payload, version, content in self.prepared:
+                if (
+                    version != content
+                    or tensor._payload is not payload
+                    or tensor._version is not version
+                ):
+                    break
+            else:
+                return
+        self.prepared = None
+        self.executable.prepare(self.slots_address, self.arrays)
+        # Memory that others write to is never known to be as before.
+        self.prepared = [
+            (t, t._payload, t._version, list(t._version) if len(t._version) == 1 else None)
+            for t in self.fixed
+        ]
 
     # The general way
 
@@ -375,6 +413,8 @@ class Replay:
         renewed = self.kept_grads.taken()
         if renewed:
             self.kept_grads.renew(renewed, slots, arrays)
+        if self.must_prepare:
+            self._prepare()
         self.executable.run_at(self.slots_address, arrays)
         for version in self.versions:
             version[0] += 1

@@ -341,7 +341,7 @@ class Tensor:
         else:
             self._payload = value._value()
             self._base = self._view = None
-            self._version = [self._version[0] + 1]
+            self._version = value._version  # in the same memory
 
     @property
     def _version_number(self) -> int:
@@ -365,6 +365,12 @@ class Tensor:
 
     # Out of the tensor world
 
+    def _lend(self) -> Tensor:
+        """Note that others know this memory and may write to it, which no version tells."""
+        if len(self._version) == 1:
+            self._version.append(True)
+        return self
+
     def _array(self, operation: str) -> np.ndarray:
         """The array, or an error that names `operation` where there is none."""
         p = self._value()
@@ -384,10 +390,13 @@ class Tensor:
         """
         if self.requires_grad and not force:
             raise GradError("numpy: the tensor requires a gradient", hint="call .detach().numpy()")
-        return self._array("numpy")
+        array = self._array("numpy")
+        self._lend()
+        return array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self.numpy(), dtype=dtype, copy=copy)
+        array = self._array("numpy") if copy and not self.requires_grad else self.numpy()
+        return np.array(array, dtype=dtype, copy=copy)
 
     def item(self) -> Any:
         """The single element as a Python number."""

@@ -85,7 +85,8 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     wanted = None if dtype is None else as_dtype(dtype)
     if isinstance(data, Tensor):
         return data if wanted is None else data.to(wanted)
-    return _leaf(as_array(data, wanted, "as_tensor"), False)
+    made = _leaf(as_array(data, wanted, "as_tensor"), False)
+    return made if isinstance(data, (list, tuple, int, float)) else made._lend()
 
 
 asarray = as_tensor
@@ -95,7 +96,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
     """A tensor that shares the memory of a NumPy array."""
     if not isinstance(array, np.ndarray):
         raise ArgumentTypeError(f"from_numpy: expected an array, got {type(array).__name__}")
-    return _leaf(as_array(array, None, "from_numpy"), False)
+    return _leaf(as_array(array, None, "from_numpy"), False)._lend()
 
 
 def _full(

@@ -62,6 +62,7 @@ def _dlpack(
             hint="export tensor.detach()",
         )
     array = self._array("dlpack")
+    self._lend()
     options = {"dl_device": dl_device, "copy": copy}
     given = {k: v for k, v in options.items() if v is not None}
     if self.dtype is dt.bfloat16:

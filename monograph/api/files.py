@@ -24,8 +24,7 @@ from ..core.device import usable
 from ..core.dtype import DType, as_dtype
 from ..core.errors import ArgumentTypeError, FileFormatError
 from ..core.shape import numel
-from ..tensor import Tensor
-from .creation import from_numpy
+from ..tensor import Tensor, wrap
 from .foreign import load_npy, load_zip
 
 DTYPES = {
@@ -223,7 +222,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                     f"{path.name}: tensor {name!r} is BOOL, but has bytes other than 0 and 1",
                     hint="nothing was loaded",
                 )
-            tensors[name] = from_numpy(array)
+            tensors[name] = wrap(array)
     return tensors, metadata
 
 

@@ -69,6 +69,7 @@ def _contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
 
 def _data_ptr(self: Tensor) -> int:
     """The address of the first element."""
+    self._lend()
     return self._array("data_ptr").ctypes.data
 
 

@@ -101,7 +101,8 @@ class Explanation:
 
     def __post_init__(self) -> None:
         if not self.rows:
-            self.rows = [_row(s) for s in self.executable.plan.steps]
+            e = self.executable
+            self.rows = [_row(s) for s in (e.plan.steps if e.is_body else e.steps)]
 
     # Text
 
@@ -143,6 +144,19 @@ class Explanation:
                 chunks = "loop" if r.step.is_native else "Python"
             body.append([f"{i}", r.title, chunks, *self._measures([r]), r.shapes, r.lines])
         return align(head, body, left={1, 2, len(head) - 2, len(head) - 1})
+
+    @property
+    def once(self) -> str:
+        """What is computed of unchanging tensors alone: before the first call, and when they have
+        changed. Empty if there is nothing."""
+        e = self.executable
+        parts = []
+        if e.must_prepare:
+            steps = [] if e.first is None else list(e.first.plan.steps)
+            if e.prologue is not None:
+                steps += e.plan.steps[: e.plan.prologue]
+            parts = [[r.title, r.shapes, r.lines] for r in map(_row, steps)]
+        return align(["kernel", "reads -> writes", "lines"], parts, left={0, 1, 2}) if parts else ""
 
     @property
     def bodies(self) -> str:
@@ -225,6 +239,7 @@ class Explanation:
             "graph\n" + _indent(self.graph),
             "groups\n" + _indent(self.groups),
             "kernels\n" + _indent("\n".join([self.table, self.bodies]).rstrip()),
+            *(["once, before the first call\n" + _indent(self.once)] if self.once else []),
             "kinds\n" + _indent(self.families),
             "memory\n" + _indent(self.memory),
             "totals\n" + _indent(self.totals),
@@ -256,6 +271,8 @@ class Explanation:
                 np.copyto(inputs[i], a)
 
         try:
+            if e.must_prepare:
+                e.prepare(slots.ctypes.data, arrays)
             e.run_at(slots.ctypes.data, arrays)  # reports bad indices, and warms up
             whole: list[float] = []
             each: list[list[float]] = []

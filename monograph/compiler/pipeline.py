@@ -5,6 +5,7 @@ remove_dead
 leave_complex_to_numpy
 prune_control       bodies of loops: what is dead goes, what is constant comes out
 split_reductions    long sums in two steps
+split_constants     what depends on unchanging inputs alone, into a graph of its own
 fuse                groups of loops; contractions and opaque ops with kernels of their own
 lower               groups and nodes -> kernels of the loop language
 place               memory: inputs and outputs in place, one arena for the rest
@@ -15,7 +16,8 @@ link                one Program: tasks in order (host calls between, where an op
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +33,7 @@ from ..runtime.machine_code import compile_kernels
 from ..runtime.program import Control, Program, Slot, Task
 from . import kernels as _kernels  # noqa: F401  registers the lowerings
 from .complex import leave_complex_to_numpy
+from .constant import split_constants
 from .control import ControlStep, lower_control, prune_control, separate_outputs
 from .convolution import lower_convolutions
 from .epilogue import fuse_epilogues
@@ -75,7 +78,8 @@ class Plan:
     alias: dict[Value, Value] = field(default_factory=dict)  # result -> input it overwrites
     offsets: dict[Any, int] = field(default_factory=dict)
     arena_bytes: int = 0
-    prologue: int = 0  # so many of the steps are the same in each iteration of a loop
+    prologue: int = 0  # so many of the steps read constants alone: they need not run every time
+    first: Graph | None = None  # computes the last of the constants, from steady inputs alone
 
 
 def run_passes(graph: Graph, check: bool = True) -> Graph:
@@ -87,13 +91,16 @@ def run_passes(graph: Graph, check: bool = True) -> Graph:
     return graph
 
 
-def plan(graph: Graph, donate: dict[int, int] | None = None, steady: int = 0) -> Plan:
+def plan(graph: Graph, donate: dict[int, int] | None = None, steady: Collection[int] = ()) -> Plan:
     """Fuse and lower an already simplified graph.
 
     donate  output position -> input position: that output is written into that input's memory
-    steady  the graph is the body of a loop whose first so many inputs stay the same
+    steady  positions of inputs that stay the same from one run to the next: steps that depend on
+            them and on constants alone come first
     """
-    constant = {*graph.inputs[:steady], *graph.constants} if steady else set()
+    constant = {graph.inputs[i] for i in steady}
+    if constant:
+        constant.update(graph.constants)
     fusion = Fusion(graph)
     layouts = choose_layouts(graph, fusion)
     result = Plan(graph, fusion.groups, stored=fusion.stored, layouts=layouts)
@@ -160,25 +167,37 @@ def plan(graph: Graph, donate: dict[int, int] | None = None, steady: int = 0) ->
                 nodes=nodes,
             )
         )
-    if steady:
+    if constant:
         _move_steady_first(result, constant)
     return result
 
 
 def _move_steady_first(plan: Plan, constant: set[Value]) -> None:
-    """Begin with the steps of a body that read only what stays the same, as packing of weights."""
+    """Begin with the steps that read only what stays the same, as packing of weights."""
     same: set[Any] = set(constant)
     first: list[Any] = []
     outputs = set(plan.graph.outputs)
+    writers = Counter(b for step in plan.steps for b in _written(step))
     for step in plan.steps:
         if isinstance(step, Step) and step.status is None:
-            written = [b for b, k in zip(step.buffers, step.kernel.buffers) if k.written]
+            written = _written(step)
             read = [b for b, k in zip(step.buffers, step.kernel.buffers) if not k.written]
-            if same.issuperset(read) and outputs.isdisjoint(written):
+            # What another step goes on with (adds to) is begun anew every time.
+            alone = all(writers[b] == 1 for b in written)
+            if alone and same.issuperset(read) and outputs.isdisjoint(written):
                 same.update(written)
                 first.append(step)
     plan.steps = first + [s for s in plan.steps if s not in first]
     plan.prologue = len(first)
+
+
+def _written(step: Step | HostStep | ControlStep) -> list[Any]:
+    """What a step may write to."""
+    if isinstance(step, Step):
+        return [b for b, k in zip(step.buffers, step.kernel.buffers) if k.written]
+    if isinstance(step, HostStep):
+        return list(step.node.outputs)
+    return [b for b in step.buffers if isinstance(b, Scratch) or b in step.node.outputs]
 
 
 def _title(group: Group) -> str:
@@ -217,7 +236,9 @@ class Executable:
     body        the graph is the body of a loop or branch: `program` is all of it, or None where
                 NumPy computes some of it
     more_slots  of `program`, which the loop uses
-    steady      so many of the first inputs stay the same: `prologue` is what depends on them alone
+    steady      positions of inputs that stay the same from run to run. What depends on them alone
+                is `prologue` for a body, which its loop runs; else `prepare` must be called before
+                the first run, and again when one of them has changed
     """
 
     def __init__(
@@ -226,14 +247,19 @@ class Executable:
         donate: dict[int, int] | None = None,
         body: bool = False,
         more_slots: int = 0,
-        steady: int = 0,
+        steady: Collection[int] = (),
     ):
         self.source = graph
         graph = run_passes(graph)
+        first = None
         if body:
             graph = separate_outputs(graph)
+        elif steady:
+            first, graph = split_constants(graph, {graph.inputs[i] for i in steady})
+        self.is_body = body
         self.more_slots = more_slots
         self.plan = p = plan(graph, donate, steady)
+        p.first = first
         self.graph = p.graph
         self.donate = donate or {}
         self._place()
@@ -284,6 +310,7 @@ class Executable:
             Need(b, size_bytes(b, p.layouts), first, last) for b, (first, last) in lives.items()
         ]
         p.offsets, p.arena_bytes = plan_arena(needs)
+        self.first = None if p.first is None else Executable(p.first)
         self.arena = buffers.empty((max(p.arena_bytes, 64),), np.uint8)
         self.constants = {v: np.ascontiguousarray(a) for v, a in graph.constants.items()}
         # (slot, value, where it stands if that is the same in every call) of `extra`.
@@ -373,9 +400,41 @@ class Executable:
             word[0] = 0
         alone = len(self.parts) == 1 and isinstance(self.parts[0], Program) and not self.extra
         self.program: Program | None = self.parts[0] if alone else None
-        if self.program is None and self.prologue is not None:  # a body that Python runs
-            self.parts.insert(0, self.prologue)
+        if self.is_body and self.program is None and self.prologue is not None:
+            self.parts.insert(0, self.prologue)  # Python runs it
             self.prologue = None
+
+    @property
+    def steps(self) -> list[Step | HostStep | ControlStep]:
+        """What each run does, in order."""
+        return self.plan.steps[0 if self.prologue is None else self.plan.prologue :]
+
+    @property
+    def must_prepare(self) -> bool:
+        """Whether `prepare` does anything."""
+        return not self.is_body and (self.first is not None or self.prologue is not None)
+
+    @property
+    def prepared_from(self) -> list[int]:
+        """Positions of the inputs that `prepare` reads."""
+        if not self.must_prepare:
+            return []
+        read: set[Any] = set()
+        if self.first is not None:
+            graph = self.first.source
+            read.update(graph.outputs, *(n.values for n in graph.nodes))
+        if self.prologue is not None:
+            for step in self.plan.steps[: self.plan.prologue]:
+                read.update(step.buffers)  # type: ignore[union-attr]
+        return [i for i, v in enumerate(self.graph.inputs) if v in read]
+
+    def prepare(self, slots: int, arrays: Sequence[np.ndarray]) -> None:
+        """Compute what depends on `steady` inputs alone. Arguments as in `run_at`."""
+        if self.first is not None:
+            results = list(self.constants.values())[-len(self.first.graph.outputs) :]
+            self.first.run(arrays[: len(self.graph.inputs)], results)
+        if self.prologue is not None:
+            self.prologue.run_at(slots)
 
     @property
     def has_host_steps(self) -> bool:
@@ -443,7 +502,7 @@ class Executable:
 
 
 def _compile_body(graph: Graph, more_slots: int, steady: int) -> Executable:
-    return Executable(graph, body=True, more_slots=more_slots, steady=steady)
+    return Executable(graph, body=True, more_slots=more_slots, steady=range(steady))
 
 
 def _touched(step: Step | HostStep | ControlStep, is_stored: Callable[[Value], bool]) -> list[Any]:
@@ -476,6 +535,8 @@ _NUMPY = {
 }  # fmt: skip
 
 
-def compile_graph(graph: Graph, donate: dict[int, int] | None = None) -> Executable:
+def compile_graph(
+    graph: Graph, donate: dict[int, int] | None = None, steady: Collection[int] = ()
+) -> Executable:
     """The executable of a graph; see Executable and `plan`."""
-    return Executable(graph, donate)
+    return Executable(graph, donate, steady=steady)

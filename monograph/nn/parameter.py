@@ -33,7 +33,9 @@ def _adopt(made, kind, data):
         data = Tensor()
     if not isinstance(data, Tensor):
         raise ArgumentTypeError(f"{kind}: data must be a Tensor, got {type(data).__name__}")
-    _init(made, data.detach()._value())
+    source = data.detach()
+    _init(made, source._value())
+    made._version = source._version
 
 
 class UninitializedParameter(Parameter):
