@@ -128,8 +128,9 @@ class Replay:
         self.executable: Executable = compile_graph(self.graph, self.donate, self._steady())
         self.must_prepare = self.executable.must_prepare
         self.fixed = [self.inputs[i].source for i in self.executable.prepared_from]
-        # (tensor, payload, version, its content) of each of `fixed` when they were prepared from
-        self.prepared: list[tuple[Any, ...]] | None = None
+        # When they were prepared from: (tensor, payload) of each, and (version, its content).
+        self.prepared: list[tuple[Tensor, Any]] | None = None
+        self.contents: list[tuple[Any, Any]] = []
         self.out_avals = [v.aval for v in self.graph.outputs]
         count, outs = len(self.inputs), len(self.out_avals)
         self.slots = np.zeros(count + outs + 1, np.int64)  # addresses of inputs and outputs
@@ -198,23 +199,26 @@ class Replay:
 
     def _prepare(self) -> None:
         """Compute what depends on the tensors in `fixed` alone, unless they stand as before."""
-        if self.prepared is not None:
-            for tensor, payload, version, content in self.prepared:
-                if (
-                    version != content
-                    or tensor._payload is not payload
-                    or tensor._version is not version
-                ):
-                    break
-            else:
+        prepared = self.prepared
+        if prepared is not None:
+            if self.steady:  # the same payloads and versions; what do these say?
+                for version, content in self.contents:
+                    if version != content:
+                        break
+                else:
+                    return
+            elif all(
+                t._payload is payload and t._version is version and version == content
+                for (t, payload), (version, content) in zip(prepared, self.contents)
+            ):
                 return
         self.prepared = None
         self.executable.prepare(self.slots_address, self.arrays)
         # Memory that others write to is never known to be as before.
-        self.prepared = [
-            (t, t._payload, t._version, list(t._version) if len(t._version) == 1 else None)
-            for t in self.fixed
+        self.contents = [
+            (t._version, list(t._version) if len(t._version) == 1 else None) for t in self.fixed
         ]
+        self.prepared = [(t, t._payload) for t in self.fixed]
 
     # The general way
 
