@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import monograph as mg
+from monograph.compiler import stored
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = str(ROOT / "tests") + os.sep
@@ -43,6 +44,12 @@ def fixed_seeds():
     random.seed(0)
     np.random.seed(0)
     mg.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_stored_plans(monkeypatch):
+    """Tests change what the compiler decides by; a plan of another test must not come back."""
+    monkeypatch.setattr(stored, "enabled", False)
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ from ..runtime import buffers
 from ..runtime.machine_code import compile_kernels
 from ..runtime.program import Control, Program, Slot, Task
 from . import kernels as _kernels  # noqa: F401  registers the lowerings
+from . import stored
 from .complex import leave_complex_to_numpy
 from .constant import split_constants
 from .control import ControlStep, lower_control, prune_control, separate_outputs
@@ -250,20 +251,32 @@ class Executable:
         steady: Collection[int] = (),
     ):
         self.source = graph
-        graph = run_passes(graph)
-        first = None
-        if body:
-            graph = separate_outputs(graph)
-        elif steady:
-            first, graph = split_constants(graph, {graph.inputs[i] for i in steady})
+        self.made_of = (graph, donate, body, more_slots, steady)
         self.is_body = body
         self.more_slots = more_slots
-        self.plan = p = plan(graph, donate, steady)
-        p.first = first
-        self.graph = p.graph
+
+        def make() -> Plan:
+            simple, first = run_passes(graph), None
+            if body:
+                simple = separate_outputs(simple)
+            elif steady:
+                first, simple = split_constants(simple, {simple.inputs[i] for i in steady})
+            made = plan(simple, donate, steady)
+            made.first = first
+            return made
+
+        key = stored.key_of(graph, donate, body, sorted(steady))
+        known = stored.load(key, make)
+        self.plan: Plan = known or make()
+        self.graph = self.plan.graph
         self.donate = donate or {}
         self._place()
         self._link()
+        if known is None:
+            stored.store(key, self.plan)
+
+    def __reduce__(self) -> Any:  # a body, in a stored plan: it is a plan of its own
+        return Executable, self.made_of
 
     # Memory
 

@@ -1,0 +1,231 @@
+"""Plans on disk: what was planned before, by this compiler for this machine, is only read.
+
+A plan's key names the graph (ops, parameters, shapes, small constants, and the user's lines, which
+explanations and complaints name), the compiler's own files, and the machine. What is stored is the
+plan without the insides of its kernels: their digests say which objects to load, and whoever wants
+to see one (`mg.explain`) has the graph planned again. Nothing is stored of graphs that hold
+something whose meaning its text does not tell, such as a Python function.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..codegen.target import host
+from ..core.dtype import DType
+from ..ir.graph import Graph, Value
+from ..ir.op import Aval, Op
+from ..ir.region import Region
+from ..kernel.digest import digest
+from ..kernel.ir import Kernel
+from ..runtime import buffers, cache
+from ..runtime.machine import cache_sizes
+
+LARGEST_CONSTANT = 1 << 16  # bytes; a plan with more is not stored
+PACKAGES = ("core", "ir", "kernel", "ops", "codegen", "runtime", "transform", "compiler")
+
+enabled = True
+# What else decides about plans: functions of no arguments, whose results become part of the key.
+facts: list[Callable[[], Any]] = [lambda: host().key, cache_sizes]
+
+
+class _Untold(Exception):
+    """Something whose text does not say what it is."""
+
+
+def key_of(graph: Graph, *options: Any) -> str | None:
+    """The name of a graph's plan under these options; None if it is not to be stored."""
+    if not enabled or cache.cache_directory() is None:
+        return None
+    try:
+        parts = [_version(), repr([fact() for fact in facts]), repr(options)]
+        _tell_graph(graph, parts)
+    except _Untold:
+        return None
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+@functools.cache
+def _version() -> str:
+    """Changes whenever a file does that decides about plans, or NumPy, which folds constants."""
+    root = Path(__file__).parent.parent
+    found = [f"numpy {np.__version__}"]
+    for package in PACKAGES:
+        for folder, _, names in sorted(os.walk(root / package)):
+            for name in sorted(names):
+                if name.endswith(".py"):
+                    status = os.stat(os.path.join(folder, name))
+                    found.append(f"{folder} {name} {status.st_size} {status.st_mtime_ns}")
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()
+
+
+def _tell_graph(graph: Graph, parts: list[str]) -> None:
+    """Append all that the graph says, line by line."""
+    number: dict[Value, int] = {}
+    for v in (*graph.inputs, *graph.constants):
+        number[v] = len(number)
+        parts.append(_aval(v.aval))
+    for array in graph.constants.values():
+        if array.nbytes > LARGEST_CONSTANT:
+            raise _Untold
+        parts.append(hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest())
+    place: Any = None
+    for node in graph.nodes:
+        if node.place is not place:
+            place = node.place
+            parts.append(repr(place))
+        reads = [number[i] if isinstance(i, Value) else (_tell(i),) for i in node.inputs]
+        parts.append(f"{_op(node.op, parts)} {reads}")
+        for v in node.outputs:
+            number[v] = len(number)
+    parts.append(repr([number[v] for v in graph.outputs]))
+
+
+def _op(op: Op, parts: list[str]) -> str:
+    kind = type(op)
+    if not kind.__module__.startswith("monograph."):
+        raise _Untold  # somebody else's, whose file is not part of the key
+    values = []
+    for name, x in vars(op).items():
+        if isinstance(x, Region):
+            parts.append(f"region {name}")
+            _tell_graph(x.graph, parts)
+        else:
+            values.append(f"{name}={_tell(x)}")
+    return f"{kind.__name__} {values}"
+
+
+_PLAIN = {int, float, bool, str, type(None), complex}
+
+
+def _tell(x: Any) -> str:
+    kind = type(x)
+    if kind in _PLAIN:
+        return repr(x)
+    if kind is tuple:
+        return "(" + ",".join([_tell(i) for i in x]) + ")"
+    if isinstance(x, DType):
+        return x.name
+    if isinstance(x, np.generic):
+        return f"{x.dtype}:{x!r}"
+    if kind is Aval:
+        return _aval(x)
+    raise _Untold
+
+
+def _aval(a: Aval) -> str:
+    return f"{a.dtype.name}{a.shape}"
+
+
+# Plans as bytes
+
+
+class Shell(Kernel):
+    """A kernel of a stored plan: all but its body, which `open` brings back when it is wanted."""
+
+    __slots__ = ("digest", "open")
+
+    digest: str
+    open: Callable[[str], tuple[Any, ...]]
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "body":
+            raise AttributeError(name)
+        body = self.open(self.digest)
+        object.__setattr__(self, "body", body)
+        return body
+
+
+def _shell(digest: str, name: str, buffers: Any, sizes: Any, grid: Any, open: Any) -> Shell:
+    made = object.__new__(Shell)
+    fields = {"name": name, "buffers": buffers, "sizes": sizes, "grid": grid}
+    for field, value in {**fields, "digest": digest, "open": open}.items():
+        object.__setattr__(made, field, value)
+    return made
+
+
+_OPEN = "open"  # what stands for the function that a Shell's body comes from
+
+
+class _Pickler(pickle.Pickler):
+    undefined: set[int]  # arrays (by id) that are filled later
+
+    def reducer_override(self, x: Any) -> Any:
+        if isinstance(x, Kernel):
+            return _shell, (digest(x), x.name, x.buffers, x.sizes, x.grid, _Opener())
+        if isinstance(x, np.ndarray):
+            if id(x) in self.undefined:
+                return buffers.empty, (x.shape, x.dtype)
+            if x.nbytes > LARGEST_CONSTANT:
+                raise _Untold
+        return NotImplemented
+
+    def persistent_id(self, x: Any) -> Any:
+        return _OPEN if type(x) is _Opener else None
+
+
+class _Opener:
+    """Stands for `open` in a stored plan."""
+
+
+_BUILTIN = {("builtins", name) for name in ("range", "set", "frozenset", "slice", "complex")}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Makes objects of this package and of NumPy only."""
+
+    def __init__(self, data: bytes, open: Callable[[str], tuple[Any, ...]]):
+        super().__init__(io.BytesIO(data))
+        self.open = open
+
+    def persistent_load(self, pid: Any) -> Any:
+        return self.open
+
+    def find_class(self, module: str, name: str) -> Any:
+        ours = module.split(".")[0] in ("monograph", "numpy", "ml_dtypes")
+        if not ours and (module, name) not in _BUILTIN:
+            raise pickle.UnpicklingError(f"a plan holds no {module}.{name}")
+        return super().find_class(module, name)
+
+
+def load(key: str | None, plan_again: Callable[[], Any]) -> Any:
+    """The plan stored under `key`, or None. plan_again() makes the same plan with whole kernels."""
+    data = None if key is None else cache.load(key)
+    if data is None:
+        return None
+
+    @functools.cache
+    def bodies() -> dict[str, tuple[Any, ...]]:
+        steps = plan_again().steps
+        kernels = [s.kernel for s in steps if hasattr(s, "kernel")]
+        return {digest(k): k.body for k in kernels}
+
+    try:
+        return _Unpickler(data, lambda found: bodies()[found]).load()
+    except (pickle.UnpicklingError, AttributeError, ImportError, EOFError, TypeError, KeyError):
+        return None
+
+
+def store(key: str | None, plan: Any) -> None:
+    """Keep a plan for later processes."""
+    if key is None:
+        return
+    data = io.BytesIO()
+    pickler = _Pickler(data, pickle.HIGHEST_PROTOCOL)
+    later = 0 if plan.first is None else len(plan.first.outputs)
+    arrays = list(plan.graph.constants.values())
+    pickler.undefined = {id(a) for a in arrays[len(arrays) - later :]}
+    try:
+        pickler.dump(plan)
+    except (_Untold, pickle.PicklingError, TypeError, AttributeError, RecursionError):
+        return  # something in it is of this process alone
+    cache.store(key, data.getvalue())
