@@ -36,7 +36,7 @@ LAYERS = [
     {"export", "quant"},
     {"distributed"},
     {"train"},
-    {"models"},
+    {"models", "board"},
     {"serve", "cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -16,7 +16,7 @@ import monograph as mg
 
 from ..core.errors import MonographError
 from ..runtime.threads import set_num_threads
-from . import digits, doctor, fit, gpt
+from . import boarding, digits, doctor, fit, gpt
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -124,6 +124,18 @@ def make_parser() -> argparse.ArgumentParser:
     )
     listing.add_argument("--max", action="store_true", help="the highest value first")
     listing.set_defaults(run=fit.runs)
+
+    board = commands.add_parser(
+        "board",
+        help="show training runs on a live page",
+        description="Serve a page that shows the runs below a directory, also while they go on: "
+        "curves, the machine, distributions, samples, the model and the settings.",
+    )
+    board.add_argument("directory", nargs="?", default="runs", type=Path)
+    board.add_argument("--host", default="127.0.0.1", help="default: this machine only")
+    board.add_argument("--port", type=int, default=6010, help="default: 6010; 0: any free one")
+    board.add_argument("--open", action="store_true", help="open it in a browser")
+    board.set_defaults(run=boarding.run)
 
     check = commands.add_parser(
         "doctor",

@@ -89,6 +89,10 @@ class JSONLinesLogger(FileLogger):
 
     BINS = 40
 
+    def __init__(self, save_dir: Any, name: str = "logs", version: int | str | None = None):
+        super().__init__(save_dir, name, version)
+        self._begun: set[str] = set()  # files that this object has written to
+
     @property
     def path(self) -> Path:
         """The file of lines."""
@@ -103,8 +107,13 @@ class JSONLinesLogger(FileLogger):
     def _append(self, file_name: str, step: int, values: dict[str, Any]) -> None:
         line = json.dumps({"step": step, "time": round(time.time(), 3), **values})
         self.log_dir.mkdir(parents=True, exist_ok=True)
-        with open(self.log_dir / file_name, "a") as file:
-            file.write(line + "\n")
+        with open(self.log_dir / file_name, "ab+") as file:
+            if file_name not in self._begun:  # a run that was killed may have left half a line
+                self._begun.add(file_name)
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    line = line if file.read() == b"\n" else "\n" + line
+            file.write(line.encode() + b"\n")
 
     def log_hyperparams(self, params: dict[str, Any]) -> None:
         if params:

@@ -22,7 +22,8 @@ from ..nn import Module
 from ..transform.trace import Symbol
 from .module import TrainModule
 
-SILENT = {"detach", "convert", "reshape", "expand", "permute", "copy"}  # say little on an edge
+# Operations that say little on an edge.
+SILENT = {"detach", "cast", "convert", "reshape", "expand", "permute", "copy", "check_classes"}
 
 
 @dataclass
