@@ -1,4 +1,5 @@
-"""Sizes of tiles, blocks and parts of a matrix product. They depend on shapes and target only.
+"""Sizes of tiles, blocks and parts of a matrix product. They depend on shapes and target only
+(the number of chunks of large products also on that of cores, which changes no sum).
 
 The numbers were measured with benchmarks/gemm.py on cores with two 512-bit multiply-adds per cycle
 and 48 KiB of L1: Zen 5 (1 MiB L2) and Sapphire Rapids (2 MiB); the model behind them counts cycles.
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...codegen.target import Target
+from ...runtime.threads import available_cpus
 from .contract import Problem
 
 # Fewer floating-point operations than this run on one thread: waking another costs as much.
@@ -29,19 +31,19 @@ DOT_ROWS = ((2, 16), (16, 256), (128, 512))
 DOT_DEPTH = 1024
 # Bytes of a panel that are read from the first-level cache at full speed.
 FAST_BYTES = 24 << 10
-# Elements of a that a chunk copies, at most: half of a small second-level cache (256 KiB).
-A_ELEMENTS = 1 << 16
+# Elements of a that a chunk copies, at most, and of sums that it keeps (288 KiB).
+A_ELEMENTS = 72 << 10
 # K of one block of a large product with a strided: a panel of b fits the first cache (48 KiB).
 DEEPEST = 384
 # From so many operations on, with sides (M, N, K) to match, a product is large.
 LARGE_FLOPS, LARGE_SIDES = 60_000_000, (192, 128, 128)
-LARGE_CHUNK_FLOPS, ENOUGH_LARGE_CHUNKS = 4_000_000, 16
+LARGE_CHUNK_FLOPS = 4_000_000
 # Chunks of large products get no smaller than this many columns and tiles of rows.
 LARGE_COLUMNS, LARGE_ROW_TILES = 128, 8
 # With more blocks of rows than this, b is copied once for all of them.
-FEW_ROW_BLOCKS = 3
-# Columns of a block whose sums are kept: an epilogue reads and writes runs of this length.
-KEPT_COLUMNS = 384
+FEW_ROW_BLOCKS = 4
+# Columns of a block of a large product: an epilogue reads and writes runs of this length.
+BLOCK_COLUMNS = 384
 
 
 @dataclass(frozen=True)
@@ -213,21 +215,23 @@ def strided_plan(p: Problem, target: Target, lanes: int, waits: bool) -> Plan:
         kc = -(-kc // 16) * 16
     blocks = -(-first // kc)
     row_tiles, column_tiles = -(-p.m.size // mr), -(-p.n.size // nr)
-    wanted = min(ENOUGH_LARGE_CHUNKS, p.flops // LARGE_CHUNK_FLOPS)
-    rows = -(-row_tiles // max(1, room // (kc * inner * mr)))
-    columns = 1
-    if rows * p.batch < wanted:
-        columns = max(1, min(-(-wanted // (rows * p.batch)), p.n.size // LARGE_COLUMNS))
-    if rows * columns * p.batch < wanted:
-        rows = max(rows, min(-(-wanted // (columns * p.batch)), row_tiles // LARGE_ROW_TILES))
-    if keep:
-        columns = max(columns, -(-p.n.size // KEPT_COLUMNS))
+    # Few large blocks: every block of rows reads all of b, every block of columns all of a.
+    rows = -(-row_tiles // max(1, room // (max(kc * inner, BLOCK_COLUMNS if keep else 0) * mr)))
+    columns = -(-p.n.size // BLOCK_COLUMNS)
+    wanted = min(2 * available_cpus(), p.flops // LARGE_CHUNK_FLOPS)
+    while rows * columns * p.batch < wanted:
+        if p.n.size // columns >= max(2 * LARGE_COLUMNS, p.m.size // rows):
+            columns *= 2
+        elif row_tiles // rows >= 2 * LARGE_ROW_TILES:
+            rows *= 2
+        else:
+            break
     mc, nc = -(-row_tiles // rows) * mr, -(-column_tiles // columns) * nr
-    if keep:
-        mc = min(mc, max(1, room // nc // mr) * mr)
     copy_a = mc * kc * inner <= room
-    # Few blocks of many rows copy b themselves sooner than it is written to memory and read again.
-    copy_b = p.n.b == 1 and rows <= FEW_ROW_BLOCKS and mc >= 8 * mr and kc * inner * nr <= room
+    # Few blocks of many rows copy b themselves sooner than it is written to memory and read again
+    # (of whole runs of cache lines at a time).
+    few = rows <= FEW_ROW_BLOCKS and mc >= 8 * mr
+    copy_b = p.n.b == 1 and few and vectors * target.vector_bytes >= 128 and kc * inner * nr <= room
     return Plan(
         mr, nr, nr, mc, nc, first, 1, kc, blocks, 1, True, copy_a, not copy_b, False, copy_b, keep
     )
