@@ -37,7 +37,7 @@ LAYERS = [
     {"distributed"},
     {"train"},
     {"models", "board"},
-    {"serve", "cli"},
+    {"serve", "cli", "plot"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 WHOLE = "(the whole package)"  # `import monograph`: for what is written as a user would

@@ -20,7 +20,6 @@ from ..core.errors import ArgumentTypeError
 from ..ir.graph import Value
 from ..nn import Module
 from ..transform.trace import Symbol
-from .module import TrainModule
 
 # Operations that say little on an edge.
 SILENT = {"detach", "cast", "convert", "reshape", "expand", "permute", "copy", "check_classes"}
@@ -74,12 +73,12 @@ class _Traced(Capture):
         pass
 
 
-def model_graph(model: Any, batch: Any) -> ModelGraph:
+def model_graph(model: Any, batch: Any, training: bool = False) -> ModelGraph:
     """The graph of a model's layers for a batch.
 
-    model  a Module (called with the batch), or a TrainModule that a Trainer runs (its
-           training_step is taken, and the output is the loss)
-    batch  tensors or arrays, or lists, tuples and dicts of them; only shapes and dtypes matter
+    model     a Module, which is called with the batch
+    batch     tensors or arrays, or lists, tuples and dicts of them; only shapes and dtypes matter
+    training  take the training_step of a TrainModule that a Trainer runs: the output is the loss
 
     TraceError if the model cannot be captured.
 
@@ -92,8 +91,7 @@ def model_graph(model: Any, batch: Any) -> ModelGraph:
     """
     if not isinstance(model, Module):
         raise ArgumentTypeError(f"model_graph: needs a Module, got {type(model).__name__}")
-    is_step = isinstance(model, TrainModule) and model.trainer is not None
-    step: Callable = (lambda b: model.training_step(b, 0)) if is_step else model
+    step: Callable = (lambda b: model.training_step(b, 0)) if training else model
     leaves, structure = pytree.flatten(batch)
     leaves = [mg.as_tensor(x) if isinstance(x, np.ndarray) else x for x in leaves]
     recorder = _Recorder()
@@ -106,7 +104,7 @@ def model_graph(model: Any, batch: Any) -> ModelGraph:
     def run(*given: Any) -> Any:
         recorder.begin(given)
         result = step(structure.unflatten(given))
-        if is_step and isinstance(result, dict):
+        if training and isinstance(result, dict):
             result = result.get("loss")
         recorder.end(result)
         return result

@@ -311,7 +311,7 @@ class GraphMonitor(Callback):
         self._done = True
         try:
             with undisturbed(trainer):
-                graph = model_graph(module, trainer.precision.batch(batch))
+                graph = model_graph(module, trainer.precision.batch(batch), training=True)
         except TraceError:
             return
         for logger in trainer.loggers:
