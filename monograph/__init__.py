@@ -200,7 +200,7 @@ globals().update({_name: _FUNCTIONAL[_name] for _name in _OF_LAYERS})
 _SUBMODULES = {
     "amp", "autograd", "backends", "cpu", "cuda", "data", "func", "linalg", "masked", "metrics",
     "models",
-    "nn", "optim", "profiler", "signal", "special", "testing", "train", "utils",
+    "nn", "optim", "plot", "profiler", "signal", "special", "testing", "train", "utils",
 }  # fmt: skip
 _LAZY = {
     "autocast": "amp.autocast_mode", "is_autocast_enabled": "amp.autocast_mode",

@@ -263,21 +263,22 @@ def plot_model(model: Any, batch: Any = None, to_file: Any = None) -> Any:
     wide = max(counts)
     figure, (ax,) = _grid(1, 1, 3.0 * wide + 1.5, 0.75 * rows)
     places = [(x.column - (counts[x.row] - 1) / 2, -x.row) for x in graph.layers]
-    for edge in graph.edges:
-        (x0, y0), (x1, y1) = places[edge.source], places[edge.target]
-        far = y0 - y1 > 1
-        ax.annotate(
-            "", (x1 + 0.42 * far, y1 + (0 if far else 0.3)),
-            (x0 + 0.42 * far, y0 - (0 if far else 0.3)), annotation_clip=False,
-            arrowprops={"arrowstyle": "->", "color": "gray",
-                        "connectionstyle": "arc3,rad=-0.4" if far else "arc3"},
-        )  # fmt: skip
+    boxes = []
     for layer, (x, y) in zip(graph.layers, places):
         title = f"{layer.name}: {layer.kind}" if layer.kind else layer.name
         count = f"  {layer.parameters:,}" if layer.parameters else ""
-        box = {"boxstyle": "round", "fc": "white", "ec": "C0" if layer.kind else "gray"}
-        ax.text(x, y, f"{title}\n{layer.shape}{count}", ha="center", va="center", fontsize=8,
-                bbox=box)  # fmt: skip
+        style = {"boxstyle": "round", "fc": "white", "ec": "C0" if layer.kind else "gray"}
+        text = f"{title}\n{layer.shape}{count}"
+        boxes.append(ax.text(x, y, text, ha="center", va="center", fontsize=8, bbox=style))
+    for edge in graph.edges:
+        a, b = edge.source, edge.target
+        is_far = graph.layers[b].row - graph.layers[a].row > 1
+        arrow = {
+            "arrowstyle": "->", "color": "gray", "shrinkA": 0, "shrinkB": 0,
+            "patchA": boxes[a].get_bbox_patch(), "patchB": boxes[b].get_bbox_patch(),
+            "connectionstyle": "arc3,rad=-0.5" if is_far else "arc3",
+        }  # fmt: skip
+        ax.annotate("", places[b], places[a], annotation_clip=False, arrowprops=arrow)
     ax.set_xlim(-wide / 2 - 0.2, wide / 2 + 0.6)
     ax.set_ylim(-rows + 0.4, 0.6)
     ax.set_axis_off()
