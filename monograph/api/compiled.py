@@ -116,7 +116,7 @@ def _run(op: Op, args: list[Any]) -> Any:
                 _programs.pop(_loops.pop(0), None)
     if program is False:
         return None
-    outs = [buffers.empty(v.shape, v.dtype.numpy) for v in program.graph.outputs]
+    outs = [buffers.empty(v.shape, v.dtype.numpy) for v in program.outputs]
     program.run(arrays, outs)
     return outs[0] if op.n_outputs == 1 else outs
 
@@ -137,8 +137,39 @@ def as_it_stands(a: np.ndarray) -> tuple[np.ndarray, Any]:
     return stands, (order, shape, axes)
 
 
+class Elements:
+    """A program of one op that takes arrays as they come, element by element (as Executable)."""
+
+    def __init__(self, op: Op, args: list[Any]):
+        elements = importlib.import_module("monograph.compiler.elements")  # heavy: loads LLVM
+        graph = Graph()
+        values = [
+            graph.input(Aval(a.shape, BY_NUMPY[a.dtype])) if type(a) is np.ndarray else a
+            for a in args
+        ]
+        self.outputs: list[Value] = [graph.add(op, *values)]
+        out = self.outputs[0].aval
+        operands = tuple(v.dtype if isinstance(v, Value) else v for v in values)
+        self.program: Any = None
+        if out.dtype.numpy.kind != "c":  # no kernel has complex numbers
+            self.program = elements.program(op, operands, out.dtype, out.size)
+
+    def run(self, arrays: list[np.ndarray], outs: list[np.ndarray]) -> None:
+        self.program([buffers.address_of(a) for a in (*arrays, *outs)])
+
+
+def _is_flat(op: Any, arrays: list[np.ndarray], readings: list[Any]) -> bool:
+    """Whether element i of the result comes of elements i as they stand, or of i alone."""
+    if any(r is not None for r in readings):
+        return False
+    return op.kind == "elementwise" or (op.kind == "source" and len(op.shape) == 1)
+
+
 def _compile(op: Op, args: list[Any], arrays: list[np.ndarray], readings: list[Any]) -> Any:
     """The executable, or False where the op has no kernel for these operands."""
+    if _is_flat(op, arrays, readings):
+        made = Elements(op, args)
+        return made if made.program is not None else False
     pipeline = importlib.import_module("monograph.compiler.pipeline")  # heavy: loads LLVM
     graph = Graph()
     inputs: list[Value | Any] = []

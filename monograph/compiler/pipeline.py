@@ -450,6 +450,11 @@ class Executable:
             self.prologue.run_at(slots)
 
     @property
+    def outputs(self) -> list[Value]:
+        """What `run` writes, in order."""
+        return self.graph.outputs
+
+    @property
     def has_host_steps(self) -> bool:
         """Whether NumPy computes some of it."""
         return any(not isinstance(p, Program) for p in self.parts)

@@ -41,3 +41,32 @@ def test_slow_meanings_are_compiled_early():
     before = len(compiled._programs)
     mg.erf(x), mg.exp(x)
     assert len(compiled._programs) == before + 1
+
+
+def test_elementwise_ops_of_any_length_share_a_kernel(monkeypatch):
+    from monograph.runtime import machine_code
+
+    made = []
+    compile_ir = machine_code.compile_ir
+    monkeypatch.setattr(machine_code, "compile_ir", lambda *a: made.append(1) or compile_ir(*a))
+    monkeypatch.setenv("MONOGRAPH_CACHE_DIR", "")
+    for n in (262144, 262145, 300001):
+        x = mg.arange(float(n), dtype=mg.float64)
+        np.testing.assert_array_equal((x * 1.25).numpy(), x.numpy() * 1.25)
+        assert len(made) <= 1
+
+
+@pytest.mark.parametrize("n", [16385, 20002, 65539])
+@pytest.mark.parametrize("draw", [mg.rand, mg.randn, lambda n: mg.randint(0, 1000, (n,))])
+def test_random_numbers_of_any_length_are_those_of_the_reference(draw, n):
+    numbers, after = [], []
+    for enabled in (True, False):
+        mg.manual_seed(11)
+        compiled.set_enabled(enabled)
+        try:
+            numbers.append(draw(n).numpy())
+            after.append(mg.get_rng_state().tolist())
+        finally:
+            compiled.set_enabled(True)
+    np.testing.assert_allclose(*numbers, rtol=2e-6, atol=2e-6)
+    assert after[0] == after[1]
