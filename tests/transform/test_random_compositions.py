@@ -10,6 +10,10 @@ import torch
 
 import monograph as mg
 import monograph.func
+from monograph.ir.evaluate import evaluate as interpret
+from monograph.ir.op import Aval
+from monograph.tensor import wrap
+from monograph.transform.trace import Trace, trace_graph
 
 SIZE = 3
 
@@ -70,7 +74,30 @@ TRANSFORMS = {
     ),
     "checkpoint": lambda m, f: mg.func.checkpoint(f) if m is mg else f,
     "custom": lambda m, f: lambda x: f(double(m).apply(x)),
+    "scan": lambda m, f: (
+        lambda x: scan(m)(lambda c, s: (m.tanh(c + f(x * s)), c * s), f(x), m.outer(x, x))
+    ),
+    "scan of vectors": lambda m, f: (
+        lambda x: scan(m)(lambda c, s: (m.sin(c * f(c) + s), s), x, m.outer(x, x) + 0.2)
+    ),
+    "jit": lambda m, f: mg.jit(f) if m is mg else f,
 }
+
+
+def scan(m):
+    """The sum of a scan's last carry and its ys: ours, or the same loop in Python."""
+
+    def run(body, carry, xs):
+        if m is mg:
+            carry, ys = mg.scan(lambda c, s: body(c, s.mean() if c.dim() == 0 else s), carry, xs)
+            return carry.sum() + ys.sum()
+        ys = []
+        for s in xs:
+            carry, y = body(carry, s.mean() if carry.dim() == 0 else s)
+            ys.append(y)
+        return carry.sum() + m.stack(ys).sum()
+
+    return run
 
 
 def double(m):
@@ -149,3 +176,50 @@ def test_captured_equals_eager(seed):
     np.testing.assert_allclose(
         made, expected, rtol=2e-3, atol=1e-4 * max(1, np.abs(expected).max())
     )
+
+
+def check_against_the_slow_evaluator(seed):
+    """Captured, compiled, run twice: what NumPy makes of the graph, and what eager code gives."""
+    rng = np.random.default_rng(seed)
+    f = random_function(mg, mg.tensor, rng)
+    stack = [str(n) for n in rng.choice(list(TRANSFORMS), int(rng.integers(1, 4)))]
+    for name in stack:
+        f = TRANSFORMS[name](mg, f)
+    step = mg.func.grad(f) if rng.random() < 0.5 else f
+    x = mg.tensor(rng.standard_normal(SIZE))
+    graph, _ = trace_graph(step, x)
+    captured = [np.asarray(c) for c in graph_inputs(step, x)]
+    (slow,) = interpret(graph, *captured)
+    # Some stacks make huge or badly conditioned numbers: what other rounding may change them by.
+    (moved,) = interpret(graph, captured[0] * (1 + 1e-13), *captured[1:])
+    if not (np.isfinite(slow).all() and np.isfinite(moved).all()):
+        return False
+    compiled = mg.jit(step)
+    scale = max(1.0, np.abs(slow).max())
+    close = {"rtol": 1e-7, "err_msg": str(stack)}
+    close["atol"] = 1e-9 * scale + 10 * np.abs(moved - slow).max()
+    for made in (compiled(x), compiled(x), step(x)):
+        np.testing.assert_allclose(made.detach().numpy(), slow, **close)
+    return close["atol"] < 1e-5 * scale
+
+
+def graph_inputs(step, x):
+    """Arrays of the graph's inputs: the argument, then what the function captures."""
+    trace = Trace()
+    with trace:
+        step(wrap(trace.input(Aval(tuple(x.shape), x.dtype))))
+    trace.finish()
+    return [x.numpy(), *(c.array for c in trace.captured)]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_agrees_with_the_slow_evaluator(seed):
+    assert check_against_the_slow_evaluator(3000 + seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(20))
+def test_2000_programs_agree_with_the_slow_evaluator(block):
+    seeds = range(10_000 + block * 100, 10_100 + block * 100)
+    meant = sum(check_against_the_slow_evaluator(seed) for seed in seeds)
+    assert meant >= 95  # the others overflow, or round to anything
