@@ -29,6 +29,7 @@ from ..ops.contract import Contract
 from ..ops.conv import Conv, ConvInput, ConvWeight
 from ..ops.movement import Copy, Expand, Flip, Pad, Permute, Reshape, Slice, Sum
 from ..ops.triangular import Iota
+from .kernels import winograd, winograd_weight
 
 LETTERS = "hwd"
 LANES = 16  # channels of a group that fill a vector
@@ -195,9 +196,15 @@ class _Writer:
             spatial = LETTERS[: len(kernel)]
             flat = self.add(Reshape(tuple(w.shape[:2])), w)
             return self.add(Contract(f"nc{spatial},oc->no{spatial}"), x, flat)
-        x = self.padded(x, op.padding, op.padding)
-        plain = Conv(op.stride, (0,) * len(kernel), op.dilation, op.groups)
-        return self.add(plain, self.own(x), self.filter(w))
+        return self.sums(Conv(op.stride, op.padding, op.dilation, op.groups), x, w)
+
+    def sums(self, op: Conv, x: Value, w: Value) -> Value:
+        """A convolution, whose kernel sees zeros at the edges or else finds them in memory."""
+        places = op.counts(x.shape[2:], w.shape[2:])
+        if not winograd.suits(op, x.dtype.code, x.shape[1], w.shape[0], places, w.shape[2:]):
+            x = self.padded(x, op.padding, op.padding)
+            op = dataclasses.replace(op, padding=(0,) * len(op.padding))
+        return self.add(op, self.own(x), self.filter(w))
 
     def strided(self, x: Value, stride: tuple[int, ...]) -> Value:
         if set(stride) == {1}:
@@ -212,9 +219,11 @@ class _Writer:
             x = self.fitted(x, tuple(y.shape[2:]))
             made = self.add(Contract(f"nc{spatial},no{spatial}->oc"), x, y)
             return self.add(Reshape((*made.shape, *op.kernel)), made)
-        x = self.padded(x, op.padding, op.padding)
-        plain = ConvWeight(op.stride, (0,) * len(op.kernel), op.dilation, op.groups, op.kernel)
-        return self.add(plain, self.own(x), self.own(y))
+        places = y.shape[2:]
+        if not winograd_weight.suits(op, x.dtype.code, x.shape[1], y.shape[1], places):
+            x = self.padded(x, op.padding, op.padding)
+            op = dataclasses.replace(op, padding=(0,) * len(op.padding))
+        return self.add(op, self.own(x), self.own(y))
 
     def fitted(self, x: Value, sizes: tuple[int, ...]) -> Value:
         """The first `sizes` places of x (a stride may leave a place over)."""
@@ -239,9 +248,11 @@ class _Writer:
             reach = [(k - 1) * d for k, d in zip(kernel, op.dilation)]
             low = tuple(reach[i] - op.padding[i] for i in dims)
             high = tuple(op.size[i] + op.padding[i] - y.shape[2 + i] for i in dims)
+            around = tuple(max(min(pair), 0) for pair in zip(low, high))
+            low = tuple(n - m for n, m in zip(low, around))
+            high = tuple(n - m for n, m in zip(high, around))
             y = self.padded(y, low, high)
-            plain = Conv((1,) * len(kernel), (0,) * len(kernel), op.dilation, op.groups)
-            return self.add(plain, self.own(y), self.filter(turned))
+            return self.sums(Conv((1,) * len(kernel), around, op.dilation, op.groups), y, turned)
         total: Value | None = None
         for residues in itertools.product(*(range(s) for s in op.stride)):
             part = self.residue(op, y, w, residues)

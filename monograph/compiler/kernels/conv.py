@@ -135,7 +135,7 @@ def lower_conv(node: Node, context: Context) -> list[Step] | None:
     op = node.op
     x, w = node.values
     groups = op.groups  # type: ignore[attr-defined]
-    if any(op.padding) or (groups > 1 and w.shape[1] == 1):  # type: ignore[attr-defined]
+    if groups > 1 and w.shape[1] == 1:
         return None
     out = node.outputs[0]
     if x.dtype.code not in ("f32", "f64") or 0 in (*out.shape, *w.shape, *x.shape):
@@ -147,9 +147,11 @@ def lower_conv(node: Node, context: Context) -> list[Step] | None:
     xs, ws = context.strides(x), context.strides(w)
     if xs[1] != 1 or ws[0] != 1:
         return None
-    if winograd.suits(node):
-        return winograd.lower(node, context)
     code = x.dtype.code
+    if winograd.suits(op, code, channels, outputs, places, kernel):
+        return winograd.lower(node, context)
+    if any(op.padding):  # type: ignore[attr-defined]
+        return None
     # Short rows: a tile takes several whole ones, so that filters are used often enough.
     together = _rows_together(places)
     row_size = places[-1] * together
@@ -278,7 +280,7 @@ def lower_conv_weight(node: Node, context: Context) -> list[Step] | None:
     """Gradient of the filter: for each tap, channels in x channels out, summed over all pixels."""
     op = node.op
     groups = op.groups  # type: ignore[attr-defined]
-    if any(op.padding) or (groups > 1 and node.outputs[0].shape[1] == 1):  # type: ignore[attr-defined]
+    if groups > 1 and node.outputs[0].shape[1] == 1:
         return None
     x, y = node.values
     out = node.outputs[0]
@@ -291,9 +293,11 @@ def lower_conv_weight(node: Node, context: Context) -> list[Step] | None:
     xs, ys, ws = context.strides(x), context.strides(y), context.strides(out)
     if xs[1] != 1 or ys[1] != 1 or ws[0] != 1:
         return None
-    if winograd_weight.suits(node):
-        return winograd_weight.lower(node, context)
     code = x.dtype.code
+    if winograd_weight.suits(op, code, channels, outputs, places):
+        return winograd_weight.lower(node, context)
+    if any(op.padding):  # type: ignore[attr-defined]
+        return None
     # Rows of the tile: the run of (last taps, channels) that is contiguous in x and in the result.
     run = channels
     run_dims = 0

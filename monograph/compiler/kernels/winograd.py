@@ -1,30 +1,43 @@
-"""Convolution by 3x3 filters at 2.25 times fewer multiplications: Winograd's F(2x2, 3x3).
+"""Convolution by 3x3 filters with fewer multiplications: Winograd's F(2x2, 3x3) and F(4x4, 3x3).
 
-Images have channels innermost, filters are (taps, C, O). Each 2x2 tile of the result needs a 4x4
-patch of the image; patch and filter are transformed to 16 numbers each, multiplied and summed over
-channels as 16 matrix products, and transformed back:
+Images have channels innermost, filters are (taps, C, O). Each m x m tile of the result needs a
+patch of (m + 2) x (m + 2) elements of the image; patch and filter are transformed to as many
+numbers each (`planes`), multiplied and summed over channels as matrix products, one for each plane,
+and transformed back (winograd_forms.py):
 
-    filters -> (O panel, 16, C, NR)                    a step of its own, as filters are few
-    patches -> (16, tiles of a block, C)               by each chunk in a Local, or a step
-    chunk = a block of tiles, some output channels:    16 products, then back, then the epilogue
+    patches -> (planes, tiles of a block, C)           by each chunk, in a Local
+    filters -> (O panel, planes, C, NR)                few: a step of its own; else by each chunk
+    chunk = a block of tiles, some output channels:    for each NR of them the products,
+                                                       then back, then the epilogue
 
-In float32 the error is about that of the direct sum: the transforms add and halve, no more
-(tests/compiler/test_winograd.py measures it). Source: Winograd, "Arithmetic Complexity of
-Computations", 1980; Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015.
+The second-level cache decides. Many filters do not fit into it, transformed, and to read them from
+behind it takes as long as the products. Then a chunk goes through the channels block by block: it
+transforms some of the patches and filters, both in its cache, and adds to the sums there.
+
+F(2x2) multiplies 2.25 times less than the direct sum, F(4x4) 4 times, but has more of everything
+else: `choose` weighs them. Padding is no memory: patches at the edges see zeros.
+
+In float32, the error of F(2x2) is about that of the direct sum, and of F(4x4) about four times
+that (tests/compiler/test_winograd.py measures both).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from ...codegen.target import host
+from ...core.shape import Shape
 from ...ir.graph import Node, Value
 from ...kernel import scalar as s
 from ...kernel.ir import (
     Buffer,
+    Call,
     Const,
     Expr,
+    If,
     Kernel,
     Let,
     Load,
@@ -38,14 +51,17 @@ from ...kernel.ir import (
 from ..index import Atom, Index, NeedSplit, whole
 from ..steps import Context, Scratch, Step
 from .packing import ZERO, const
+from .winograd_forms import FORMS, Element, Form, transform
 
 # Fewer channels in or out do not pay for the transforms.
 LEAST_CHANNELS = 32
 LEAST_PLACES = 4
-# Bytes of filters, transformed, that all chunks may read again and again from the second cache.
+# Bytes of filters, transformed, that all chunks may read again and again.
 FILTER_BYTES = 1 << 20
-# Columns of a chunk where filters are larger.
-CHUNK_COLUMNS = 128
+# Channels of a block, where filters are more.
+BLOCK_CHANNELS = 16
+# To transform a number of a patch or filter takes as long as so many vector multiply-adds.
+PATCH_COST, FILTER_COST = 12.0, 6.0
 CHUNK_FLOPS = 400_000
 
 
@@ -53,31 +69,64 @@ CHUNK_FLOPS = 400_000
 class Plan:
     """`block` tiles of the image make a chunk with `panels` panels of NR output channels.
 
-    here: each chunk transforms its patches itself.
+    depth  channels of a block; all of them: filters are transformed by a step of their own
     """
 
+    form: Form
     mr: int
     nr: int
     block: int
     blocks: int
     panels: int
     groups: int  # of panels
-    here: bool
+    depth: int
+    once: bool
+
+    # Elements from a plane to the next. At multiples of 4 KiB, all would fall into one set of the
+    # first cache.
+
+    @property
+    def patch_plane(self) -> int:
+        return apart(self.block * self.depth)
+
+    @property
+    def filter_plane(self) -> int:
+        return apart(self.depth * self.nr)
+
+    @property
+    def product_plane(self) -> int:
+        return apart(self.block * self.nr)
 
 
-def suits(node: Node) -> bool:
-    """Whether a convolution without padding is computed so."""
-    op = node.op
-    x, w = node.values
-    out = node.outputs[0]
+def apart(elements: int) -> int:
+    """A distance between planes: not a multiple of 1 KiB."""
+    return elements + 16 if elements % 256 == 0 else elements
+
+
+def suits(op: Any, dtype: str, channels: int, outputs: int, places: Shape, kernel: Shape) -> bool:
+    """Whether a convolution with `places` outputs of each channel is computed so."""
     return (
-        x.dtype.code == "f32"
-        and w.shape[2:] == (3, 3)
-        and op.groups == 1  # type: ignore[attr-defined]
-        and set(op.stride) == set(op.dilation) == {1}  # type: ignore[attr-defined]
-        and min(w.shape[:2]) >= LEAST_CHANNELS
-        and min(out.shape[2:]) >= LEAST_PLACES
+        dtype == "f32"
+        and tuple(kernel) == (3, 3)
+        and op.groups == 1
+        and set(op.stride) == set(op.dilation) == {1}
+        and min(channels, outputs) >= LEAST_CHANNELS
+        and min(places) >= LEAST_PLACES
     )
+
+
+def tile_count(images: int, places: Shape, m: int) -> int:
+    """Tiles of m x m places that cover all images."""
+    return images * -(-places[0] // m) * -(-places[1] // m)
+
+
+def choose(images: int, places: Shape, filter_cost: float = 5 * FILTER_COST) -> Form:
+    """The form that takes less time, from the number of tiles and of planes."""
+
+    def cost(form: Form) -> float:
+        return form.planes * (tile_count(images, places, form.m) + filter_cost)
+
+    return min(FORMS.values(), key=cost)
 
 
 def tile() -> tuple[int, int]:
@@ -88,75 +137,109 @@ def tile() -> tuple[int, int]:
     return mr, vectors * target.vector_bytes // 4
 
 
-def plan(tiles: int, channels: int, outputs: int) -> Plan:
-    """Blocks that stay in the second-level cache."""
+def plan(form: Form, tiles: int, channels: int, outputs: int) -> Plan:
+    """Blocks whose patches, filters and products stay in the second-level cache."""
     wide = host().vector_bytes == 64
     mr, nr = tile()
     nr = min(nr, outputs)
-    room = (1 << 17) if wide else (1 << 16)  # elements
-    here = 64 * channels * outputs <= FILTER_BYTES
     panels = -(-outputs // nr)
-    groups = 1 if here else -(-panels // max(1, CHUNK_COLUMNS // nr))
-    panels_each = -(-panels // groups)
-    tile_elements = 16 * (panels_each * nr + (channels if here else 0))
-    block = max(mr, room // tile_elements // mr * mr)
-    block = max(mr, min(block, 8 * mr, -(-tiles // 8)))
+    room = (1 << 18) if wide else (1 << 17)  # elements
+    once = 4 * form.planes * channels * outputs <= FILTER_BYTES
+    depth = channels if once else BLOCK_CHANNELS
+    depth = -(-channels // -(-channels // depth))
+    best: tuple[float, int, int] | None = None
+    for together in range(1, panels + 1):
+        columns = together * nr
+        for rows in range(mr, 8 * mr + 1, mr):
+            block = min(rows, tiles)
+            kept = nr if once else columns  # whose products are kept at one time
+            filters = 0 if once else depth * columns
+            elements = form.planes * (block * depth + filters + block * kept)
+            if elements > room and best is not None:
+                break
+            chunks = -(-tiles // block) * -(-panels // together)
+            waste = -(-tiles // block) * block / tiles * -(-panels // together) * together / panels
+            work = 0.5 + PATCH_COST / columns + (0 if once else FILTER_COST / block)
+            cost = work * waste * (1 + 1 / chunks) * (1.5 if chunks < 4 else 1)
+            if best is None or cost < best[0]:
+                best = cost, block, together
+    assert best is not None
+    _, block, together = best
     block = -(-tiles // -(-tiles // block))
     mr = -(-block // -(-block // mr))
-    return Plan(mr, nr, block, -(-tiles // block), panels_each, groups, here)
+    block = -(-block // mr) * mr
+    return Plan(
+        form, mr, nr, block, -(-tiles // block), together, -(-panels // together), depth, once
+    )
 
 
 def lower(node: Node, context: Context) -> list[Step] | None:
-    """The steps: filters, patches (where chunks do not transform them), products."""
+    """The steps: filters (where chunks do not transform them), and all else."""
     x, w = node.values
     out = node.outputs[0]
     xs, ws = context.strides(x), context.strides(w)
     if xs[1] != 1 or ws[0] != 1:
         return None
     n, channels, outputs, (oh, ow) = x.shape[0], x.shape[1], w.shape[0], out.shape[2:]
-    down, along = -(-oh // 2), -(-ow // 2)
-    tiles = n * down * along
-    p = plan(tiles, channels, outputs)
-    filters = Scratch("f32", p.groups * p.panels * 16 * channels * p.nr)
+    form = choose(n, (oh, ow))
+    m = form.m
+    tiles = tile_count(n, (oh, ow), m)
+    p = plan(form, tiles, channels, outputs)
     title = context.title
-    steps = [filter_step(w, ws, filters, channels, outputs, p, f"{title}_filters")]
-    lets = tile_lets(Var("block") * p.block + Var("t"), down, along, oh, ow)
+    lets = tile_lets(Var("block") * p.block + Var("t"), m, oh, ow, True)
     over = count(p.block, tiles, Var("block"))
-    loads = patch_loops(xs, channels, p, "here" if p.here else "patches")
-    buffers = [Buffer("w", "f32")]
-    values: list[Value | Scratch] = [filters]
-    if p.here:
-        buffers.append(Buffer("x", "f32"))
-        values.append(x)
-    else:
-        patches = Scratch("f32", p.blocks * 16 * p.block * channels)
-        body = Loop("t", ZERO, over, (*lets, *loads))
-        kernel = Kernel(
-            f"{title}_patches",
-            (Buffer("x", "f32"), Buffer("patches", "f32", True)),
-            (Let("block", Var("chunk")), body),
-            (),
-            const(p.blocks),
-        )
-        steps.append(Step(kernel, [x, patches], title=f"{title}_patches", nodes=[node]))
-        buffers.append(Buffer("patches", "f32"))
-        values.append(patches)
+    is_split = p.depth < channels
+    first: Expr = Var("first_channel") if is_split else ZERO
+    depth: Expr = const(p.depth)
+    if channels % p.depth:
+        depth = Var("depth")
+
+    def write(element: Element) -> Stmt:
+        body, planes = transform(element, form.size, form.patch)
+        for q, v in enumerate(planes):
+            at = Var("t") * p.depth + Var("lane") + q * p.patch_plane
+            body.append(Store("patches", at, v))
+        return Loop("lane", ZERO, depth, tuple(body), "vector")
+
+    padding = node.op.padding  # type: ignore[attr-defined]
+    patches = patch_loops("x", x, xs, form.size, padding, False, write, first)
+    steps: list[Step] = []
+    buffers = [Buffer("x", "f32"), Buffer("w", "f32")]
+    values: list[Value | Scratch] = [x, w]
+    if p.once:
+        filters = Scratch("f32", p.groups * p.panels * form.planes * p.filter_plane)
+        values[1] = filters
+        steps.append(filter_step(w, ws, filters, channels, outputs, p, f"{title}_filters"))
     stores, more_buffers, more_values = result_loops(node, context, p, oh, ow)
-    body_: list[Stmt] = [
+    inner: list[Stmt] = [Loop("t", ZERO, over, (*lets, *patches))]
+    if not p.once:
+        inner.append(panel_loop(p, outputs, [filter_loop(ws, first, depth, p)]))
+    product = product_loop(channels, p, over, depth)
+    over_planes = partial(Loop, "q", ZERO, const(form.planes))
+    output = Loop("t", ZERO, over, (*lets, *stores))
+    at_once = 1 if p.once else p.panels
+    body: list[Stmt] = [
         Let("group", Var("chunk") // p.blocks),
         Let("block", Var("chunk") % p.blocks),
+        Local("patches", "f32", form.planes * p.patch_plane),
+        Local("products", "f32", at_once * form.planes * p.product_plane),
+        Local("square", "f32", m * m * p.nr),
     ]
-    if p.here:
-        body_.append(Local("here", "f32", 16 * p.block * channels))
-        body_.append(Loop("t", ZERO, over, (*lets, *loads)))
-    body_.append(Local("products", "f32", p.panels * 16 * p.block * p.nr))
-    body_ += product_loops(channels, p, over)
-    output = Loop("t", ZERO, over, (*lets, *stores))
-    body_.append(panel_loop(p, outputs, [output]))
+    if p.once:
+        body += [*inner, panel_loop(p, outputs, [over_planes((product,)), output])]
+    else:
+        body.append(Local("filters", "f32", p.panels * form.planes * p.filter_plane))
+        inner.append(over_planes((panel_loop(p, outputs, [product]),)))
+        if is_split:
+            if channels % p.depth:
+                rest = s.minimum(const(p.depth), const(channels) - first)
+                inner.insert(0, Let("depth", rest))
+            inner = [Loop("first_channel", ZERO, const(channels), tuple(inner), step=p.depth)]
+        body += [*inner, panel_loop(p, outputs, [output])]
     kernel = Kernel(
         title,
         (*buffers, *more_buffers),
-        tuple(body_),
+        tuple(body),
         (),
         const(p.blocks * p.groups),
     )
@@ -173,12 +256,13 @@ def count(block: int, tiles: int, number: Expr) -> Expr:
     return s.minimum(const(block), const(tiles) - number * block)
 
 
-def tile_lets(number: Expr, down: int, along: int, oh: int, ow: int) -> list[Stmt]:
-    """Where a tile begins in the image. The last of a row or column is moved back."""
+def tile_lets(number: Expr, m: int, oh: int, ow: int, back: bool) -> list[Stmt]:
+    """Where a tile begins in the image; `back`: the last of a row or column is moved back."""
+    down, along = -(-oh // m), -(-ow // m)
 
     def start(name: str, at: Expr, size: int) -> Let:
-        begin: Expr = at * 2
-        return Let(name, s.minimum(begin, const(size - 2)) if size % 2 else begin)
+        begin: Expr = at * m
+        return Let(name, s.minimum(begin, const(size - m)) if back and size % m else begin)
 
     return [
         Let("number", number),
@@ -188,81 +272,81 @@ def tile_lets(number: Expr, down: int, along: int, oh: int, ow: int) -> list[Stm
     ]
 
 
-def transform(
-    element: Callable[[int, int], Expr], size: int, along: Callable[[Sequence[Expr]], list[Expr]]
-) -> tuple[list[Stmt], list[Expr]]:
-    """`along` applied to the columns and then to the rows of a size x size matrix.
+def patch_loops(
+    buffer: str, v: Value, vs: Sequence[int], size: int, padding: Shape, past: bool,
+    write: Callable[[Element], Stmt], first: Expr = ZERO,
+) -> list[Stmt]:  # fmt: skip
+    """Read size x size elements of v (images) from row y and column x0, less the padding.
 
-    The statements that name what is on the way, and the elements of the result, row by row.
+    write(element) is a loop over channels: element(i, k) is that of channel first + Var("lane").
+    past: the last tiles reach past the end of the image. Outside of it are zeros.
     """
+    height, width = v.shape[2:]
+    before = [Let("row0", Var("y") - padding[0]), Let("column0", Var("x0") - padding[1])]
+    image = Var("image") * vs[0] + first + Var("lane")
+    base = image + Var("row0") * vs[2] + Var("column0") * vs[3]
+    plain = write(lambda i, k: Load(buffer, base + (i * vs[2] + k * vs[3]), "f32"))
+    if not any(padding) and not past:
+        return [*before, plain]
+    # At the edges: each row and column at a place that exists, and zero if that is another.
     lets: list[Stmt] = []
+    for i in range(size):
+        for start, n, step in (("row0", height, vs[2]), ("column0", width, vs[3])):
+            at: Expr = Var(start) + i
+            there = s.maximum(s.minimum(at, const(n - 1)), ZERO)
+            exists = Call("and", (at >= 0, at < n), "bool")
+            lets += [Let(f"{start}_{i}", there * step), Let(f"is_{start}_{i}", exists)]
 
-    def named(kind: str, i: int, k: int, value: Expr) -> Expr:
-        lets.append(Let(f"{kind}{i}{k}", value))
-        return Var(f"{kind}{i}{k}", "f32")
+    def at_edge(i: int, k: int) -> Expr:
+        at = image + Var(f"row0_{i}") + Var(f"column0_{k}")
+        exists = [Var(f"is_row0_{i}", "bool"), Var(f"is_column0_{k}", "bool")]
+        return s.select(Call("and", tuple(exists), "bool"), Load(buffer, at, "f32"), 0.0)
 
-    given = [[named("given", i, k, element(i, k)) for k in range(size)] for i in range(size)]
-    columns = [
-        [named("half", i, k, v) for i, v in enumerate(along([row[k] for row in given]))]
-        for k in range(size)
+    edge = (*lets, write(at_edge))
+    if height < size or width < size:
+        return [*before, *edge]
+    ranges = [
+        Call("and", (Var(start) >= 0, Var(start) <= n - size), "bool")
+        for start, n in (("row0", height), ("column0", width))
     ]
-    rows = [along([column[i] for column in columns]) for i in range(len(columns[0]))]
-    return lets, [v for row in rows for v in row]
-
-
-def patch(d: Sequence[Expr]) -> list[Expr]:
-    return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
-
-
-def _filter(g: Sequence[Expr]) -> list[Expr]:
-    half = Const(0.5, "f32")
-    outer, middle = (g[0] + g[2]) * half, g[1] * half
-    return [g[0], outer + middle, outer - middle, g[2]]
-
-
-def _result(m: Sequence[Expr]) -> list[Expr]:
-    return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
-
-
-def patch_loops(xs: Sequence[int], channels: int, p: Plan, to: str) -> list[Stmt]:
-    """Transform the patch of tile t."""
-    c = Var("c")
-    base = Var("image") * xs[0] + Var("y") * xs[2] + Var("x0") * xs[3] + c
-    body, planes = transform(
-        lambda i, k: Load("x", base + (i * xs[2] + k * xs[3]), "f32"), 4, patch
-    )
-    start: Expr = Var("t") * channels + c
-    if to == "patches":
-        start = start + Var("block") * (16 * p.block * channels)
-    for q, v in enumerate(planes):
-        body.append(Store(to, start + q * p.block * channels, v))
-    return [Loop("c", ZERO, const(channels), tuple(body), "vector")]
+    return [*before, If(Call("and", tuple(ranges), "bool"), (plain,), edge)]
 
 
 def filter_step(
     w: Value, ws: Sequence[int], filters: Scratch, channels: int, outputs: int, p: Plan, title: str
 ) -> Step:
-    """Transform filters: element (c, j) of plane q of a panel at ((panel*16 + q)*C + c)*NR + j."""
-    j = Var("j")
-    at = Var("c") * ws[1] + Var("column") + j
-    body, planes = transform(
-        lambda i, k: Load("w", at + (i * ws[2] + k * ws[3]), "f32"), 3, _filter
-    )
-    start = (Var("panel") * (16 * channels) + Var("c")) * p.nr + j
-    for q, v in enumerate(planes):
-        body.append(Store("u", start + q * channels * p.nr, v))
-    row = Loop("j", ZERO, const(p.nr), tuple(body), "vector")
+    """Transform filters: element (c, j) of plane q of a panel at c*NR + j."""
     panels = p.panels * p.groups
     each = max(1, min(channels, 4096 // p.nr))
     parts = -(-channels // each)
     begin = (Var("chunk") % parts) * each
+    start = Var("panel") * (p.form.planes * p.filter_plane) + Var("c") * p.nr
+    row = filter_row(ws, Var("c"), start, p)
     loop = Loop("c", begin, s.minimum(begin + each, const(channels)), (row,))
     lets = (Let("panel", Var("chunk") // parts), column_let(p, outputs, Var("panel")))
     kernel = Kernel(
-        title, (Buffer("w", "f32"), Buffer("u", "f32", True)), (*lets, loop), (),
+        title, (Buffer("w", "f32"), Buffer("filters", "f32", True)), (*lets, loop), (),
         const(panels * parts),
     )  # fmt: skip
     return Step(kernel, [w, filters], parallel=filters.size > 1 << 16, title=title)
+
+
+def filter_row(ws: Sequence[int], channel: Expr, start: Expr, p: Plan) -> Loop:
+    """Transform the filters of one channel to a panel's outputs."""
+    j = Var("j")
+    at = channel * ws[1] + Var("column") + j
+    body, planes = transform(
+        lambda i, k: Load("w", at + (i * ws[2] + k * ws[3]), "f32"), 3, p.form.filter
+    )
+    for q, v in enumerate(planes):
+        body.append(Store("filters", start + q * p.filter_plane + j, v))
+    return Loop("j", ZERO, const(p.nr), tuple(body), "vector")
+
+
+def filter_loop(ws: Sequence[int], first: Expr, depth: Expr, p: Plan) -> Loop:
+    """Transform a block of channels to the outputs of one panel."""
+    start = Var("local_panel") * (p.form.planes * p.filter_plane) + Var("c") * p.nr
+    return Loop("c", ZERO, depth, (filter_row(ws, first + Var("c"), start, p),))
 
 
 def column_let(p: Plan, outputs: int, panel: Expr) -> Let:
@@ -272,32 +356,41 @@ def column_let(p: Plan, outputs: int, panel: Expr) -> Let:
 
 def panel_loop(p: Plan, outputs: int, body: list[Stmt]) -> Loop:
     panel = Var("group") * p.panels + Var("local_panel")
-    return Loop("local_panel", ZERO, const(p.panels), (column_let(p, outputs, panel), *body))
+    return Loop(
+        "local_panel", ZERO, const(p.panels),
+        (Let("panel", panel), column_let(p, outputs, Var("panel")), *body),
+    )  # fmt: skip
 
 
-def product_loops(channels: int, p: Plan, over: Expr) -> list[Stmt]:
-    """products[local panel, q, t, :] = patches[q, t, :] @ filters[panel, q], tile by tile."""
+def product_loop(channels: int, p: Plan, over: Expr, depth: Expr) -> Loop:
+    """products[q, t, :] (+)= patches[q, t, :] @ filters[panel, q], tile by tile."""
     r, j, c = Var("r"), Var("j"), Var("c")
-    rows = min(p.mr, p.block)
+    rows = p.mr
     place = r * p.nr + j
-    patches = "here" if p.here else "patches"
-    at = Var("q") * (p.block * channels) + (Var("first") + r) * channels + c
-    if not p.here:
-        at = at + Var("block") * (16 * p.block * channels)
-    panel = (Var("group") * p.panels + Var("local_panel")) * 16 + Var("q")
-    filters = (panel * channels + c) * p.nr + j
-    add = Reduce("add", "acc", place, Load(patches, at, "f32") * Load("w", filters, "f32"))
-    kept = ((Var("local_panel") * 16 + Var("q")) * p.block + Var("first") + r) * p.nr + j
+    at = Var("q") * p.patch_plane + (Var("first") + r) * p.depth + c
+    panel = Var("panel") if p.once else Var("local_panel")
+    filters = (panel * p.form.planes + Var("q")) * p.filter_plane + c * p.nr + j
+    source = "w" if p.once else "filters"
+    add = Reduce("add", "acc", place, Load("patches", at, "f32") * Load(source, filters, "f32"))
+    kept = (plane_of(p) + Var("q")) * p.product_plane + (Var("first") + r) * p.nr + j
+    begin: Stmt = tile_loop(rows, p.nr, Store("acc", place, Const(0.0, "f32")))
+    row: Expr = Var("row")
+    if p.depth < channels:
+        more = tile_loop(rows, p.nr, Store("acc", place, Load("products", kept, "f32")))
+        begin = If(Var("first_channel") > 0, (more,), (begin,))
     tile = (
-        Let("first", s.minimum(Var("row"), const(p.block - rows))),
+        Let("first", row),
         Local("acc", "f32", rows * p.nr),
-        tile_loop(rows, p.nr, Store("acc", place, Const(0.0, "f32"))),
-        Loop("c", ZERO, const(channels), (tile_loop(rows, p.nr, add),)),
+        begin,
+        Loop("c", ZERO, depth, (tile_loop(rows, p.nr, add),)),
         tile_loop(rows, p.nr, Store("products", kept, Load("acc", place, "f32"))),
     )  # fmt: skip
-    over_rows = Loop("row", ZERO, over, tile, step=rows)
-    over_panels = Loop("local_panel", ZERO, const(p.panels), (over_rows,))
-    return [Loop("q", ZERO, const(16), (over_panels,))]
+    return Loop("row", ZERO, over, tile, step=rows)
+
+
+def plane_of(p: Plan) -> Expr:
+    """The first plane of a panel's products."""
+    return ZERO if p.once else Var("local_panel") * p.form.planes
 
 
 def tile_loop(rows: int, columns: int, *body: Stmt) -> Loop:
@@ -309,25 +402,26 @@ def tile_loop(rows: int, columns: int, *body: Stmt) -> Loop:
 def result_loops(
     node: Node, context: Context, p: Plan, oh: int, ow: int
 ) -> tuple[list[Stmt], list[Buffer], list[Value]]:
-    """Transform the products of tile t back, and store its four elements or run the epilogue."""
+    """Transform the products of tile t back, and store its elements or run the epilogue."""
     j = Var("j")
     out = node.outputs[0]
+    m, size = p.form.m, p.form.size
 
     def product(i: int, k: int) -> Expr:
-        plane = Var("local_panel") * 16 + (4 * i + k)
-        return Load("products", (plane * p.block + Var("t")) * p.nr + j, "f32")
+        plane = plane_of(p) + (size * i + k)
+        return Load("products", plane * p.product_plane + Var("t") * p.nr + j, "f32")
 
-    body, elements = transform(product, 4, _result)
+    body, elements = transform(product, size, p.form.result)
     for i, v in enumerate(elements):
-        body.append(Store("four", i * p.nr + j, v))
-    four = Loop("j", ZERO, const(p.nr), tuple(body), "vector")
+        body.append(Store("square", i * p.nr + j, v))
+    back = Loop("j", ZERO, const(p.nr), tuple(body), "vector")
     index = (
         _variable("image", out.shape[0]),
         _variable("column", max(out.shape[1] - p.nr + 1, 2)) + _variable("j", p.nr),
         _variable("oy", oh),
         _variable("ox", ow),
     )
-    value = Load("four", Var("turn") * p.nr + j, "f32")
+    value = Load("square", Var("turn") * p.nr + j, "f32")
     buffers, values = [Buffer("out", "f32", True)], [out]
     if context.epilogue is None:
         at: Expr = ZERO
@@ -341,10 +435,10 @@ def result_loops(
         except NeedSplit:  # an epilogue that reshapes: by divisions
             written = context.epilogue.emit(tuple(map(whole, index)), Var("sum", "f32"))
         stores = [Let("sum", value), *written]
-    lets = (Let("oy", Var("y") + Var("turn") // 2), Let("ox", Var("x0") + Var("turn") % 2))
+    lets = (Let("oy", Var("y") + Var("turn") // m), Let("ox", Var("x0") + Var("turn") % m))
     across = Loop("j", ZERO, const(p.nr), tuple(stores), "vector")
-    turns = Loop("turn", ZERO, const(4), (*lets, across))
-    return [Local("four", "f32", 4 * p.nr), four, turns], buffers, values
+    turns = Loop("turn", ZERO, const(m * m), (*lets, across))
+    return [back, turns], buffers, values
 
 
 def _variable(name: str, size: int) -> Index:

@@ -1,22 +1,24 @@
-"""The gradient of 3x3 filters at 2.25 times fewer multiplications: Winograd's F(3x3, 2x2).
+"""The gradient of 3x3 filters with fewer multiplications: Winograd's F(3x3, 2x2) and F(3x3, 4x4).
 
-The transpose of winograd.py with respect to the filters: patches of the image and 2x2 tiles of the
-result's gradient become 16 numbers each; their products are summed over all tiles, as 16 matrix
-products of C x O; what comes out is transformed to nine numbers.
+The transpose of winograd.py with respect to the filters: patches of the image and m x m tiles of
+the result's gradient become (m + 2)^2 numbers each (`planes`); their products are summed over all
+tiles, as a matrix product of C x O for each plane; what comes out is transformed to nine numbers.
 
-    patches -> (16, C panel, tiles, MR)     gradients -> (16, O panel, tiles, NR)
+    patches -> (planes, C panel, tiles, MR)    gradients -> (planes, O panel, tiles, NR)
 
 Few channels: each chunk takes a part of the tiles and goes through it block by block, with patches
 and gradients of a block in Locals; the sums of the parts are added at the end. Many: steps of their
-own transform everything, and a chunk takes one of the 16 and some panels.
+own transform everything, and a chunk takes one of the planes and some panels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ...codegen.target import host
+from ...core.shape import Shape
 from ...ir.graph import Node
 from ...kernel import scalar as s
 from ...kernel.ir import (
@@ -37,11 +39,15 @@ from ...kernel.ir import (
 from ..steps import Context, Scratch, Step
 from . import winograd
 from .packing import ZERO, const
+from .winograd_forms import Element, Form, transform
 
 # Sums (bytes) that a chunk keeps in the second cache while the blocks of its part pass.
 SUM_BYTES = 1 << 20
 PARTS = 16
-BLOCK_TILES = 56
+# Elements of the patches of a block.
+BLOCK_ELEMENTS = 1 << 16
+# As in winograd.py: sums are written, read, transformed and written again.
+FILTER_COST = 90
 CHUNK_FLOPS = 2_000_000
 
 
@@ -49,7 +55,10 @@ CHUNK_FLOPS = 2_000_000
 class Plan:
     """Panels of mr channels in and nr channels out; `parts` of `blocks` of `block` tiles each."""
 
+    form: Form
     tiles: int
+    channels: int
+    outputs: int
     mr: int
     nr: int
     rows: int  # panels of mr
@@ -59,37 +68,59 @@ class Plan:
     parts: int
     here: bool
 
+    @property
+    def patch_row(self) -> int:
+        """A panel's channels of one tile, in whole vectors."""
+        lanes = host().vector_bytes // 4
+        return -(-self.mr // lanes) * lanes
 
-def suits(node: Node) -> bool:
-    """Whether a filter's gradient is computed so."""
-    op = node.op
-    x, y = node.values
-    return (
-        x.dtype.code == "f32"
-        and op.kernel == (3, 3)  # type: ignore[attr-defined]
-        and op.groups == 1  # type: ignore[attr-defined]
-        and set(op.stride) == set(op.dilation) == {1}  # type: ignore[attr-defined]
-        and min(x.shape[1], y.shape[1]) >= winograd.LEAST_CHANNELS
-        and min(y.shape[2:]) >= winograd.LEAST_PLACES
-        and not any(n % 2 for n in y.shape[2:])  # tiles that overlap would be counted twice
-    )
+    @property
+    def patch_plane(self) -> int:
+        return winograd.apart(self.rows * self.block * self.patch_row)
+
+    @property
+    def gradient_plane(self) -> int:
+        return winograd.apart(self.columns * self.block * self.nr)
+
+    @property
+    def sum_plane(self) -> int:
+        return winograd.apart(self.rows * self.columns * self.mr * self.nr)
 
 
-def plan(tiles: int, channels: int, outputs: int) -> Plan:
+def suits(op: Any, dtype: str, channels: int, outputs: int, places: Shape) -> bool:
+    """Whether a filter's gradient, from `places` gradients of each output, is computed so."""
+    return winograd.suits(op, dtype, channels, outputs, places, op.kernel)
+
+
+def plan(form: Form, tiles: int, channels: int, outputs: int) -> Plan:
     """Panels and parts."""
     mr, nr = winograd.tile()
     rows = -(-channels // mr)
     mr = -(-channels // rows)
     nr = min(nr, outputs)
     columns = -(-outputs // nr)
-    here = 64 * channels * outputs <= SUM_BYTES
+    here = 4 * form.planes * channels * outputs <= SUM_BYTES
     if not here:
-        return Plan(tiles, mr, nr, rows, columns, tiles, 1, 1, False)
-    block = min(tiles, BLOCK_TILES if host().vector_bytes == 64 else BLOCK_TILES // 2)
+        return Plan(form, tiles, channels, outputs, mr, nr, rows, columns, tiles, 1, 1, False)
+    room = BLOCK_ELEMENTS if host().vector_bytes == 64 else BLOCK_ELEMENTS // 2
+    block = min(tiles, max(8, room // (form.planes * channels)))
     count = -(-tiles // block)
     parts = min(PARTS, count)
     blocks = -(-count // parts)
-    return Plan(tiles, mr, nr, rows, columns, block, blocks, -(-count // blocks), True)
+    return Plan(
+        form,
+        tiles,
+        channels,
+        outputs,
+        mr,
+        nr,
+        rows,
+        columns,
+        block,
+        blocks,
+        -(-count // blocks),
+        True,
+    )
 
 
 def lower(node: Node, context: Context) -> list[Step] | None:
@@ -100,24 +131,50 @@ def lower(node: Node, context: Context) -> list[Step] | None:
     if xs[1] != 1 or ys[1] != 1 or ws[0] != 1:
         return None
     n, channels, outputs, (oh, ow) = x.shape[0], x.shape[1], y.shape[1], y.shape[2:]
-    p = plan(n * oh * ow // 4, channels, outputs)
+    form = winograd.choose(n, (oh, ow), FILTER_COST)
+    m, planes = form.m, form.planes
+    p = plan(form, winograd.tile_count(n, (oh, ow), m), channels, outputs)
     title = context.title
     number = Var("block") * p.block + Var("t")
-    lets = winograd.tile_lets(number, oh // 2, ow // 2, oh, ow)
-    patches = (*lets, patch_loops(xs, channels, p, "patches"))
-    grads = (*lets, gradient_loops(ys, outputs, p, "grads"))
-    sums = Scratch("f32", p.parts * 16 * p.rows * p.columns * p.mr * p.nr)
+    lets = winograd.tile_lets(number, m, oh, ow, False)
+    past = bool(oh % m or ow % m)
+    padding = node.op.padding  # type: ignore[attr-defined]
+
+    def write_patch(element: Element) -> Stmt:
+        body, values = transform(element, form.size, form.patch)
+        at = (Var("row") * p.block + Var("t")) * p.patch_row + (Var("lane") - Var("first_row"))
+        body += [Store("patches", at + q * p.patch_plane, v) for q, v in enumerate(values)]
+        end = Var("first_row") + p.mr
+        lanes = Loop("lane", Var("first_row"), end, tuple(body), "vector")
+        return Loop("row", ZERO, const(p.rows), (first_row(p), lanes))
+
+    def write_gradient(element: Element) -> Stmt:
+        body, values = transform(element, m, form.gradient)
+        at = (Var("column") * p.block + Var("t")) * p.nr + (Var("lane") - Var("first_column"))
+        body += [Store("grads", at + q * p.gradient_plane, v) for q, v in enumerate(values)]
+        end = Var("first_column") + p.nr
+        lanes = Loop("lane", Var("first_column"), end, tuple(body), "vector")
+        return Loop("column", ZERO, const(p.columns), (first_column(p), lanes))
+
+    patches = (*lets, *winograd.patch_loops("x", x, xs, form.size, padding, past, write_patch))
+    grads = (*lets, *winograd.patch_loops("y", y, ys, m, (0, 0), past, write_gradient))
+    sums = Scratch("f32", p.parts * planes * p.sum_plane)
     flops = 2 * n * oh * ow * outputs * channels * 9
     over_tiles = winograd.count(p.block, p.tiles, Var("block"))
     steps: list[Step] = []
     if p.here:
         begin = Var("chunk") * p.blocks
         body: tuple[Stmt, ...] = (
-            Local("patches", "f32", 16 * p.rows * p.block * p.mr),
-            Local("grads", "f32", 16 * p.columns * p.block * p.nr),
+            Local("patches", "f32", planes * p.patch_plane),
+            Local("grads", "f32", planes * p.gradient_plane),
             Loop("t", ZERO, over_tiles, patches),
             Loop("t", ZERO, over_tiles, grads),
-            Loop("q", ZERO, const(16), (product_loops(p, ZERO, const(p.rows), over_tiles, begin),)),
+            Loop(
+                "q",
+                ZERO,
+                const(planes),
+                (product_loops(p, ZERO, const(p.rows), over_tiles, begin),),
+            ),
         )
         last = s.minimum(begin + p.blocks, const(-(-p.tiles // p.block)))
         kernel = Kernel(
@@ -130,12 +187,12 @@ def lower(node: Node, context: Context) -> list[Step] | None:
         steps.append(Step(kernel, [x, y, sums], flops=flops, title=title))
     else:
         places = []
-        for kind, value, loops, panels, width in (
-            ("patches", x, patches, p.rows, p.mr),
-            ("grads", y, grads, p.columns, p.nr),
+        for kind, value, loops, width, plane in (
+            ("patches", x, patches, channels, p.patch_plane),
+            ("grads", y, grads, outputs, p.gradient_plane),
         ):
-            place = Scratch("f32", 16 * panels * p.tiles * width)
-            each = max(1, 4096 // (panels * width))
+            place = Scratch("f32", planes * plane)
+            each = max(1, 4096 // width)
             start = Var("chunk") * each
             stop = s.minimum(start + each, const(p.tiles))
             buffers = (Buffer(value is x and "x" or "y", "f32"), Buffer(kind, "f32", True))
@@ -154,54 +211,11 @@ def lower(node: Node, context: Context) -> list[Step] | None:
             (Buffer("patches", "f32"), Buffer("grads", "f32"), Buffer("sums", "f32", True)),
             (Let("q", Var("chunk") // chunks), Let("part", ZERO), Let("block", ZERO), products),
             (),
-            const(16 * chunks),
+            const(planes * chunks),
         )
         steps.append(Step(kernel, [*places, sums], flops=flops, title=title))
     steps.append(filter_step(node, ws, sums, channels, outputs, p, f"{title}_filters"))
     return steps
-
-
-def panels(count: int, width: int, size: int, body: list[Stmt]) -> Loop:
-    """The panels of channels; the last one is moved back to end at `size`."""
-    first = s.minimum(Var("panel") * width, const(size - width))
-    lanes = Loop("j", ZERO, const(width), tuple(body), "vector")
-    return Loop("panel", ZERO, const(count), (Let("first", first), lanes))
-
-
-def patch_loops(xs: Sequence[int], channels: int, p: Plan, to: str) -> Stmt:
-    """Transform the patch of tile t and put it into panels."""
-    j = Var("j")
-    base = Var("image") * xs[0] + Var("y") * xs[2] + Var("x0") * xs[3] + Var("first") + j
-    body, planes = winograd.transform(
-        lambda i, k: Load("x", base + (i * xs[2] + k * xs[3]), "f32"), 4, winograd.patch
-    )
-    for q, v in enumerate(planes):
-        at = ((Var("panel") + q * p.rows) * p.block + Var("t")) * p.mr + j
-        body.append(Store(to, at, v))
-    return panels(p.rows, p.mr, channels, body)
-
-
-def gradient_loops(ys: Sequence[int], outputs: int, p: Plan, to: str) -> Stmt:
-    """Transform tile t of the result's gradient and put it into panels."""
-    j = Var("j")
-    base = Var("image") * ys[0] + Var("y") * ys[2] + Var("x0") * ys[3] + Var("first") + j
-    body, planes = winograd.transform(
-        lambda i, k: Load("y", base + (i * ys[2] + k * ys[3]), "f32"), 2, _gradient
-    )
-    for q, v in enumerate(planes):
-        at = ((Var("panel") + q * p.columns) * p.block + Var("t")) * p.nr + j
-        body.append(Store(to, at, v))
-    return panels(p.columns, p.nr, outputs, body)
-
-
-def _gradient(g: Sequence[Expr]) -> list[Expr]:
-    return [g[0], g[0] + g[1], g[0] - g[1], -g[1]]
-
-
-def _filter(u: Sequence[Expr]) -> list[Expr]:
-    half = Const(0.5, "f32")
-    even = (u[1] + u[2]) * half
-    return [u[0] + even, (u[1] - u[2]) * half, even + u[3]]
 
 
 def product_loops(p: Plan, start: Expr, stop: Expr, depth: Expr, first_block: Expr) -> Stmt:
@@ -209,11 +223,11 @@ def product_loops(p: Plan, start: Expr, stop: Expr, depth: Expr, first_block: Ex
     r, j, t, q = Var("r"), Var("j"), Var("t"), Var("q")
     row, column = Var("row"), Var("column")
     place = r * p.nr + j
-    a = ((q * p.rows + row) * p.block + t) * p.mr + r
-    b = ((q * p.columns + column) * p.block + t) * p.nr + j
+    a = q * p.patch_plane + (row * p.block + t) * p.patch_row + r
+    b = q * p.gradient_plane + (column * p.block + t) * p.nr + j
     add = Reduce("add", "acc", place, Load("patches", a, "f32") * Load("grads", b, "f32"))
-    panel = ((Var("part") * 16 + q) * p.rows + row) * p.columns + column
-    kept = panel * (p.mr * p.nr) + place
+    plane = (Var("part") * p.form.planes + q) * p.sum_plane
+    kept = plane + (row * p.columns + column) * (p.mr * p.nr) + place
     begin: Stmt = winograd.tile_loop(p.mr, p.nr, Store("acc", place, Const(0.0, "f32")))
     if p.blocks > 1:
         more = winograd.tile_loop(p.mr, p.nr, Store("acc", place, Load("sums", kept, "f32")))
@@ -227,6 +241,16 @@ def product_loops(p: Plan, start: Expr, stop: Expr, depth: Expr, first_block: Ex
     return Loop("column", ZERO, const(p.columns), (Loop("row", start, stop, tile),))
 
 
+def first_row(p: Plan) -> Let:
+    """The first channel in of a panel; the last panel is moved back."""
+    return Let("first_row", s.minimum(Var("row") * p.mr, const(p.channels - p.mr)))
+
+
+def first_column(p: Plan) -> Let:
+    """The first channel out of a panel; the last panel is moved back."""
+    return Let("first_column", s.minimum(Var("column") * p.nr, const(p.outputs - p.nr)))
+
+
 def filter_step(
     node: Node, ws: Sequence[int], sums: Scratch, channels: int, outputs: int, p: Plan, title: str
 ) -> Step:
@@ -237,13 +261,14 @@ def filter_step(
     def summed(i: int, k: int) -> Expr:
         total: Expr | None = None
         for part in range(p.parts):
-            at = (panel + (part * 16 + 4 * i + k) * (p.rows * p.columns)) * (p.mr * p.nr)
+            plane = part * p.form.planes + p.form.size * i + k
+            at = panel * (p.mr * p.nr) + plane * p.sum_plane
             v = Load("sums", at + r * p.nr + j, "f32")
             total = v if total is None else total + v
         assert total is not None
         return total
 
-    body, taps = winograd.transform(summed, 4, _filter)
+    body, taps = transform(summed, p.form.size, p.form.taps)
     at = (Var("first_row") + r) * ws[1] + Var("first_column") + j
     for tap, v in enumerate(taps):
         body.append(Store("out", at + (tap // 3 * ws[2] + tap % 3 * ws[3]), v))
@@ -254,8 +279,8 @@ def filter_step(
         (
             Let("row", Var("chunk") // p.columns),
             Let("column", Var("chunk") % p.columns),
-            Let("first_row", s.minimum(Var("row") * p.mr, const(channels - p.mr))),
-            Let("first_column", s.minimum(Var("column") * p.nr, const(outputs - p.nr))),
+            first_row(p),
+            first_column(p),
             Loop("r", ZERO, const(p.mr), (lanes,)),
         ),
         (),
