@@ -18,6 +18,8 @@ PARALLEL_FLOPS = 800_000
 # Least work of a chunk.
 CHUNK_FLOPS = 1_600_000
 MOST_CHUNKS, ENOUGH_CHUNKS = 64, 16
+# Reading b from memory takes as long as the work of so many rows.
+ROWS_TO_READ = 8
 # K of one block: panels of this depth stay in the second-level cache; shorter where every row of a
 # that is read for a tile drags a whole cache line along.
 BLOCK_DEPTH, SCATTERED_DEPTH = 2048, 512
@@ -102,7 +104,8 @@ def plan(p: Problem, compute: str, target: Target, waits: bool = False) -> Plan:
     else:
         mr, nr = tile(p, target, lanes, 4 if copy_a else 1)
     row = nr if dots else -(-nr // lanes) * lanes
-    wanted = max(1, min(MOST_CHUNKS, p.flops // CHUNK_FLOPS))
+    work = p.flops * (ROWS_TO_READ // p.m.size if p.m.size < ROWS_TO_READ else 1)
+    wanted = max(1, min(MOST_CHUNKS, work // CHUNK_FLOPS))
     outer = max(1, p.batch // wanted)
     if p.batch > 1 or p.steady:  # whole matrices reuse more of what is in the caches
         wanted = min(wanted, ENOUGH_CHUNKS)
