@@ -2,8 +2,8 @@
 
 simplify            rules, common subexpressions, constants
 remove_dead
-leave_complex_to_numpy
 prune_control       bodies of loops: what is dead goes, what is constant comes out
+leave_complex_to_numpy
 split_reductions    long sums in two steps
 split_constants     what depends on unchanging inputs alone, into a graph of its own
 fuse                groups of loops; contractions and opaque ops with kernels of their own
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import IndexRangeError
+from ..core.shape import contiguous_strides
 from ..ir.evaluate import as_array
 from ..ir.graph import Graph, Node, Value
 from ..ir.region import regions_of
@@ -43,15 +44,16 @@ from .layout import Layouts, choose_layouts
 from .locate import Locator
 from .loops import lower_loops
 from .memory import Need, plan_arena
+from .reader import COMPUTE
 from .simplify import remove_dead, simplify, split_reductions
-from .steps import FUSES_EPILOGUE, LOWERINGS, Context, Scratch, Step
+from .steps import FUSES_EPILOGUE, LOWERINGS, WRITES_AT, Context, Scratch, Step
 
 PASSES: list[Callable[[Graph], Graph]] = [
     simplify,
     remove_dead,
-    leave_complex_to_numpy,
     lower_convolutions,
     prune_control,
+    leave_complex_to_numpy,
     remove_dead,
     split_reductions,
 ]
@@ -108,6 +110,7 @@ def plan(graph: Graph, donate: dict[int, int] | None = None, steady: Collection[
     is_stored = fusion.stored.__contains__
     epilogues = fuse_epilogues(fusion, FUSES_EPILOGUE)
     wanted = {graph.outputs[o]: graph.inputs[i] for o, i in (donate or {}).items()}
+    _want_between(graph, wanted)
     readers: dict[Value, list[Group]] = {}
     for group in fusion.groups:
         for v in group.reads:
@@ -141,9 +144,14 @@ def plan(graph: Graph, donate: dict[int, int] | None = None, steady: Collection[
                     alias = in_place(outside)
                     if alias:
                         epilogue = epilogues.of(group, is_stored, layouts, alias)
-            steps = _lower_node(group, epilogue, locator, constant)
+            base = _base_in_place(group.node, wanted, layouts, result.alias)
+            if base is not None and not done.issuperset(readers[group.node.inputs[0]]):
+                base = None  # the old elements are still to be read
+            steps = _lower_node(group, epilogue, locator, constant, base is not None)
             if steps is not None:
                 result.steps.extend(steps)
+                if base is not None:
+                    result.alias[group.node.outputs[0]] = base
                 continue
             # No kernel for this case: NumPy computes it, and what follows runs in loops.
             result.steps.append(HostStep(group.node))
@@ -171,6 +179,30 @@ def plan(graph: Graph, donate: dict[int, int] | None = None, steady: Collection[
     if constant:
         _move_steady_first(result, constant)
     return result
+
+
+def _want_between(graph: Graph, wanted: dict[Value, Value]) -> None:
+    """Where places of one input are written again and again, all results may take its memory."""
+    for v, u in list(wanted.items()):
+        while v.node is not None and v.node.op.name in WRITES_AT:
+            v = v.node.inputs[0]
+            if v.node is None or v in graph.outputs:
+                break
+            wanted[v] = u
+
+
+def _base_in_place(
+    node: Node, wanted: dict[Value, Value], layouts: Layouts, alias: dict[Value, Value]
+) -> Value | None:
+    """The input whose memory an op that writes at indices can change without a copy of it."""
+    if node.op.name not in WRITES_AT:
+        return None
+    out, base = node.outputs[0], node.inputs[0]
+    u = wanted.get(out)
+    if u is None or alias.get(base, base) is not u or any(v is u for v in node.inputs[1:]):
+        return None
+    is_plain = layouts.strides(out) == contiguous_strides(out.shape)
+    return u if is_plain and out.dtype.code not in COMPUTE else None
 
 
 def _move_steady_first(plan: Plan, constant: set[Value]) -> None:
@@ -213,13 +245,15 @@ def _title(group: Group) -> str:
 
 
 def _lower_node(
-    group: Group, epilogue: Any, locator: Locator, constant: set[Value]
+    group: Group, epilogue: Any, locator: Locator, constant: set[Value], in_place: bool = False
 ) -> Sequence[Step] | None:
     node = group.node
     assert node is not None
     lowering = LOWERINGS.get(node.op.name)
     if lowering is not None:
-        context = Context(node.op.name, epilogue, locator.locate, locator.strides, constant)
+        context = Context(
+            node.op.name, epilogue, locator.locate, locator.strides, constant, in_place
+        )
         steps = lowering(node, context)
         if steps is not None:
             for s in steps:
@@ -258,7 +292,7 @@ class Executable:
         def make() -> Plan:
             simple, first = run_passes(graph), None
             if body:
-                simple = separate_outputs(simple)
+                simple = leave_complex_to_numpy(separate_outputs(simple))
             elif steady:
                 first, simple = split_constants(simple, {simple.inputs[i] for i in steady})
             made = plan(simple, donate, steady)
@@ -307,6 +341,7 @@ class Executable:
         for at, step in enumerate(p.steps):
             for b in _touched(step, self._is_stored):
                 if isinstance(b, Value):
+                    b = p.alias.get(b, b)
                     if b in self.input_slot or b in graph.constants or b in self.output_slot:
                         continue
                 lives.setdefault(b, [at, at])[1] = at
@@ -549,7 +584,8 @@ def size_bytes(b: Any, layouts: Layouts | None = None) -> int:
 _NUMPY = {
     "f32": np.float32, "f64": np.float64, "f16": np.float16, "bf16": np.uint16, "bool": np.bool_,
     "i8": np.int8, "u8": np.uint8, "i16": np.int16, "u16": np.uint16, "i32": np.int32,
-    "u32": np.uint32, "i64": np.int64, "u64": np.uint64,
+    "u32": np.uint32, "i64": np.int64, "u64": np.uint64, "c64": np.complex64,
+    "c128": np.complex128,
 }  # fmt: skip
 
 

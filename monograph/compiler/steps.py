@@ -79,6 +79,8 @@ class Context:
     # In the body of a loop: values that are the same in each iteration. A step that reads nothing
     # else runs once, before the loop.
     constant: Collection[Value] = ()
+    # For an op of WRITES_AT: its result stands where its base does, whose other places stay.
+    in_place: bool = False
 
     def strides(self, v: Value) -> tuple[int, ...]:
         """Strides in elements of a stored value."""
@@ -92,6 +94,8 @@ def _row_major(v: Value) -> tuple[int, ...]:
 Lowering = Callable[[Node, Context], "list[Step] | None"]
 LOWERINGS: dict[str, Lowering] = {}
 FUSES_EPILOGUE: set[str] = set()
+# Ops that change a base, their first operand, at indices.
+WRITES_AT = {"index_add", "index_set", "scatter_add", "scatter_set", "scatter_reduce"}
 
 
 def lowers(*names: str, epilogue: bool = False) -> Callable[[Lowering], Lowering]:

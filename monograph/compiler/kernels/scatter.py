@@ -1,10 +1,10 @@
 """Writing at indices: IndexAdd, IndexSet (rows), ScatterAdd, ScatterSet, ScatterReduce (elements).
 
-The base is copied first (or filled, if it is one number). Writes to equal places happen in the
-order of the indices, whatever the number of threads: chunks share no places. Where that leaves too
-few chunks, as for rows added into a table, each chunk owns a range of rows, and a first kernel
-sorts the indices by owner. 16-bit floats are added up in float32 memory. An index out of range is
-noted in a status word and raises after the program has run.
+The base is copied first (or filled, if it is one number), unless the result takes its place. Writes
+to equal places happen in the order of the indices, whatever the number of threads: chunks share no
+places. Where that leaves too few chunks, as for rows added into a table, each chunk owns a range of
+rows, and a first kernel sorts the indices by owner. 16-bit floats are added up in float32 memory.
+An index out of range is noted in a status word and raises after the program has run.
 """
 
 from __future__ import annotations
@@ -87,8 +87,10 @@ class Target:
             value = Call(how, (old, value), self.code)
         return Store("out", place, value, mask)
 
-    def start(self, base: Value, context: Context) -> Step:
-        """Copy or fill."""
+    def start(self, base: Value, context: Context) -> list[Step]:
+        """Copy or fill, unless the base is what is changed."""
+        if context.in_place:
+            return []
         source = base.dtype.code
         arrays = {"out": Array(self.strides)}
         filled = fill_of(base)
@@ -114,7 +116,7 @@ class Target:
         if filled is None:
             buffers, values = (Buffer("base", source), *buffers), [base, self.memory]
         kernel = Kernel(f"{context.title}_base", buffers, (loop,), (), const(grid))
-        return Step(kernel, values, parallel=base.aval.size > FILL)
+        return [Step(kernel, values, parallel=base.aval.size > FILL)]
 
     def finish(self, title: str) -> list[Step]:
         """Round what was added up in float32."""
@@ -199,7 +201,7 @@ def lower_rows(node: Node, context: Context) -> list[Step] | None:
         Buffer("out", target.code, True), Buffer("status", "i64", True),
     ]  # fmt: skip
     operands: list[Any] = [index, values, target.memory, status]
-    steps_made = [target.start(base, context)]
+    steps_made = target.start(base, context)
     span = [
         Let("first", Var("block") * block),
         Let("last", s.minimum(Var("first") + block, const(lines.lanes))),
@@ -370,4 +372,4 @@ def lower_elements(node: Node, context: Context) -> list[Step] | None:
         kernel, [index, values, target.memory, status], parallel=work > 16384, flops=work,
         status=status, complaint=complaint,
     )  # fmt: skip
-    return [target.start(base, context), step_made, *target.finish(title)]
+    return [*target.start(base, context), step_made, *target.finish(title)]
