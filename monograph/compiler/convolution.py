@@ -1,7 +1,8 @@
 """Graph pass: convolutions in the form that has a kernel.
 
-    padding           becomes a Pad of its own, which fuses with whatever makes the image
-    1x1, stride 1     becomes a contraction over channels
+    padding           becomes a Pad of its own, which fuses with whatever makes the image; kernels
+                      that put zeros in place of it themselves (winograd.py, implicit.py) keep it
+    1x1               becomes a contraction over channels, where it has no stride or few channels
     ConvInput         becomes Conv of the padded cotangent with the filter turned round; for a
                       stride, one such convolution for each residue of the output, put together
                       with Pads
@@ -29,7 +30,7 @@ from ..ops.contract import Contract
 from ..ops.conv import Conv, ConvInput, ConvWeight
 from ..ops.movement import Copy, Expand, Flip, Pad, Permute, Reshape, Slice, Sum
 from ..ops.triangular import Iota
-from .kernels import winograd, winograd_weight
+from .kernels import implicit, winograd, winograd_weight
 
 LETTERS = "hwd"
 LANES = 16  # channels of a group that fill a vector
@@ -191,7 +192,9 @@ class _Writer:
 
     def forward(self, op: Conv, x: Value, w: Value) -> Value:
         kernel = w.shape[2:]
-        if set(kernel) == {1} and not any(op.padding) and op.groups == 1:
+        one_by_one = set(kernel) == {1} and not any(op.padding) and op.groups == 1
+        in_place = implicit.suits(op, x.dtype.code, x.shape[1], w.shape[0])
+        if one_by_one and (set(op.stride) == {1} or not in_place):
             x = self.strided(x, op.stride)
             spatial = LETTERS[: len(kernel)]
             flat = self.add(Reshape(tuple(w.shape[:2])), w)
@@ -201,7 +204,11 @@ class _Writer:
     def sums(self, op: Conv, x: Value, w: Value) -> Value:
         """A convolution, whose kernel sees zeros at the edges or else finds them in memory."""
         places = op.counts(x.shape[2:], w.shape[2:])
-        if not winograd.suits(op, x.dtype.code, x.shape[1], w.shape[0], places, w.shape[2:]):
+        code, channels, outputs = x.dtype.code, x.shape[1], w.shape[0]
+        if not (
+            winograd.suits(op, code, channels, outputs, places, w.shape[2:])
+            or implicit.suits(op, code, channels, outputs)
+        ):
             x = self.padded(x, op.padding, op.padding)
             op = dataclasses.replace(op, padding=(0,) * len(op.padding))
         return self.add(op, self.own(x), self.filter(w))

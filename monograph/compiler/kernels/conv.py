@@ -31,7 +31,7 @@ from ...kernel.ir import (
 )
 from ..index import Atom, Index, NeedSplit, whole
 from ..steps import Context, Step, lowers
-from . import winograd, winograd_weight
+from . import implicit, winograd, winograd_weight
 
 CHUNK_FLOPS = 4_000_000
 FILTER_BYTES = 640 * 1024
@@ -150,6 +150,8 @@ def lower_conv(node: Node, context: Context) -> list[Step] | None:
     code = x.dtype.code
     if winograd.suits(op, code, channels, outputs, places, kernel):
         return winograd.lower(node, context)
+    if implicit.suits(op, code, channels, outputs):
+        return implicit.lower(node, context)
     if any(op.padding):  # type: ignore[attr-defined]
         return None
     # Short rows: a tile takes several whole ones, so that filters are used often enough.
