@@ -93,10 +93,8 @@ class Capture(Replay):
     def _collect(self, trace: Trace, result: Any, symbols: list[Any]) -> None:
         graph = trace.graph
         out_leaves, self.out_tree = pytree.flatten(result)
-        by_input = {c.symbol.value: c for c in trace.captured}
         args = {id(t): k for k, t in symbols if isinstance(t, Tensor)}
         live = {s.value: k for k, s in symbols if isinstance(s, Symbol)}
-        scalars = {v: getter for getter, v in trace.scalars}
         # What each call returns: ("new", output position), ("same", tensor), ("arg", k),
         # ("arg_grad", k), constant.
         self.returns: list[tuple[str, Any]] = []
@@ -148,6 +146,16 @@ class Capture(Replay):
                 if id(c.tensor) in self.arg_grads:
                     who = ("grad", self.arg_grads[id(c.tensor)])
                 self.written.append((len(outputs) - 1, who))
+        graph.outputs = outputs
+        self.backward, self.lost, self.sources = None, [], []
+        if differentiable:
+            self.backward, self.lost = differentiate(trace, differentiable, args)
+            if self.backward is not None:
+                outputs.extend(self.backward.residual_outputs(graph))
+            if self.lost:
+                self.sources = [args.get(id(t), t) for t in trace.grad_leaves()]
+        by_input = {c.symbol.value: c for c in trace.captured}
+        scalars = {v: getter for getter, v in trace.scalars}
         self.inputs = []
         for v in graph.inputs:
             if v in by_input:
@@ -163,16 +171,8 @@ class Capture(Replay):
             self.inputs.append(Input(*source, v.aval))
             if v in by_input:
                 self.inputs[-1].requires = by_input[v].tape[2]
-        graph.outputs = outputs
         self.donate = donate
         self.guards = list(trace.guards)
-        self.backward, self.lost, self.sources = None, [], []
-        if differentiable:
-            self.backward, self.lost = differentiate(trace, differentiable, args)
-            if self.backward is not None:
-                outputs.extend(self.backward.residual_outputs(graph))
-            if self.lost:
-                self.sources = [args.get(id(t), t) for t in trace.grad_leaves()]
         self.graph = graph
 
 

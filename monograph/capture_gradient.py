@@ -60,14 +60,15 @@ class Backward:
         leaves = trace.grad_leaves()
         self.sources = [args.get(id(t), t) for t in leaves]
         before = len(trace.graph.nodes)
-        known_inputs = list(trace.graph.inputs)
+        seeds: list[Any] = []
         try:
             seeds = [trace.input(Aval(tuple(t.shape), t.dtype)) for t in tensors]
             found = tape.run_backward(tensors, [wrap(s) for s in seeds], leaves, True, False, None)
             nodes = trace.graph.nodes[before:]
         finally:
             del trace.graph.nodes[before:]
-            trace.graph.inputs[:] = known_inputs
+            ends_here = {s.value for s in seeds}  # tensors that only the backward reads stay
+            trace.graph.inputs[:] = [v for v in trace.graph.inputs if v not in ends_here]
         self.positions = sorted(found)
         ends = [found[i]._value().value for i in self.positions]
         constants = trace.graph.constants

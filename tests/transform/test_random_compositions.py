@@ -212,9 +212,10 @@ def graph_inputs(step, x):
     return [x.numpy(), *(c.array for c in trace.captured)]
 
 
-@pytest.mark.parametrize("seed", range(30))
+# 10625: a captured function whose backward alone reads a tensor.
+@pytest.mark.parametrize("seed", [*range(3000, 3030), 10625])
 def test_agrees_with_the_slow_evaluator(seed):
-    assert check_against_the_slow_evaluator(3000 + seed)
+    assert check_against_the_slow_evaluator(seed)
 
 
 @pytest.mark.slow
