@@ -1,4 +1,4 @@
-"""Linear algebra with the names and meanings of torch.linalg, for real matrices."""
+"""Linear algebra with the names and meanings of torch.linalg, of real and complex matrices."""
 
 from .ops.arguments import explained as _explained
 from .ops.autocasting import casting as _casting
@@ -18,7 +18,9 @@ from .ops.linalg import (
     cholesky,
     cond,
     det,
+    eig,
     eigh,
+    eigvals,
     eigvalsh,
     inv,
     lstsq,
@@ -41,7 +43,8 @@ from .ops.linalg import linalg_norm as norm
 from .ops.lu import lu, lu_factor, lu_factor_ex, lu_solve
 
 __all__ = [
-    "cholesky", "cholesky_ex", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh",
+    "cholesky", "cholesky_ex", "cond", "cross", "det", "diagonal", "eig", "eigh", "eigvals",
+    "eigvalsh",
     "householder_product", "inv", "inv_ex", "lstsq", "lu", "lu_factor", "lu_factor_ex", "lu_solve",
     "matmul", "matrix_exp", "matrix_norm", "matrix_power", "matrix_rank", "multi_dot", "norm",
     "pinv", "qr", "slogdet", "solve", "solve_ex", "solve_triangular", "svd", "svdvals", "tensorinv",

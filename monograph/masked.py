@@ -18,6 +18,7 @@ from .core.shape import normalize_dims
 from .ops import activations, cumulative, exponential, numeric, reduce, rounding
 from .ops.align import as_operand, broadcast_to, cast
 from .ops.arith import div, maximum, mul, sub, where
+from .ops.parts import conj
 from .ops.power import sqrt
 
 __all__ = [
@@ -46,11 +47,11 @@ def _only(x: Any, mask: Any, value: Any) -> Any:
 def _whole(x: Any, dtype: Any) -> Any:
     if dtype is not None:
         return cast(x, as_dtype(dtype))
-    return x if x.dtype.is_floating_point else cast(x, dt.int64)
+    return x if x.dtype.is_inexact else cast(x, dt.int64)
 
 
 def _least(x: Any) -> Any:
-    return -math.inf if x.dtype.is_floating_point else dt.iinfo(x.dtype).min
+    return -math.inf if x.dtype.is_inexact else dt.iinfo(x.dtype).min
 
 
 def _most(x: Any) -> Any:
@@ -147,7 +148,7 @@ def mean(
     tensor(1.5000)
     """
     x = _in(dtype, as_operand("masked.mean", input))
-    if not x.dtype.is_floating_point:
+    if not x.dtype.is_inexact:
         raise DTypeError(f"masked.mean: needs a floating dtype, got {x.dtype.name}")
     total = sum(x, dim, keepdim=keepdim, mask=mask)
     return div(total, _count(x, dim, bool(keepdim), mask))
@@ -172,12 +173,12 @@ def _variance(
         correction = 1 if unbiased is None or unbiased else 0
     x = as_operand(name, input)
     d = as_dtype(dtype) if dtype is not None else x.dtype
-    x = cast(x, d if d.is_floating_point else dt.float32)
+    x = cast(x, d if d.is_inexact else dt.float32)
     count = _count(x, dim, True, mask)
     gap = sub(x, div(sum(x, dim, keepdim=True, mask=mask), count))
-    total = sum(mul(gap, gap), dim, keepdim=keepdim, mask=mask)
+    total = sum(mul(gap, conj(gap)), dim, keepdim=keepdim, mask=mask)
     count = _count(x, dim, bool(keepdim), mask)
-    lost = sub(cast(count, x.dtype), correction) if mask is not None else count - correction
+    lost = sub(cast(count, total.dtype), correction) if mask is not None else count - correction
     left = rounding.clamp(lost, min=0) if mask is not None else builtins.max(lost, 0)
     return div(total, left)
 

@@ -262,11 +262,12 @@ def linspace(
 
 
 def _spaced(name: str, start: Any, end: Any, steps: Any, d: DType) -> np.ndarray:
-    """`steps` numbers from start to end in float64; each half counts from its own end."""
+    """`steps` numbers from start to end in double precision; each half counts from its own end."""
     steps = as_index(name, "steps", steps)
     if steps < 0:
         raise ArgumentError(f"{name}: steps must not be negative, got {steps}")
-    low, high = (float(literal(v.item() if isinstance(v, Tensor) else v, d)) for v in (start, end))
+    kind = complex if d.is_complex else float
+    low, high = (kind(literal(v.item() if isinstance(v, Tensor) else v, d)) for v in (start, end))
     if steps < 2:
         return np.full((steps,), low)
     i, step = np.arange(steps), (high - low) / (steps - 1)
@@ -285,7 +286,8 @@ def logspace(
     usable(device, "logspace")
     d = dt.get_default_dtype() if dtype is None else as_dtype(dtype)
     with np.errstate(all="ignore"):
-        array = np.power(float(base), _spaced("logspace", start, end, steps, d))
+        spaced = _spaced("logspace", start, end, steps, d)
+        array = np.power(complex(base) if d.is_complex else float(base), spaced)
         return _leaf(array.astype(d.numpy), requires_grad)
 
 

@@ -31,9 +31,11 @@ DTYPES = {
     "BOOL": dt.bool_, "U8": dt.uint8, "I8": dt.int8, "U16": dt.uint16, "I16": dt.int16,
     "U32": dt.uint32, "I32": dt.int32, "U64": dt.uint64, "I64": dt.int64,
     "F16": dt.float16, "BF16": dt.bfloat16, "F32": dt.float32, "F64": dt.float64,
+    "C64": dt.complex64,
 }  # fmt: skip
 LARGEST_HEADER = 100_000_000  # bytes; the limit that the format's own library sets
 LARGEST_COUNT = 1 << 58  # elements, empty dimensions counted as 1: what NumPy can address
+PAIRS = "monograph.complex128"  # metadata key of the names of pairs of F64 that stand for them
 STRUCTURE = "monograph.structure"  # metadata key of what is not a flat dict of tensors
 
 
@@ -102,13 +104,18 @@ def save_file(tensors: Mapping[str, Any], filename: Any, metadata: Any = None) -
         if array.dtype not in dt.BY_NUMPY:
             raise ArgumentTypeError(f"save_file: {name!r} is an array of {array.dtype}")
         arrays[name] = np.array(array, order="C", copy=None)
+    metadata = dict(metadata or {})
+    wide = sorted(name for name, a in arrays.items() if a.dtype == np.complex128)
+    if wide:  # which the format has not
+        metadata[PAIRS] = json.dumps(wide)
+        arrays |= {name: arrays[name][..., None].view(np.float64) for name in wide}
     path = Path(filename)
     handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     try:
         os.close(handle)
         import safetensors.numpy  # only here: importing it takes longer than any module of ours
 
-        safetensors.numpy.save_file(arrays, partial, dict(metadata) if metadata else None)
+        safetensors.numpy.save_file(arrays, partial, metadata or None)
         _sync(partial)
         os.chmod(partial, _mode_of(path))
         os.replace(partial, path)
@@ -223,7 +230,22 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                     hint="nothing was loaded",
                 )
             tensors[name] = wrap(array)
+    for name in _pair_names(metadata, path.name):
+        pairs = tensors[name]._payload if name in tensors else np.empty(0)
+        if pairs.dtype != np.float64 or pairs.shape[-1:] != (2,):
+            raise FileFormatError(f"{path.name}: {name!r} is said to hold pairs of F64")
+        tensors[name] = wrap(pairs.view(np.complex128)[..., 0])
     return tensors, metadata
+
+
+def _pair_names(metadata: dict[str, str], file: str) -> list[str]:
+    try:
+        names = json.loads(metadata.get(PAIRS, "[]"))
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or len({*map(str, names)}) != len(names):
+        raise FileFormatError(f"{file}: {PAIRS} in the metadata is not a list of names")
+    return [str(n) for n in names]
 
 
 def _header(file: BinaryIO, size: int, name: str) -> tuple[dict, int]:

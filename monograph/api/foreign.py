@@ -31,7 +31,8 @@ STORAGES = {
     "FloatStorage": dt.float32, "DoubleStorage": dt.float64, "HalfStorage": dt.float16,
     "BFloat16Storage": dt.bfloat16, "LongStorage": dt.int64, "IntStorage": dt.int32,
     "ShortStorage": dt.int16, "CharStorage": dt.int8, "ByteStorage": dt.uint8,
-    "BoolStorage": dt.bool_, "UntypedStorage": dt.uint8,
+    "BoolStorage": dt.bool_, "ComplexFloatStorage": dt.complex64,
+    "ComplexDoubleStorage": dt.complex128, "UntypedStorage": dt.uint8,
 }  # fmt: skip
 DTYPES = {d.name: d for d in dt.ALL} | {"half": dt.float16, "float": dt.float32, "long": dt.int64}
 LARGEST_PICKLE = 1 << 28  # bytes; it holds names and shapes, the elements are elsewhere

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -22,32 +23,46 @@ def _outputs(f: Callable, inputs: tuple) -> list[Tensor]:
 
 
 def _numeric(f: Callable, inputs: tuple, k: int, eps: float) -> list[np.ndarray]:
-    """For each output the Jacobian (input elements, output elements) by central differences."""
+    """For each output the Jacobian (input elements, output elements) by central differences.
+
+    A complex number counts as two elements, its parts.
+    """
     x = inputs[k]
     columns: list[list[np.ndarray]] = []
     base = np.array(x.detach()._array("gradcheck"))
-    for i in range(base.size):
+    for i, way in itertools.product(range(base.size), _ways(base)):
         ends = []
-        for step in (eps, -eps):
+        for step in (eps * way, -eps * way):
             moved = base.copy()
             moved.reshape(-1)[i] += step
             args = (*inputs[:k], wrap(moved), *inputs[k + 1 :])
             with no_grad():
                 ends.append([np.array(o._array("gradcheck")) for o in _outputs(f, args)])
-        columns.append([((a - b) / (2 * eps)).reshape(-1) for a, b in zip(*ends)])
+        columns.append([_parts((a - b) / (2 * eps)) for a, b in zip(*ends)])
     count = len(_outputs(f, inputs))
-    return [np.array([c[j] for c in columns]).reshape(base.size, -1) for j in range(count)]
+    return [np.array([c[j] for c in columns]).reshape(len(columns), -1) for j in range(count)]
+
+
+def _ways(array: np.ndarray) -> tuple:
+    """Directions in which an element can move."""
+    return (1, 1j) if array.dtype.kind == "c" else (1,)
+
+
+def _parts(array: np.ndarray) -> np.ndarray:
+    """The elements in a line, complex ones as their two parts."""
+    flat = np.array(array).reshape(-1)
+    return np.stack([flat.real, flat.imag], -1).reshape(-1) if flat.dtype.kind == "c" else flat
 
 
 def _analytic(out: Tensor, x: Tensor) -> np.ndarray:
     rows = []
-    size = out.shape.numel()
-    for j in range(size):
-        seed = np.zeros(out.shape, out.dtype.numpy)
-        seed.reshape(-1)[j] = 1
+    zeros = np.zeros(out.shape, out.dtype.numpy)
+    for j, way in itertools.product(range(zeros.size), _ways(zeros)):
+        seed = zeros.copy()
+        seed.reshape(-1)[j] = way
         (g,) = autograd.grad(out, x, wrap(seed), retain_graph=True, materialize_grads=True)
-        rows.append(np.array(g.detach()._array("gradcheck")).reshape(-1))
-    return np.array(rows).reshape(size, -1).T
+        rows.append(_parts(g.detach()._array("gradcheck")))
+    return np.array(rows).reshape(len(rows), -1).T
 
 
 def gradcheck(
@@ -56,8 +71,8 @@ def gradcheck(
 ) -> bool:  # fmt: skip
     """Compare the gradients of `func` with central differences of step eps.
 
-    Inputs that are checked require gradients and should be float64. GradError (or False) names the
-    first output and input that differ.
+    Inputs that are checked require gradients and should be float64 or complex128. GradError (or
+    False) names the first output and input that differ.
     """
     given = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     checked = [k for k, x in enumerate(given) if isinstance(x, Tensor) and x.requires_grad]
@@ -67,12 +82,8 @@ def gradcheck(
     for k in checked:
         expected = _numeric(func, given, k, eps)
         for j, out in enumerate(outs):
-            size = given[k].shape.numel()
-            got = (
-                _analytic(out, given[k])
-                if out.requires_grad
-                else np.zeros((size, out.shape.numel()))
-            )
+            wanted = out.requires_grad
+            got = _analytic(out, given[k]) if wanted else np.zeros(expected[j].shape)
             if not np.allclose(got, expected[j], rtol, atol, equal_nan=True):
                 if not raise_exception:
                     return False
@@ -92,7 +103,15 @@ def gradgradcheck(
     outs = [o for o in _outputs(func, given) if o.requires_grad]
     if grad_outputs is None:
         rng = np.random.default_rng(0)
-        seeds = [wrap(rng.standard_normal(o.shape).astype(o.dtype.numpy)) for o in outs]
+        normal = rng.standard_normal
+        seeds = [
+            wrap(
+                np.asarray(normal(o.shape) + 1j * normal(o.shape), o.dtype.numpy)
+                if o.dtype.is_complex
+                else np.asarray(normal(o.shape), o.dtype.numpy)
+            )
+            for o in outs
+        ]
         for s in seeds:
             s.requires_grad_()
     else:

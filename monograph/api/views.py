@@ -19,6 +19,7 @@ from ..ops import shaping
 from ..ops.align import public
 from ..ops.joining import Split
 from ..ops.movement import Alias, Copy, Reshape
+from ..ops.parts import conj
 from ..ops.shaping import slice_axis
 from ..tensor import Tensor
 from ..transform.tape import Node
@@ -203,6 +204,11 @@ def _transposed(self: Tensor) -> Tensor:
     return shaping.permute(self, *reversed(range(self.ndim)))
 
 
+def _matrix_adjoint(self: Tensor) -> Tensor:
+    """The last two dimensions exchanged, conjugated where complex (else a view)."""
+    return conj(_matrix_transposed(self))
+
+
 def _matrix_transposed(self: Tensor) -> Tensor:
     """The last two dimensions exchanged. A view."""
     if self.ndim < 2:
@@ -222,5 +228,5 @@ Tensor.data_ptr = _data_ptr  # type: ignore[attr-defined]
 Tensor.storage_offset = _storage_offset  # type: ignore[attr-defined]
 Tensor.T = property(_transposed)  # type: ignore[attr-defined]
 Tensor.mT = property(_matrix_transposed)  # type: ignore[attr-defined]
-Tensor.H = Tensor.mT  # type: ignore[attr-defined]
-Tensor.mH = Tensor.mT  # type: ignore[attr-defined]
+Tensor.H = property(_matrix_adjoint)  # type: ignore[attr-defined]
+Tensor.mH = Tensor.H  # type: ignore[attr-defined]

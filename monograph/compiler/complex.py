@@ -72,4 +72,6 @@ def leave_complex_to_numpy(graph: Graph) -> Graph:
 
 
 def _is_complex(node: Node) -> bool:
+    if type(node.op) is WithNumPy:
+        return False
     return any(v.dtype.category == COMPLEX for v in (*node.values, *node.outputs))

@@ -118,7 +118,7 @@ class Gelu(Elementwise):
 class Silu(Elementwise):
     """x times sigmoid(x); also called swish."""
 
-    accepts = dt.FLOATS
+    accepts = dt.INEXACT
     saves = "inputs"
 
     def reference(self, x: Any) -> Any:
@@ -176,7 +176,8 @@ def gelu(input: Any, approximate: str = "none") -> Any:
 @composite
 def silu(input: Any, inplace: bool = False) -> Any:
     """x * sigmoid(x), element by element."""
-    return _written("silu", input, Silu()(float_input("silu", input)), inplace)
+    x = input if input.dtype.is_complex else float_input("silu", input)
+    return _written("silu", input, Silu()(x), inplace)
 
 
 functional(sigmoid)

@@ -13,12 +13,13 @@ import numpy as np
 from ..core import dtype as dt
 from ..core.errors import DTypeError, ShapeError
 from ..ir.op import Aval, op
+from . import parts
 from .align import align, as_operand, cast, public
 from .arith import abs as absolute
 from .arith import div_, eq, lt, mul, ne, sign, where
 from .batching import shape_of
 from .movement import Copy
-from .parts import FromParts, ImaginaryPart, OfComplex, RealPart, ViewAsComplex, ViewAsReal, conj
+from .parts import FromParts, ImaginaryPart, OfComplex, ViewAsComplex, ViewAsReal, conj
 from .trigonometric import cos, sin
 
 
@@ -81,8 +82,7 @@ def real(input: Any) -> Any:
     >>> real(tensor([1 + 2j]))
     tensor([1.])
     """
-    x = as_operand("real", input)
-    return RealPart()(x) if x.dtype.is_complex else x
+    return parts.real(as_operand("real", input))
 
 
 @public

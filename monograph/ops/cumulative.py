@@ -109,14 +109,20 @@ class LogCumsumExp(_Running):
     """Logarithm of the sum of the exponentials up to and including each, along `axis`."""
 
     axis: int
-    accepts = dt.FLOATS  # type: ignore[assignment]
+    accepts = dt.INEXACT  # type: ignore[assignment]
 
     def reference(self, x: Any) -> Any:
+        if x.dtype.kind == "c":
+            return _running_log_sum(x, self.axis)
         return np.logaddexp.accumulate(widened(x), self.axis) if x.size else x
 
     def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
         # sum of g[k] * exp(x[i] - out[k]) over k >= i, by logarithms of each sign's part.
         back = Flip((self.axis,))
+        if x.dtype.is_complex:  # d[i] = g[i] + exp(out[i] - out[i+1]) * d[i+1]
+            later = back(out)
+            factors = exp(sub_(later, _shifted(later, self.axis, 0)))
+            return (mul(exp(sub_(x, out)), back(LinearScan(self.axis)(factors, back(g)))),)
 
         def part(positive: Any) -> Any:
             chosen = gt(positive, 0)
@@ -124,6 +130,16 @@ class LogCumsumExp(_Running):
             return exp(add_(back(self(back(weights))), x))
 
         return (sub_(part(g), part(neg(g))),)
+
+
+def _running_log_sum(x: Any, axis: int) -> Any:
+    """log of the running sum of exp(x), complex: each step goes out from the larger real part."""
+    out = np.array(np.moveaxis(x, axis, 0))
+    for i in range(1, len(out)):
+        first = out[i].real > out[i - 1].real
+        top, low = np.where(first, out[i], out[i - 1]), np.where(first, out[i - 1], out[i])
+        out[i] = top + np.log1p(np.exp(low - top))
+    return np.moveaxis(out, 0, axis)
 
 
 @op
@@ -212,7 +228,7 @@ def cumprod(input: Any, dim: int, *, dtype: Any = None) -> Any:
 def logcumsumexp(input: Any, dim: int) -> Any:
     """log of the running sum of exp(input) along `dim`, without overflow."""
     x = as_operand("logcumsumexp", input)
-    x = x if x.dtype.is_floating_point else cast(x, dt.get_default_dtype())
+    x = x if x.dtype.is_inexact else cast(x, dt.get_default_dtype())
     axis = normalize_dim("logcumsumexp", dim, len(x.shape))
     return LogCumsumExp(axis)(x) if x.shape else Copy()(x)
 

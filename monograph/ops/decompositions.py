@@ -1,10 +1,11 @@
 """Matrix decompositions and solves on stacks of matrices: LAPACK through NumPy, any derivative.
 
 Each decomposition is one primitive; its gradient is written with products, triangles and solves, so
-that it can be differentiated again. Sources of the formulas: Giles, "Collected matrix derivative
-results for forward and reverse mode algorithmic differentiation", 2008 (inverse, determinant, SVD,
-eigenvalues); Murray, "Differentiation of the Cholesky decomposition", 2016; Walter and Lehmann,
-"Algorithmic differentiation of linear algebra functions", 2012 (QR).
+that it can be differentiated again. X' is the adjoint: transposed, and conjugated where complex.
+Sources of the formulas: Giles, "Collected matrix derivative results for forward and reverse mode
+algorithmic differentiation", 2008 (inverse, determinant, SVD, eigenvalues); Murray,
+"Differentiation of the Cholesky decomposition", 2016; Walter and Lehmann, "Algorithmic
+differentiation of linear algebra functions", 2012 (QR).
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ import numpy as np
 from ..core import dtype as dt
 from ..core.errors import ArgumentError
 from ..ir.op import Aval, Opaque, op
+from .align import cast
 from .arith import add, div, eq, mul, neg, sub, where
 from .batching import batched
 from .contract import matmul
 from .joining import concat_values
 from .movement import Expand, Permute, Slice
+from .parts import FromParts, ImaginaryPart, RealPart, adjoint_of, conj
 from .triangular import Iota, tril, triu
 
-REALS = (dt.float32, dt.float64)
+MATRICES = (dt.float32, dt.float64, dt.complex64, dt.complex128)
 
 
 def transposed(x: Any) -> Any:
@@ -64,7 +67,7 @@ def _lapack(method: Callable) -> Callable:
 class _Matrix(Opaque):
     """An op on the last two axes of its inputs, whose leading axes are equal."""
 
-    accepts = REALS
+    accepts = MATRICES
 
     def batch(self, dims: tuple, size: int, *args: Any) -> tuple[Any, Any]:
         made = self(*(batched(x, d, size) for x, d in zip(args, dims)))
@@ -138,6 +141,7 @@ class Cholesky(_Matrix):
     """Lower triangular L with L L' = x, for symmetric positive definite x (its lower triangle)."""
 
     saves = "outputs"
+    holomorphic = False
 
     def infer(self, x: Any) -> Aval:
         self.check_dtypes(x)
@@ -148,12 +152,11 @@ class Cholesky(_Matrix):
         return np.linalg.cholesky(x)
 
     def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
-        inner = matmul(transposed(out), g)
-        inner = where(diagonal_mask(tuple(inner.shape)), mul(inner, 0.5), tril(inner))
-        # L'^-1 inner L^-1, symmetric part
-        half = SolveTriangular(True, False)(transposed(out), inner)
-        whole = transposed(SolveTriangular(True, False)(transposed(out), transposed(half)))
-        return (mul(add(whole, transposed(whole)), 0.5),)
+        across = adjoint_of(out)
+        inner = matmul(across, g)
+        inner = mul(add(tril(inner), adjoint_of(tril(inner, -1))), 0.5)
+        half = SolveTriangular(True, False)(across, inner)  # L'^-1 inner L^-1
+        return (adjoint_of(SolveTriangular(True, False)(across, adjoint_of(half))),)
 
 
 @op
@@ -180,20 +183,24 @@ class SignLogDeterminant(_Matrix):
     """Sign and logarithm of the absolute value of the determinant of each square matrix."""
 
     name = "slogdet"
-    saves = "inputs"
+    saves = "all"
+    holomorphic = False
     n_outputs = 2
 
     def infer(self, x: Any) -> tuple[Aval, Aval]:
         self.check_dtypes(x)
-        aval = Aval(tuple(x.shape[:-2]), x.dtype)
-        return aval, aval
+        shape = tuple(x.shape[:-2])
+        return Aval(shape, x.dtype), Aval(shape, x.dtype.to_real())
 
     def reference(self, x: Any) -> Any:
         return tuple(np.linalg.slogdet(x))
 
     def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
         n = len(x.shape)
-        return (mul(Expand(tuple(x.shape), (n - 2, n - 1))(g[1]), transposed(Inverse()(x))),)
+        scale = g[1]
+        if x.dtype.is_complex:  # the sign turns by the imaginary part of trace(x**-1 dx)
+            scale = FromParts()(scale, ImaginaryPart()(mul(g[0], conj(out[0]))))
+        return (mul(Expand(tuple(x.shape), (n - 2, n - 1))(scale), adjoint_of(Inverse()(x))),)
 
 
 @op
@@ -202,6 +209,7 @@ class QR(_Matrix):
 
     name = "qr"
     saves = "outputs"
+    holomorphic = False
     n_outputs = 2
 
     def infer(self, x: Any) -> tuple[Aval, Aval]:
@@ -220,7 +228,7 @@ class QR(_Matrix):
             # The first m columns decide Q; R of the others is Q' times them.
             left, right = _cut(gr, m), _cut(gr, m, n)
             rest = matmul(q, _cut(r, m, n))
-            gq = add(gq, matmul(rest, transposed(right)))
+            gq = add(gq, matmul(rest, adjoint_of(right)))
             first = _qr_cotangent(gq, left, q, _cut(r, m))
             return (_beside(first, matmul(q, right)),)
         return (_qr_cotangent(gq, gr, q, r),)
@@ -228,10 +236,16 @@ class QR(_Matrix):
 
 def _qr_cotangent(gq: Any, gr: Any, q: Any, r: Any) -> Any:
     """Cotangent of a matrix with as many rows as columns, or more."""
-    m = sub(matmul(r, transposed(gr)), matmul(transposed(gq), q))
-    symmetric = add(tril(m), transposed(tril(m, -1)))
-    whole = add(gq, matmul(q, symmetric))
-    return transposed(SolveTriangular(True, False)(r, transposed(whole)))
+    m = sub(matmul(r, adjoint_of(gr)), matmul(adjoint_of(gq), q))
+    below = tril(m, -1)
+    whole = add(gq, matmul(q, add(add(below, adjoint_of(below)), real_diagonal(m))))
+    return adjoint_of(SolveTriangular(True, False)(r, adjoint_of(whole)))
+
+
+def real_diagonal(x: Any) -> Any:
+    """The diagonal of each matrix, without imaginary part, and zeros."""
+    diagonal = where(diagonal_mask(tuple(x.shape)), x, 0.0)
+    return cast(RealPart()(diagonal), x.dtype) if x.dtype.is_complex else diagonal
 
 
 def _cut(x: Any, start: int, stop: int | None = None) -> Any:
@@ -254,11 +268,12 @@ class Eigh(_Matrix):
 
     is_upper: bool
     saves = "outputs"
+    holomorphic = False
     n_outputs = 2
 
     def infer(self, x: Any) -> tuple[Aval, Aval]:
         self.check_dtypes(x)
-        return Aval(tuple(x.shape[:-1]), x.dtype), Aval(tuple(x.shape), x.dtype)
+        return Aval(tuple(x.shape[:-1]), x.dtype.to_real()), Aval(tuple(x.shape), x.dtype)
 
     @_lapack
     def reference(self, x: Any) -> Any:
@@ -266,10 +281,10 @@ class Eigh(_Matrix):
 
     def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
         (gw, gv), (w, v) = g, out
-        inner = mul(matmul(transposed(v), gv), _inverse_gaps(w))
+        inner = mul(matmul(adjoint_of(v), gv), _inverse_gaps(w))
         inner = add(inner, on_diagonal(gw))
-        whole = matmul(matmul(v, inner), transposed(v))
-        return (mul(add(whole, transposed(whole)), 0.5),)
+        whole = matmul(matmul(v, inner), adjoint_of(v))
+        return (mul(add(whole, adjoint_of(whole)), 0.5),)
 
 
 def _inverse_gaps(w: Any) -> Any:
@@ -282,6 +297,37 @@ def _inverse_gaps(w: Any) -> Any:
 
 
 @op
+class Eig(_Matrix):
+    """Eigenvalues and eigenvectors (columns of norm 1) of square matrices; both complex.
+
+    The gradient is that of functions that do not depend on the phase of the eigenvectors (Boeddeker
+    and others, "On the computation of complex-valued gradients", arXiv:1701.00392, section 4.8).
+    """
+
+    saves = "all"
+    holomorphic = False
+    n_outputs = 2
+
+    def infer(self, x: Any) -> tuple[Aval, Aval]:
+        self.check_dtypes(x)
+        wide = x.dtype.to_complex()
+        return Aval(tuple(x.shape[:-1]), wide), Aval(tuple(x.shape), wide)
+
+    @_lapack
+    def reference(self, x: Any) -> Any:
+        return tuple(np.linalg.eig(x))
+
+    def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
+        (gw, gv), (w, v) = g, out
+        across = adjoint_of(v)
+        turned = matmul(across, gv)
+        turned = sub(turned, matmul(matmul(across, v), real_diagonal(turned)))
+        inner = add(mul(turned, conj(_inverse_gaps(w))), on_diagonal(gw))
+        whole = Solve()(across, matmul(inner, across))
+        return (whole if x.dtype.is_complex else RealPart()(whole),)
+
+
+@op
 class SVD(_Matrix):
     """x = U diag(S) Vh with S (..., k) descending; U is (..., m, k), Vh (..., k, n).
 
@@ -291,6 +337,7 @@ class SVD(_Matrix):
     is_full: bool
     name = "svd"
     saves = "outputs"
+    holomorphic = False
     n_outputs = 3
 
     def infer(self, x: Any) -> tuple[Aval, Aval, Aval]:
@@ -299,7 +346,8 @@ class SVD(_Matrix):
         k = min(m, n)
         wide, tall = (m, n) if self.is_full else (k, k)
         shapes = ((*lead, m, wide), (*lead, k), (*lead, tall, n))
-        return tuple(Aval(s, x.dtype) for s in shapes)  # type: ignore[return-value]
+        u, s, vh = (Aval(s, x.dtype) for s in shapes)
+        return u, Aval(s.shape, x.dtype.to_real()), vh
 
     @_lapack
     def reference(self, x: Any) -> Any:
@@ -315,18 +363,22 @@ class SVD(_Matrix):
         gaps = _inverse_gaps(mul(s, s))
 
         def skew(y: Any) -> Any:
-            return mul(sub(y, transposed(y)), gaps)
+            return mul(sub(y, adjoint_of(y)), gaps)
 
         rows = Expand((*s.shape, s.shape[-1]), (len(s.shape),))(s)
-        inner = columns_times(skew(matmul(transposed(u), gu)), s)
-        inner = add(inner, mul(rows, skew(matmul(vh, transposed(gvh)))))
+        turned = matmul(adjoint_of(u), gu)
+        inner = columns_times(skew(turned), s)
+        inner = add(inner, mul(rows, skew(matmul(vh, adjoint_of(gvh)))))
         inner = add(inner, on_diagonal(gs))
+        if x.dtype.is_complex:  # U and V turn by one phase
+            phase = sub(turned, real_diagonal(turned))
+            inner = add(inner, div(where(diagonal_mask(tuple(phase.shape)), phase, 0.0), rows))
         total = matmul(matmul(u, inner), vh)
         if m > n:
-            rest = sub(gu, matmul(u, matmul(transposed(u), gu)))
+            rest = sub(gu, matmul(u, turned))
             total = add(total, matmul(columns_times(rest, div(1.0, s)), vh))
         if n > m:
-            rest = sub(gvh, matmul(matmul(gvh, transposed(vh)), vh))
+            rest = sub(gvh, matmul(matmul(gvh, adjoint_of(vh)), vh))
             total = add(total, matmul(columns_times(u, div(1.0, s)), rest))
         return (total,)
 
@@ -340,6 +392,7 @@ class PseudoInverse(_Matrix):
     """
 
     saves = "all"
+    holomorphic = False
 
     def infer(self, x: Any, p: Any) -> Aval:
         return Aval(tuple(p.shape), p.dtype)
@@ -348,8 +401,8 @@ class PseudoInverse(_Matrix):
         return p
 
     def vjp(self, g: Any, out: Any, x: Any, p: Any) -> tuple[Any, ...]:
-        across, g = transposed(out), transposed(g)
-        first = neg(matmul(matmul(across, transposed(g)), across))
+        across, g = adjoint_of(out), adjoint_of(g)
+        first = neg(matmul(matmul(across, adjoint_of(g)), across))
         inner = matmul(g, matmul(out, across))  # (I - x p) g' p p'
         second = sub(inner, matmul(x, matmul(out, inner)))
         inner = matmul(matmul(across, out), g)  # p' p g' (I - p x)
@@ -365,7 +418,7 @@ class SingularValues(_Matrix):
 
     def infer(self, x: Any) -> Aval:
         self.check_dtypes(x)
-        return Aval((*x.shape[:-2], min(x.shape[-2:])), x.dtype)
+        return Aval((*x.shape[:-2], min(x.shape[-2:])), x.dtype.to_real())
 
     @_lapack
     def reference(self, x: Any) -> Any:

@@ -21,8 +21,9 @@ import numpy as np
 from ..core import dtype as dt
 from ..ir.op import Elementwise, op
 from . import arith
-from .align import function, public
+from .align import align, function, public
 from .arith import add_, div_, mul, neg, sub_
+from .parts import RealPart
 
 # -- scalar formulas -------------------------------------------------------------------------------
 
@@ -446,6 +447,13 @@ sigmoid = function(Sigmoid, floating=True)
 
 
 def _log_sum(input: Any, other: Any, exponential: Any, logarithm: Any) -> Any:
+    if any(getattr(v.dtype, "is_complex", False) for v in (input, other)):
+        # From the one with the larger real part.
+        x, y = align("logaddexp", input, other)
+        first = arith.ge(RealPart()(x), RealPart()(y))
+        top, low = arith.where(first, x, y), arith.where(first, y, x)
+        gap = arith.where(arith.eq(x, y), 0.0, sub_(low, top))
+        return add_(top, logarithm(exponential(gap)))
     # Equal infinities have no difference; equal numbers need none.
     gap = arith.where(arith.eq(input, other), 0.0, neg(arith.abs(sub_(input, other))))
     return add_(arith.maximum(input, other), logarithm(exponential(gap)))

@@ -26,6 +26,7 @@ from .joining import concat_values
 from .linalg import _matrices, cholesky, inv, solve, solve_triangular, svd
 from .lu import _rows, lu_factor_ex
 from .movement import Copy, Flip, Permute, Reshape
+from .parts import adjoint_of, conj
 from .reduce import sum as sum_over
 from .triangular import Iota
 from .triangular import diagonal as diagonal_of
@@ -116,11 +117,11 @@ def _first_bad_minor(x: Any) -> int:
 def cholesky_ex(A: Any, *, upper: bool = False, check_errors: bool = False) -> Any:
     """(L, info): info is the order of the first minor that is not positive; then L is nan."""
     x = _matrices("cholesky_ex", A, True)
-    x = transposed(x) if upper else x
+    x = adjoint_of(x) if upper else x
     info = CholeskyInfo()(x)
     failed = _failed("cholesky_ex", info, x, check_errors)
     factor = where(failed, math.nan, cholesky(_usable(failed, x)))
-    return CholeskyExResult(transposed(factor) if upper else factor, info)
+    return CholeskyExResult(adjoint_of(factor) if upper else factor, info)
 
 
 # -- reflectors ------------------------------------------------------------------------------------
@@ -166,7 +167,7 @@ def _reflectors(a: Any, tau: Any) -> list[tuple[Any, Any]]:
 
 def _reflected(v: Any, factor: Any, x: Any) -> Any:
     """(I - factor v v') x"""
-    return sub(x, matmul(mul(v, factor), matmul(transposed(v), x)))
+    return sub(x, matmul(mul(v, factor), matmul(adjoint_of(v), x)))
 
 
 def householder_product(A: Any, tau: Any) -> Any:
@@ -203,10 +204,10 @@ def ormqr(input: Any, tau: Any, other: Any, left: bool = True, transpose: bool =
     a = _matrices("ormqr", input, argument="input")
     x = _matrices("ormqr", other, argument="other")
     if not left:
-        return transposed(ormqr(a, tau, transposed(x), True, not transpose))
+        return adjoint_of(ormqr(a, tau, adjoint_of(x), True, not transpose))
     reflectors = _reflectors(a, as_operand("ormqr", tau, "tau"))
     for v, factor in reflectors if transpose else reversed(reflectors):
-        x = _reflected(v, factor, x)
+        x = _reflected(v, conj(factor) if transpose else factor, x)
     return x
 
 
@@ -227,7 +228,7 @@ class MatrixExp(_Matrix):
         return Aval(tuple(x.shape), x.dtype)
 
     def reference(self, x: Any) -> Any:
-        wide = np.asarray(x, np.float64)
+        wide = np.asarray(x, np.result_type(x, np.float64))
         size = np.abs(wide).sum(-2).max(-1, initial=0.0)
         good = np.isfinite(size)
         halvings = np.ceil(np.log2(np.maximum(np.where(good, size, 1), 0.5))) + 1
@@ -275,7 +276,7 @@ def vander(x: Any, N: int | None = None) -> Any:
     x = as_operand("linalg.vander", x, "x")
     x = x if x.shape else Reshape((1,))(x)
     x = x if x.dtype is not dt.bool_ else cast(x, dt.int64)
-    x = x if x.dtype.is_floating_point else cast(x, dt.int64)
+    x = x if x.dtype.is_inexact else cast(x, dt.int64)
     count = x.shape[-1] if N is None else as_index("linalg.vander", "N", N)
     if count < (0 if N is None else 1):
         raise ArgumentError(f"linalg.vander: N must be positive, got {count}")
@@ -341,7 +342,7 @@ def _old_svd(input: Any, some: bool = True, compute_uv: bool = True) -> Any:
     """
     u, s, vh = svd(input, not some)
     if compute_uv:
-        return svd_result(u, s, transposed(vh))
+        return svd_result(u, s, adjoint_of(vh))
     lead, (m, n) = shape_of(input)[:-2], input.shape[-2:]
     zeros = [Full((*lead, k, k), input.dtype, 0)() for k in (m, n)]
     return svd_result(zeros[0], s, zeros[1])

@@ -1,4 +1,6 @@
-"""Linear algebra functions on stacks of real matrices. The primitives are in decompositions.py.
+"""Linear algebra functions on stacks of matrices. X' is the adjoint in what follows.
+
+The primitives are in decompositions.py.
 
 monograph.linalg has them all, monograph those marked public.
 """
@@ -11,18 +13,19 @@ from typing import Any
 from ..core import dtype as dt
 from ..core.dtype import DType
 from ..core.errors import ArgumentError, DTypeError, ShapeError
-from ..core.shape import as_index, broadcast_shapes, is_number, normalize_dim, numel
+from ..core.shape import as_index, broadcast_shapes, is_number, normalize_dim
 from ..ir.op import Full
 from .align import align, as_operand, broadcast_to, cast, public
 from .arith import abs as absolute
 from .arith import add, div, ge, gt, maximum, mul, sub, where
 from .contract import chain_matmul, matmul
 from .decompositions import (
+    MATRICES,
     QR,
-    REALS,
     SVD,
     Cholesky,
     Determinant,
+    Eig,
     Eigh,
     Inverse,
     PseudoInverse,
@@ -32,27 +35,30 @@ from .decompositions import (
     SolveTriangular,
     columns_times,
     diagonal_mask,
+    real_diagonal,
     transposed,
 )
+from .exponential import log
 from .joining import roll
 from .movement import Detach, Permute, Reshape
-from .reduce import amax, amin, norm
+from .parts import adjoint_of, conj
+from .reduce import amax, amin, norm, squares
 from .reduce import sum as sum_over
-from .shaping import slice_axis
 from .triangular import tril
 
 SlogdetResult = namedtuple("SlogdetResult", "sign logabsdet")
 QRResult = namedtuple("QRResult", "Q R")
 EighResult = namedtuple("EighResult", "eigenvalues eigenvectors")
+EigResult = namedtuple("EigResult", "eigenvalues eigenvectors")
 SVDResult = namedtuple("SVDResult", "U S Vh")
 LstsqResult = namedtuple("LstsqResult", "solution residuals rank singular_values")
 
 
 def _matrices(name: str, x: Any, square: bool = False, argument: str = "A") -> Any:
     x = as_operand(f"linalg.{name}", x, argument)
-    if x.dtype not in REALS:
+    if x.dtype not in MATRICES:
         raise DTypeError(
-            f"linalg.{name}: {argument} must be float32 or float64, got {x.dtype.name}"
+            f"linalg.{name}: {argument} must be float32, float64 or complex, got {x.dtype.name}"
         )
     if len(x.shape) < 2 or (square and x.shape[-1] != x.shape[-2]):
         kind = "square matrices (..., n, n)" if square else "matrices (..., m, n)"
@@ -128,7 +134,7 @@ def solve_triangular(
 def cholesky(A: Any, *, upper: bool = False) -> Any:
     """Triangular L with L L' = A (or upper: L' L) for symmetric positive definite A."""
     made = Cholesky()(_matrices("cholesky", A, True))
-    return transposed(made) if upper else made
+    return adjoint_of(made) if upper else made
 
 
 def qr(A: Any, mode: str = "reduced") -> Any:
@@ -153,6 +159,23 @@ def eigh(A: Any, UPLO: str = "L") -> Any:
 def eigvalsh(A: Any, UPLO: str = "L") -> Any:
     """Eigenvalues of symmetric matrices, ascending."""
     return eigh(A, UPLO).eigenvalues
+
+
+def eig(A: Any) -> Any:
+    """(eigenvalues, eigenvectors as columns of norm 1) of square matrices; both are complex.
+
+    The gradient is that of functions that do not depend on the phase of the eigenvectors; it is
+    infinite where eigenvalues are equal.
+
+    >>> eig(tensor([[0.0, 1.0], [-1.0, 0.0]])).eigenvalues
+    tensor([0.+1.j, 0.-1.j])
+    """
+    return EigResult(*Eig()(_matrices("eig", A, True)))
+
+
+def eigvals(A: Any) -> Any:
+    """Eigenvalues of square matrices, complex, in no order."""
+    return eig(A).eigenvalues
 
 
 def svd(A: Any, full_matrices: bool = True) -> Any:
@@ -204,13 +227,14 @@ def pinv(
     """
     given = x = _matrices("pinv", A, hermitian)
     if hermitian:
-        x = add(tril(x), transposed(tril(x, -1)))
+        below = tril(x, -1)
+        x = add(add(below, adjoint_of(below)), real_diagonal(x))
     if 0 in x.shape[-2:]:
         return mul(transposed(x), 0.0)
     u, s, vh = _svd(Detach()(x))
     counts = _above(x, s, atol, rcond if rtol is None else rtol)
     inverse = where(counts, div(1.0, where(counts, s, 1.0)), 0.0)
-    found = matmul(columns_times(transposed(vh), inverse), transposed(u))
+    found = matmul(columns_times(adjoint_of(vh), inverse), adjoint_of(u))
     return PseudoInverse()(given, Detach()(found))
 
 
@@ -247,14 +271,15 @@ def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = No
     is_vector = len(b.shape) == len(x.shape) - 1
     right = Reshape((*b.shape, 1))(b) if is_vector else b
     solution = matmul(pinv(x, rtol=rcond), right)
-    residuals = slice_axis(Reshape((numel(x.shape),))(x), 0, 0, 0)
+    residuals = Full((0,), x.dtype.to_real(), 0)()
     if x.shape[-2] > x.shape[-1] and driver != "gelsy":
         error = sub(matmul(x, solution), right)
-        residuals = sum_over(mul(error, error), -2)
+        residuals = sum_over(squares(error), -2)
         residuals = Reshape(tuple(residuals.shape[:-1]))(residuals) if is_vector else residuals
     solution = Reshape(tuple(solution.shape[:-1]))(solution) if is_vector else solution
     rank = Full((0,), dt.int64, 0)() if driver == "gels" else matrix_rank(x, rtol=rcond)
-    values = svdvals(x) if driver in ("gelsd", "gelss") else Full((0,), x.dtype, 0)()
+    few = driver in ("gelsd", "gelss")
+    values = svdvals(x) if few else Full((0,), x.dtype.to_real(), 0)()
     return LstsqResult(solution, residuals, rank, values)
 
 
@@ -292,9 +317,9 @@ def multi_dot(tensors: Any) -> Any:
 
 
 def vecdot(x: Any, y: Any, *, dim: int = -1) -> Any:
-    """Sum of products along dim, with broadcasting."""
+    """Sum of products along dim, those of x conjugated where complex, with broadcasting."""
     a, b = align("linalg.vecdot", x, y)
-    return sum_over(mul(a, b), dim)
+    return sum_over(mul(conj(a), b), dim)
 
 
 @public
@@ -374,8 +399,8 @@ def cond(A: Any, p: Any = None) -> Any:
 @public
 def cholesky_solve(input: Any, L: Any, upper: bool = False) -> Any:
     """X of A X = input, where L is the Cholesky factor of A."""
-    first = solve_triangular(transposed(L) if upper else L, input, upper=False)
-    return solve_triangular(L if upper else transposed(L), first, upper=True)
+    first = solve_triangular(adjoint_of(L) if upper else L, input, upper=False)
+    return solve_triangular(L if upper else adjoint_of(L), first, upper=True)
 
 
 @public
@@ -394,8 +419,10 @@ def inverse(input: Any) -> Any:
 
 @public
 def logdet(input: Any) -> Any:
-    """Logarithm of the determinant; nan where it is negative."""
+    """Logarithm of the determinant; nan where it is real and negative."""
     sign, value = slogdet(input)
+    if sign.dtype.is_complex:
+        return add(log(sign), value)
     return where(ge(sign, 0.0), value, float("nan"))
 
 

@@ -22,6 +22,7 @@ from .decompositions import SolveTriangular, _cut, _Matrix, diagonal_mask, trans
 from .joining import concat_values
 from .linalg import _matrices, solve_triangular
 from .movement import Reshape, Slice
+from .parts import adjoint_of
 from .reduce import amax
 from .triangular import Iota, diagonal, tril, triu
 
@@ -52,7 +53,9 @@ class LUFactor(_Matrix):
         a = np.array(x, order="C").reshape(count, m, n)
         pivots, each = np.zeros((count, k), np.int32), np.arange(count)
         for j in range(k):
-            at = np.abs(a[:, j:, j]).argmax(1) + j
+            column = a[:, j:, j]
+            size = np.abs(column.real) + np.abs(column.imag)  # as LAPACK, without a root
+            at = size.argmax(1) + j
             pivots[:, j] = at + 1
             a[each, at], a[:, j] = a[:, j].copy(), a[each, at]
             head = a[:, j, j, None]
@@ -199,11 +202,11 @@ def lu_solve(LU: Any, pivots: Any, B: Any, *, left: bool = True, adjoint: bool =
     """
     data, b = _matrices("lu_solve", LU, True, "LU"), _matrices("lu_solve", B, argument="B")
     if not left:
-        return transposed(lu_solve(data, pivots, transposed(b), adjoint=not adjoint))
+        return adjoint_of(lu_solve(data, pivots, adjoint_of(b), adjoint=not adjoint))
     permutation = permutation_of(pivots, data.shape[-1], data.dtype)
     if adjoint:
-        half = solve_triangular(transposed(data), b, upper=False)
-        half = solve_triangular(transposed(data), half, upper=True, unitriangular=True)
+        half = solve_triangular(adjoint_of(data), b, upper=False)
+        half = solve_triangular(adjoint_of(data), half, upper=True, unitriangular=True)
         return matmul(permutation, half)
     half = matmul(transposed(permutation), b)
     half = solve_triangular(data, half, upper=False, unitriangular=True)

@@ -107,7 +107,7 @@ def rms_norm(
     Source: Zhang and Sennrich, "Root mean square layer normalization", 2019.
     """
     axes = _trailing("rms_norm", input, normalized_shape, weight=weight)
-    x = _wide("rms_norm", input)
+    x = input if input.dtype.is_complex else _wide("rms_norm", input)
     eps = dt.finfo(input.dtype).eps if eps is None else eps
     out = mul(x, rsqrt(add(_mean(mul(x, x), axes), eps)))
     shape = tuple(input.shape[a] for a in axes)

@@ -12,12 +12,14 @@ from ..ir.op import is_value
 from .align import as_operand, broadcast_to, cast, public
 from .arith import add_, div_, eq, gt, le, mul, ne, sign, sub, sub_, where
 from .batching import shape_of
+from .complex import real, view_as_complex, view_as_real
 from .contract import matmul
 from .cumulative import cumsum
 from .exponential import exp2, log
 from .gathering import gather
 from .joining import cat
-from .movement import Permute, Reshape
+from .movement import Reshape
+from .parts import adjoint_of
 from .power import pow, sqrt
 from .reduce import median, median_result, norm, sum
 from .rounding import clamp, floor_divide
@@ -185,7 +187,7 @@ def cov(input: Any, *, correction: int = 1, fweights: Any = None, aweights: Any 
         part = total if aweights is None else sum(mul(weights, aweights))
         lost = mul(div_(part, total), correction)
         factor = clamp(sub_(total, lost), min=0)
-    out = div_(matmul(gap, Permute((1, 0))(weighted)), factor)
+    out = div_(matmul(gap, adjoint_of(weighted)), factor)
     return Reshape(())(out) if count == 1 else out
 
 
@@ -197,8 +199,10 @@ def corrcoef(input: Any) -> Any:
         return div_(table, table)
     n = table.shape[0]
     diagonal = slice_axis(Reshape((n * n,))(table), 0, 0, n * n, n + 1)
-    root = sqrt(diagonal)
+    root = sqrt(real(diagonal))
     scaled = div_(div_(table, Reshape((n, 1))(root)), Reshape((1, n))(root))
+    if scaled.dtype.is_complex:
+        return view_as_complex(clamp(view_as_real(scaled), -1.0, 1.0))
     return clamp(scaled, -1.0, 1.0)
 
 

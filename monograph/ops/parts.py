@@ -172,6 +172,11 @@ def conj(x: Any) -> Any:
     return Conjugate()(x) if x.dtype.is_complex else x
 
 
+def real(x: Any) -> Any:
+    """The real part of a value; a real one itself."""
+    return RealPart()(x) if x.dtype.is_complex else x
+
+
 def adjoint_of(x: Any) -> Any:
     """The last two axes exchanged, conjugated."""
     n = len(x.shape)

@@ -25,7 +25,7 @@ from .batching import batched, shape_of
 from .cumulative import exclusive_cumprod
 from .exponential import exp, log, widened
 from .movement import Copy, Detach, Expand, Flip, Permute, Reshape, Sum
-from .parts import RealPart, conj
+from .parts import RealPart, conj, real
 from .power import pow, sqrt
 from .triangular import Iota
 
@@ -565,11 +565,11 @@ def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Any:
     x = as_operand("logsumexp", input)
     x = x if x.dtype.is_inexact else cast(x, dt.get_default_dtype())
     axes = normalize_dims("logsumexp", dim, len(x.shape))
-    if not axes:
+    if not axes and not x.dtype.is_complex:  # whose imaginary part is brought to [-pi, pi]
         return Copy()(x)
     if numel(x.shape[a] for a in axes) == 0:
         return log(reduced(Sum, exp(x), axes, keepdim))
-    top = keep_dims(Amax(axes)(Detach()(x)), shape_of(x), axes)
+    top = keep_dims(Amax(axes)(Detach()(real(x))), shape_of(x), axes)
     top = where(lt(absolute(top), math.inf), top, 0.0)  # inf - inf would be nan
     out = add_(log(reduced(Sum, exp(sub_(x, top)), axes, True)), top)
     return (

@@ -566,7 +566,7 @@ def lerp(input: Any, end: Any, weight: Any) -> Any:
     gap = sub_(end, input)
     if is_number(weight):
         # From the nearer end, so that weight 1 gives `end` exactly.
-        if weight < 0.5:
+        if builtins.abs(weight) < 0.5:
             return add_(input, mul(gap, weight))
         return sub_(end, mul(gap, 1 - weight))
     near = lt(abs(weight), 0.5)

@@ -69,6 +69,7 @@ class Scan(Opaque):
     carries: int
     reverse: bool = False
     takes_none = True
+    holomorphic = False
 
     @property
     def n_outputs(self) -> int:  # type: ignore[override]
@@ -297,6 +298,7 @@ class Cond(Opaque):
     false: Region
     saves = "inputs"
     takes_none = True
+    holomorphic = False
 
     @property
     def n_outputs(self) -> int:  # type: ignore[override]
@@ -372,6 +374,7 @@ class While(Opaque):
     body: Region
     consts: int
     saves = "inputs"
+    holomorphic = False
 
     @property
     def n_outputs(self) -> int:  # type: ignore[override]
@@ -461,6 +464,7 @@ class WhileCotangent(Opaque):
     """
 
     name = "while_cotangent"
+    holomorphic = False
 
     def __init__(self, body: Region, consts: int, results: tuple[Any, ...], mapped: bool = False):
         self.body, self.consts, self.results, self.mapped = body, consts, results, mapped

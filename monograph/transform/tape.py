@@ -425,10 +425,10 @@ def run_backward(
             if slots is None:
                 slots = waiting[id(target)] = [None] * target.n_outputs
                 heapq.heappush(heap, (-target.seq, id(target), target))
-            slots[index] = g if slots[index] is None else apply(_add, slots[index], g)
+            slots[index] = g if slots[index] is None else _plus(slots[index], g)
         elif id(target) in leaves:
             entry = leaves[id(target)]
-            entry[1], entry[2] = apply(_add, entry[1], g), True
+            entry[1], entry[2] = _plus(entry[1], g), True
         else:
             leaves[id(target)] = [target, g, fresh]
 
@@ -468,12 +468,24 @@ def run_backward(
                 changed = hook(g)
                 g, own = (g if changed is None else changed), False
             positions = wanted.get((id(leaf), 0), ())
+            if positions and accumulate is None and _is_sparse(g):
+                g = g.to_dense()
             collected.update(dict.fromkeys(positions, g))
             if accumulate is not None and (positions or inputs is None) and _live(leaf):
                 accumulate(leaf, g, own)
     finally:
         modes.grad, modes.autocast = before
     return collected
+
+
+def _is_sparse(g: Any) -> bool:
+    """Whether a gradient holds rows only (api/sparse.py)."""
+    return getattr(type(g), "is_sparse", False) is True
+
+
+def _plus(x: Any, y: Any) -> Any:
+    """The sum of two gradients."""
+    return x + y if _is_sparse(x) or _is_sparse(y) else apply(_add, x, y)
 
 
 def _requires(target: Any) -> bool:
@@ -608,6 +620,11 @@ def seed(name: str, root: Any, gradient: Any) -> Any:
             raise GradError(
                 f"{name}: a gradient is needed for an output of shape {tuple(root.shape)}; "
                 "only one with a single element starts from 1"
+            )
+        if root.dtype.is_complex:
+            raise GradError(
+                f"{name}: a gradient is needed for a complex output; only a real one starts from 1",
+                hint="make the loss real, as by abs() or .real",
             )
         return Full(tuple(root.shape), root.dtype, 1)()
     if not is_value(gradient):

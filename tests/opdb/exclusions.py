@@ -80,6 +80,7 @@ DTYPES_LEFT_OUT = {
     "addbmm": (("int64",), _WHOLE),
     "addmv": (("int64",), _WHOLE),
     "baddbmm": (("int64",), _WHOLE),
+    "renorm": (("complex64", "complex128"), "PyTorch's own gradient is nan for p = inf"),
     "nn.functional.local_response_norm": (("int64",), "integers become floating here"),
 }
 

@@ -132,11 +132,14 @@ def summary(results):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--op", action="append", help="a name, with or without its variant")
+    parser.add_argument("--dtype", action="append", help="only these, as complex64")
     parser.add_argument("--json", help="write the results to this file")
     parser.add_argument("--jobs", type=int, default=1, help="subprocesses at once")
     parser.add_argument("--limit", type=float, default=120, help="seconds for one entry")
     parser.add_argument("-v", action="store_true", help="print each failing sample")
     options = parser.parse_args()
+    if options.dtype:
+        os.environ["OPDB_DTYPES"] = ",".join(options.dtype)
     keys = listed()
     unknown = {*EXCLUDED, *UNSPECIFIED, *GRADIENTS_DIFFER, *LOOSER, *DTYPES_LEFT_OUT} - {*keys}
     if unknown:

@@ -9,6 +9,7 @@ import builtins
 import contextlib
 import functools
 import json
+import os
 import sys
 import types
 import unittest
@@ -26,9 +27,8 @@ if "expecttest" not in sys.modules:  # only PyTorch's own test classes use it
 
 import torch  # noqa: E402
 
-DTYPES = [torch.float32, torch.float64, torch.int64, torch.bool]
-if hasattr(mg, "complex64"):
-    DTYPES += [torch.complex64, torch.complex128]
+NAMES = "float32,float64,int64,bool,complex64,complex128"
+DTYPES = [getattr(torch, n) for n in os.environ.get("OPDB_DTYPES", NAMES).split(",")]
 
 # (rtol, atol) of values, of gradients
 TOLERANCES = {
@@ -85,7 +85,7 @@ def function_of(info):
             if method is None:
                 raise Missing(info.name)
             return method
-    return found
+    return found if callable(found) else getattr(mg.Tensor, info.name)
 
 
 # -- arguments and results -------------------------------------------------------------------------

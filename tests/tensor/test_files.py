@@ -156,7 +156,7 @@ def entry(dtype="F32", shape=(1,), offsets=(0, 4)):
          "bytes 4 to 6 of the data belong to no tensor"),
         ({"a": entry()}, 7, "bytes 4 to 7 of the data belong to no tensor"),
         ({"a": entry("F8")}, 4, "tensor 'a' has dtype 'F8'; known are BOOL, U8, I8, U16, I16, U32, "
-         "I32, U64, I64, F16, BF16, F32, F64"),
+         "I32, U64, I64, F16, BF16, F32, F64, C64"),
         ({"a": entry(shape=(3,))}, 4,
          "tensor 'a' of shape (3,) and dtype F32 takes 12 bytes, but has 4"),
         ({"a": entry(shape=(-1,))}, 4, "tensor 'a' has shape [-1]"),
@@ -166,7 +166,7 @@ def entry(dtype="F32", shape=(1,), offsets=(0, 4)):
         ({"a": entry(shape=(3,)), "b": entry("F8")}, 4,
          "2 problems:\n    tensor 'a' of shape (3,) and dtype F32 takes 12 bytes, but has 4\n"
          "    tensor 'b' has dtype 'F8'; known are BOOL, U8, I8, U16, I16, U32, I32, U64, I64, "
-         "F16, BF16, F32, F64"),
+         "F16, BF16, F32, F64, C64"),
     ],
 )  # fmt: skip
 def test_messages_of_damaged_layouts(tmp_path, header, size, expected):
