@@ -33,6 +33,7 @@ LAYERS = [
     {"cuda", "cpu"},
     {"report", "profiler"},
     {"nn", "optim", "data", "metrics", "testing", "utils"},
+    {"distributions"},
     {"export", "quant"},
     {"distributed"},
     {"train"},
@@ -62,7 +63,7 @@ CIRCLES = {("ir/graph.py", "text")}
 # Outside libraries that may be imported inside a function: they are heavy or optional.
 HEAVY = {
     "llvmlite", "safetensors", "sklearn", "torch", "jax", "onnx", "urllib", "tensorboard",
-    "matplotlib", "PIL", "yaml",
+    "matplotlib", "PIL", "yaml", "optuna", "pyarrow", "tokenizers", "wandb", "mlflow",
 }  # fmt: skip
 
 

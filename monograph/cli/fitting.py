@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ..data import DataLoader, Dataset, IterableDataset
 from ..models import Model
 from ..models.registry import make
 from ..train import (
+    Callback,
     GraphMonitor,
     HistogramMonitor,
     JSONLinesLogger,
@@ -22,8 +24,13 @@ from ..train import (
 )
 
 
-def fit(config: dict[str, Any], resume: bool = False) -> dict[str, float]:
-    """Train as a resolved configuration says; the newest value of each metric."""
+def fit(
+    config: dict[str, Any], resume: bool = False, watching: Sequence[Callback] = ()
+) -> dict[str, float]:
+    """Train as a resolved configuration says; the newest value of each metric.
+
+    watching  callbacks beside those of the configuration
+    """
     output = Path(config["output"])
     if output.is_dir() and any(output.iterdir()) and not resume:
         raise ArgumentError(
@@ -42,12 +49,14 @@ def fit(config: dict[str, Any], resume: bool = False) -> dict[str, float]:
     keep = ModelCheckpoint(output, save_top_k=0, save_last=True)
     logger = JSONLinesLogger(output.parent, output.name, version="")
     try:
-        trainer = Trainer(**options, callbacks=[*callbacks, keep], logger=logger)
+        trainer = Trainer(**options, callbacks=[*callbacks, *watching, keep], logger=logger)
     except TypeError as error:
         raise ArgumentTypeError(f"fit: trainer: {error}") from None
     if isinstance(model, Model):
         model._build(train)
     trainer.fit(model, train, checks, ckpt_path="last" if resume else None)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
     return dict(trainer.callback_metrics)
 
 

@@ -16,7 +16,7 @@ import monograph as mg
 
 from ..core.errors import MonographError
 from ..runtime.threads import set_num_threads
-from . import boarding, digits, doctor, fit, gpt
+from . import boarding, digits, doctor, fit, gpt, sweep
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -112,6 +112,18 @@ def make_parser() -> argparse.ArgumentParser:
     fitting.add_argument("overrides", nargs="*", metavar="NAME=VALUE")
     _add_threads(fitting)
     fitting.set_defaults(run=fit.run)
+
+    searching = commands.add_parser(
+        "sweep",
+        help="many runs of a configuration, to find the best settings",
+        description="Train with many settings of a configuration file that has a part `sweep`: a "
+        "grid, at random, or by successive halving. The same command goes on after an "
+        "interruption.",
+    )
+    searching.add_argument("--config", metavar="FILE", required=True, type=Path)
+    searching.add_argument("overrides", nargs="*", metavar="NAME=VALUE")
+    _add_threads(searching)
+    searching.set_defaults(run=sweep.run)
 
     listing = commands.add_parser(
         "runs",
