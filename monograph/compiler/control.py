@@ -1,10 +1,11 @@
 """Loops and branches as parts of a native program.
 
-`prune_control` is a graph pass: it takes out of bodies what nobody reads, what is the same in every
-iteration, and what need not be stacked. `ControlStep` is a step of a program that runs other
-programs: the body is compiled once by the ordinary pipeline, and the driver (runtime/driver.py)
-runs it over and over with other addresses. Each iteration reads the next slices of the xs and
-writes those of the ys where they stand; carries go back and forth between two places.
+Two graph passes: `inline_scans` resolves loops of one iteration, and `prune_control` takes out of
+bodies what nobody reads, what is the same in every iteration, and what need not be stacked.
+`ControlStep` is a step of a program that runs other programs: the body is compiled once by the
+ordinary pipeline, and the driver (runtime/driver.py) runs it over and over with other addresses.
+Each iteration reads the next slices of the xs and writes those of the ys where they stand; carries
+go back and forth between two places.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Full
 from ..ir.region import Region, regions_of
-from ..ops.movement import Copy, Expand
+from ..ops.movement import Copy, Expand, Reshape
 from ..runtime.program import Control, Slot
 from ..transform.control import Cond, Scan, While, WhileCotangent
 from ..transform.region import copy_node
@@ -29,7 +30,53 @@ from .steps import Scratch
 FOREVER = 1 << 62
 
 
-# The graph pass
+# The graph passes
+
+
+def inline_scans(graph: Graph) -> Graph:
+    """Put the bodies of loops of one iteration in their place.
+
+    Before:  graph(%0: f32[2], %1: f32[], %2: f32[1, 2]) {
+               %3: f32[], %4: f32[1] = scan(%0, %1, %2) body=@0 length=1 consts=1 carries=1
+               return %3, %4
+             }
+             @0 = graph(%0: f32[2], %1: f32[], %2: f32[2]) {
+               %3: f32[2] = mul(%0, %2)
+               %4: f32[] = sum(%3) axes=(0,)
+               %5: f32[] = add(%1, %4)
+               return %5, %4
+             }
+    After:   graph(%0: f32[2], %1: f32[], %2: f32[1, 2])
+             %3: f32[2] = reshape(%2) shape=(2,)
+             %4: f32[2] = mul(%0, %3)
+             %5: f32[] = sum(%4) axes=(0,)
+             %6: f32[] = add(%1, %5)
+             %7: f32[1] = reshape(%5) shape=(1,)
+             return %6, %7
+    """
+    if not any(isinstance(n.op, Scan) and n.op.length == 1 for n in graph.nodes):
+        return graph
+    result = graph.copy([])
+    env: dict[Value, Any] = {v: v for v in (*graph.inputs, *graph.constants)}
+    for node in graph.nodes:
+        op: Any = node.op
+        if not isinstance(op, Scan) or op.length != 1:
+            copy_node(result, node, env)
+            continue
+        body = inline_scans(op.body.graph)
+        inside: dict[Value, Any] = {}
+        for i, (mine, v) in enumerate(zip(body.inputs, node.inputs)):
+            is_slice = i >= op.consts + op.carries
+            inside[mine] = result.add(Reshape(mine.shape), env[v]) if is_slice else env[v]
+        for v, array in body.constants.items():
+            inside[v] = result.constant(array, v.aval)
+        for n in body.nodes:
+            copy_node(result, n, inside)
+        for k, (mine, v) in enumerate(zip(body.outputs, node.outputs)):
+            made = inside[mine]
+            env[v] = made if k < op.carries else result.add(Reshape(v.shape), made)
+    result.outputs = [env[v] for v in graph.outputs]
+    return result
 
 
 def prune_control(graph: Graph) -> Graph:

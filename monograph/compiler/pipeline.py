@@ -1,5 +1,6 @@
 """The compiler's table of contents: from a graph to one native program.
 
+inline_scans        loops of one iteration
 simplify            rules, common subexpressions, constants
 remove_dead
 prune_control       bodies of loops: what is dead goes, what is constant comes out
@@ -36,7 +37,7 @@ from . import kernels as _kernels  # noqa: F401  registers the lowerings
 from . import stored
 from .complex import leave_complex_to_numpy
 from .constant import split_constants
-from .control import ControlStep, lower_control, prune_control, separate_outputs
+from .control import ControlStep, inline_scans, lower_control, prune_control, separate_outputs
 from .convolution import lower_convolutions
 from .epilogue import fuse_epilogues
 from .fuse import Fusion, Group
@@ -49,6 +50,7 @@ from .simplify import remove_dead, simplify, split_reductions
 from .steps import FUSES_EPILOGUE, LOWERINGS, WRITES_AT, Context, Scratch, Step
 
 PASSES: list[Callable[[Graph], Graph]] = [
+    inline_scans,
     simplify,
     remove_dead,
     lower_convolutions,
