@@ -21,7 +21,7 @@ TENSORS = {
     "key", "value",
 }  # fmt: skip
 SEQUENCES = {"tensors"}  # these are tuples or lists of tensors
-NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}  # taken in the place of PyTorch's
+NUMPY_NAMES = {"axis": "dim", "axes": "dim", "keepdims": "keepdim"}  # taken in the place of PyTorch's
 
 
 def explained(f: Callable, always: bool = False) -> Callable:

@@ -39,7 +39,28 @@ def _eig(rng: Any) -> list[Sample]:
     return [Sample(_op("eig"), (real,), gradient=False), Sample(_op("eig"), (wide,), False)]
 
 
+def _spectra(rng: Any) -> list[Sample]:
+    x = complexes(rng, (2, 3, 4))
+    return [
+        Sample(_op("fourier", axes, inverse, scale), (x,))
+        for axes, inverse, scale in (((1,), False, 1.0), ((0, 2), True, 0.5))
+    ] + [Sample(_op("fourier", (2,), False, 1.0), (x.astype(np.complex64),), False)]
+
+
+def _half_spectra(rng: Any) -> list[Sample]:
+    x = _reals(rng, (3, 4))
+    return [Sample(_op("real_fourier", a, s), (x,)) for a, s in ((0, 1.0), (1, 0.5))]
+
+
+def _from_half_spectra(rng: Any) -> list[Sample]:
+    x = complexes(rng, (3, 2))
+    return [Sample(_op("inverse_real", 0, n, 0.5), (x,)) for n in (4, 5)]
+
+
 TABLE |= {
+    "fourier": _spectra,
+    "real_fourier": _half_spectra,
+    "inverse_real": _from_half_spectra,
     "eig": _eig,
     "conjugate": _on("conjugate"),
     "real_part": _on("real_part"),
