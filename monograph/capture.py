@@ -27,11 +27,13 @@ import numpy as np
 from .api.creation import as_tensor
 from .capture_gradient import differentiate, live_dtype
 from .capture_replay import NO, Input, Replay, may_vary
+from .compiler.sizes import NotDynamic
 from .core import dtype as dt
 from .core import pytree
 from .core.dtype import BY_NUMPY
 from .core.errors import ArgumentError, TraceError
 from .core.modes import modes
+from .dynamic import Policy, Sizes, pattern_of, shapes_of
 from .ir.graph import Value
 from .ir.op import Aval
 from .tensor import Tensor, wrap
@@ -41,16 +43,25 @@ LEAVES = (Tensor, int, float, bool, str)  # arguments that are no containers
 MODES = ("grad mode", "inference mode", "default dtype", "autocast")
 RECENT = 4  # variants of a function that are tried before its arguments are looked at in full
 
+MAX_PROGRAMS = 64  # of one function
 log = logging.getLogger("monograph.jit")
 
 
 class Capture(Replay):
     """One captured and compiled variant of a function."""
 
-    def __init__(self, owner: Jit, leaves: list[Any], treedef: pytree.TreeDef, live: set[int]):
+    def __init__(
+        self,
+        owner: Jit,
+        leaves: list[Any],
+        treedef: pytree.TreeDef,
+        live: set[int],
+        sizes: Sizes | None = None,
+    ):
         self.owner = owner
         self.treedef = treedef
         self.live = live
+        self.sizes = sizes
         trace = Trace()
         with trace:
             self._trace(trace, leaves, treedef)
@@ -75,6 +86,8 @@ class Capture(Replay):
                     shown._grad = wrap(leaf._grad._value())
                     self.arg_grads[id(shown._grad)] = k
                 self.arg_tensors[id(shown)] = k
+                if self.sizes is not None:
+                    trace.shapes[id(shown)] = self.sizes.shape(k)
                 trace.lift(shown)
                 symbols.append((k, shown))
                 args.append(shown)
@@ -185,6 +198,8 @@ class Jit:
         static_argnums: Sequence[int] = (),
         static_argnames: Sequence[str] = (),
         fallback: bool = False,
+        dynamic: Any = False,
+        max_programs: int = MAX_PROGRAMS,
     ):
         functools.update_wrapper(self, function, updated=())
         self.__name__ = getattr(function, "__name__", type(function).__name__)
@@ -192,6 +207,8 @@ class Jit:
         self.static_argnums = set(static_argnums)
         self.static_argnames = set(static_argnames)
         self.fallback = fallback
+        self.policy = Policy(function, dynamic)
+        self.max_programs = max_programs
         self.captures: dict[Any, list[Capture]] = {}
         # The variants used last, latest first: whose leaves are the arguments, and the others.
         self._recent: list[Capture] = []
@@ -266,7 +283,40 @@ class Jit:
                     return self.function(*args, **kwargs)
                 self._next_time(capture, args)
                 return capture.run(leaves)
-        return self._capture(key, reason, leaves, treedef, args, kwargs)
+        if self.policy.off:
+            return self._capture(key, reason, leaves, treedef, args, kwargs)
+        return self._call_dynamic(key, reason, leaves, treedef, args, kwargs)
+
+    def _call_dynamic(
+        self, key: Any, reason: str | None, leaves: list, treedef: Any, args: tuple, kwargs: dict
+    ) -> Any:
+        """A call at sizes for which there is no program of their own."""
+        pattern = pattern_of(key)
+        shapes = shapes_of(leaves, lambda x: isinstance(x, Tensor))
+        axes = self.policy.choose(pattern, shapes, treedef)
+        sizes = None
+        if axes:
+            dynamic_key = ("dynamic", pattern)
+            for capture in self.captures.get(dynamic_key, ()):
+                assert capture.sizes is not None
+                reason = capture.sizes.accepts(shapes) or capture.accepts()
+                if reason is None:
+                    if capture.has_overlaps(leaves):
+                        return self.function(*args, **kwargs)
+                    self._next_time(capture, args)
+                    return capture.run(leaves)
+            sizes = Sizes(axes, shapes)
+            reason = reason or self._difference(key)
+            key = dynamic_key
+        try:
+            return self._capture(key, reason, leaves, treedef, args, kwargs, sizes)
+        except NotDynamic as needed:
+            assert sizes is not None
+            why = sizes.why_static(needed.guard)
+            self.recompiles.append(why)
+            log.info("%s: %s", self.__name__, why)
+            self.policy.refuse(pattern, sizes.blamed(needed.guard))
+            return self._call(leaves, treedef, args, kwargs)
 
     def _is_static(self, k: int, treedef: Any) -> bool:
         """Whether leaf k belongs to an argument declared static."""
@@ -283,7 +333,14 @@ class Jit:
         return False
 
     def _capture(
-        self, key: Any, reason: str | None, leaves: list, treedef: Any, args: tuple, kwargs: dict
+        self,
+        key: Any,
+        reason: str | None,
+        leaves: list,
+        treedef: Any,
+        args: tuple,
+        kwargs: dict,
+        sizes: Sizes | None = None,
     ) -> Any:
         reason = reason or self._difference(key)
         if reason:
@@ -291,8 +348,13 @@ class Jit:
             log.info("%s: captured again: %s", self.__name__, reason)
         live = {k for k, leaf in enumerate(leaves) if k in self._live and may_vary(leaf)}
         try:
-            capture = Capture(self, leaves, treedef, live)
+            capture = Capture(self, leaves, treedef, live, sizes)
+        except NotDynamic:
+            raise
         except Exception as error:
+            if sizes is not None:
+                for guard in sizes.space.exact_guards():
+                    raise NotDynamic(guard) from error
             if live:  # perhaps the function needs the number's value: keep it static from now on
                 self._live -= live
                 self._static |= live
@@ -324,6 +386,8 @@ class Jit:
         if not self.captures:
             return None
         old = next(reversed(self.captures))
+        if old[0] == "dynamic":
+            old, key = old[1], pattern_of(key)
         if old[0] != key[0]:
             return "the arguments have another structure"
         for what, a, b in zip(MODES, old[1:], key[1:]):
@@ -367,6 +431,8 @@ def jit(
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (),
     fallback: bool = False,
+    dynamic: Any = False,
+    max_programs: int = MAX_PROGRAMS,
 ) -> Any:
     """Compile a function: captured at the first call, replayed as one native program after.
 
@@ -391,6 +457,6 @@ def jit(
     def make(f: Callable) -> Jit:
         if not callable(f):
             raise ArgumentError(f"jit: needs a function, got {type(f).__name__}")
-        return Jit(f, nums, names, fallback)
+        return Jit(f, nums, names, fallback, dynamic, max_programs)
 
     return make if function is None else make(function)

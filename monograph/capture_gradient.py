@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .compiler.pipeline import Executable, compile_graph
+from .compiler.sizes import space_of
 from .core import dtype as dt
 from .core import pytree
 from .core.errors import GradError
@@ -88,7 +89,9 @@ class Backward:
                 own.update(zip(n.outputs, out if isinstance(out, tuple) else (out,)))
         graph.outputs = [own[v] for v in ends]
         self.graph = graph
-        self.executable: Executable | None = None
+        # At run-time sizes it must be known now whether there is a program for all of them.
+        self.executable: Executable | None
+        self.executable = compile_graph(graph) if space_of(graph) is not None else None
         self.seed_avals = [s.value.aval for s in seeds]
 
     def residual_outputs(self, forward: Graph) -> list[Value]:
@@ -155,7 +158,7 @@ class LostGradient(tape.Node):
 class CapturedCall(tape.Node):
     """The tape's node for a call of a captured function."""
 
-    __slots__ = ("program", "capture", "leaves", "saved", "versions")
+    __slots__ = ("program", "capture", "leaves", "saved", "versions", "at")
 
     def __init__(
         self, program: Backward, capture: Capture, leaves: list, saved: list, sources: list
@@ -171,7 +174,7 @@ class CapturedCall(tape.Node):
         self.recompute = None
         self.inputs = self.outs = ()
         self.program, self.capture, self.leaves = program, capture, leaves
-        self.saved = saved
+        self.saved, self.at = saved, capture.at
         self.versions = [s._version[0] if isinstance(s, Tensor) else 0 for s in saved]
 
     @property
@@ -183,7 +186,7 @@ class CapturedCall(tape.Node):
             raise tape._used_twice(self)
         if modes.grad or modes.trace is not None or modes.vmap is not None:
             return self._pull_again(gs)
-        program = self.program
+        program, at = self.program, self.at
         if program.executable is None:
             program.executable = compile_graph(program.graph)
         arrays = []
@@ -198,12 +201,13 @@ class CapturedCall(tape.Node):
                 arrays.append(s)
         for g, aval in zip(gs, program.seed_avals):
             arrays.append(
-                np.zeros(aval.shape, aval.dtype.numpy)
+                np.zeros(at.shape(aval.shape), aval.dtype.numpy)
                 if g is None
                 else np.ascontiguousarray(g._value())
             )
-        outs = [buffers.empty(v.shape, v.dtype.numpy) for v in program.graph.outputs]
-        program.executable.run(arrays, outs)
+        avals = [v.aval for v in program.graph.outputs]
+        outs = [buffers.empty(at.shape(a.shape), a.dtype.numpy) for a in avals]
+        program.executable.bound(at).run(arrays, outs)
         results: list[Any] = [None] * len(self.edges)
         for i, a in zip(program.positions, outs):
             results[i] = wrap(a)

@@ -22,6 +22,8 @@ from .core.errors import GradError
 from .core.modes import modes
 from .core.pytree import LEAF, TreeDef
 from .core.shape import is_number
+from .core.symbolic import Binding
+from .dynamic import Sizes
 from .ir.graph import Graph
 from .ir.op import Aval
 from .runtime import buffers
@@ -104,6 +106,7 @@ class Replay:
     grads       (tensor or leaf, "set" or "output", tensor or output): assigned to .grad
     written     (output, tensor or leaf or ("grad", leaf)): overwritten in place
     donate      output -> input whose memory it is written into
+    sizes       run-time sizes and where they come from, or None
     lost        (output, why it has no gradient), and the `sources` that it would have had
     """
 
@@ -121,6 +124,7 @@ class Replay:
     guards: list[tuple[Any, Any, str]]
     backward: Backward | None
     lost: list[tuple[int, GradError]]
+    sizes: Sizes | None
     sources: list[Any]
 
     def compile(self) -> None:
@@ -152,11 +156,12 @@ class Replay:
             ]
         )
         kept = {slot - count for slot, _, _ in self.kept_grads.owners}
-        self.fresh = [
-            (count + o, a.shape, a.dtype.numpy, _maker(a))
+        self.fresh_avals = [
+            (count + o, a)
             for o, a in enumerate(self.out_avals)
             if o not in self.donate and o not in kept
         ]
+        self._take_sizes(self.executable.at)
         # Gradients that are taken from captured tensors, or put there as they are, and the others.
         self.set_grads = [
             (who, value)
@@ -182,6 +187,15 @@ class Replay:
         self.borrowed += [count + o for o, i in self.donate.items() if i in self.borrowed]
         self.argument_slots = [i for i, s in enumerate(self.inputs) if s.kind == "arg"]
         self.steady = False
+
+    def _take_sizes(self, at: Binding) -> None:
+        """From now on the program runs at these sizes."""
+        self.at = at
+        self.executable = self.executable.bound(at)
+        self.fresh = []
+        for slot, a in self.fresh_avals:
+            a = Aval(at.shape(a.shape), a.dtype)
+            self.fresh.append((slot, a.shape, a.dtype.numpy, _maker(a)))
 
     def _steady(self) -> list[int]:
         """Captured inputs that calls leave as they are and that nobody trains: what depends on them
@@ -260,6 +274,10 @@ class Replay:
         """One call, after `accepts` and `has_overlaps` have said yes."""
         slots, arrays, count = self.slots, self.arrays, len(self.inputs)
         self.steady = False
+        if self.sizes is not None:
+            given = self.sizes.of(leaves)
+            if given != self.at.sizes:
+                self._take_sizes(Binding(self.sizes.space, given))
         copied_back: list[tuple[Any, Any]] = []
         for i, source in enumerate(self.inputs):
             kind = source.kind

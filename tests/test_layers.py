@@ -25,6 +25,7 @@ LAYERS = [
         "signal",
         "backends",
     },
+    {"dynamic"},
     {"capture_gradient"},
     {"capture_replay"},
     {"capture"},

@@ -12,8 +12,10 @@ from ..core.dtype import DType, as_dtype
 from ..core.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from ..core.modes import modes
 from ..core.shape import as_index, as_shape, is_number
+from ..core.symbolic import is_symbolic
 from ..ir.op import Full
 from ..ops.align import literal
+from ..ops.triangular import Iota
 from ..tensor import Tensor, wrap
 from ..transform.vmap import Batched
 
@@ -239,6 +241,10 @@ def arange(
         whole = all(isinstance(v, (int, np.integer)) for v in (start, end, step))
         dtype = dt.int64 if whole else dt.get_default_dtype()
     d = as_dtype(dtype)
+    if d.category == dt.INT and any(is_symbolic(v) for v in (start, end, step)):
+        count = max(-((start - end) // step), 0)
+        made = Iota((count,), d, 0)() * step + start
+        return made.requires_grad_() if requires_grad else made
     if d.category == dt.INT:
         start, end, step = int(start), int(end), int(step)
     array = np.arange(start, end, step)

@@ -23,6 +23,7 @@ from ..core.errors import (
 )
 from ..core.modes import modes
 from ..core.shape import broadcast_shapes, is_number, numel
+from ..core.symbolic import slice_range
 from ..ops.align import broadcast_to, cast, public
 from ..ops.basic import Where
 from ..ops.gathering import named
@@ -104,7 +105,7 @@ class Parsed:
 
     def _range(self, item: slice, size: int) -> tuple[int, int, int]:
         try:
-            lo, hi, st = item.indices(size)
+            lo, hi, st = slice_range(item, size)
         except TypeError:
             raise ArgumentTypeError(
                 f"{self.name}: slice limits must be ints, got {item.start!r}:{item.stop!r}:"

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.symbolic import Binding
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Full
 from ..ir.region import Region, regions_of
@@ -367,16 +368,17 @@ class ControlStep:
         trips = self.trips if self.trips < FOREVER else 1
         return trips * max(sum(getattr(s, "flops", 0) for s in b.plan.steps) for b in self.bodies)
 
-    def task(self, address: Callable[[Any], int | Slot]) -> Control:
-        """What the driver runs."""
+    def task(self, address: Callable[[Any], int | Slot], at: Binding) -> Control:
+        """What the driver runs, for given sizes."""
+        bodies = [b.bound(at) for b in self.bodies]
         return Control(
             [address(b) for b in self.buffers],
-            [b.program for b in self.bodies],
-            self.bodies[0].prologue,
-            self.starts,
-            self.updates,
-            self.finals,
-            self.trips,
+            [b.program for b in bodies],
+            bodies[0].prologue,
+            [(b, at(n)) for b, n in self.starts],
+            [(s, at(n)) for s, n in self.updates],
+            [(s, b, at(n)) for s, b, n in self.finals],
+            at(self.trips),
             self.test,
         )
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..core.shape import Shape, numel
+from ..core.symbolic import hint
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Reduction
 from ..ops.movement import Expand
@@ -159,7 +160,8 @@ class Fusion:
                 continue
             node = v.node
             assert node is not None
-            small = v.aval.size * v.dtype.itemsize < LARGE_BYTES
+            size = hint(v.aval.size)
+            small = size * v.dtype.itemsize < LARGE_BYTES
             if small or node.op.kind != "elementwise" or node.op.name not in COSTLY:
                 continue
             readers = [g for g in self.groups if v in g.reads]
@@ -169,7 +171,7 @@ class Fusion:
             for operand in node.values:
                 self._reads_below(operand, reads)
             large = [u for u in reads if u.aval.size == v.aval.size]
-            if len(large) > 1 or any(u.aval.size * 16 > v.aval.size for u in reads - set(large)):
+            if len(large) > 1 or any(hint(u.aval.size) * 16 > size for u in reads - set(large)):
                 continue
             if all(u.node is None or u in self.stored for u in large) and self._steps(v) <= 3:
                 found.add(v)
@@ -371,7 +373,7 @@ class Fusion:
         early: set[Group] = set()
         for g in done:
             before = {self.group_of[u] for u in g.reads if u in self.group_of}
-            if g.node is None and numel(g.full) <= EARLY_ELEMENTS and before <= early:
+            if g.node is None and hint(numel(g.full)) <= EARLY_ELEMENTS and before <= early:
                 early.add(g)
         return [g for g in done if g in early] + [g for g in done if g not in early]
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ..core.symbolic import hint
 from ..ir.graph import Graph, Value
 from ..ir.region import regions_of
 from .locate import affine_view
@@ -157,7 +158,7 @@ def _group_order(group: Group, orders: Mapping[Value, Order]) -> Order | None:
         if len(v.shape) == ndim and ndim > 2:
             order = orders.get(v)
             if order is not None:
-                votes[order] = votes.get(order, 0) + v.aval.size
+                votes[order] = votes.get(order, 0) + hint(v.aval.size)
     return max(votes, key=lambda o: votes[o]) if votes else None
 
 

@@ -17,9 +17,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from ..core import dtype as dt
 from ..core.shape import numel
+from ..core.symbolic import hint, is_symbolic
 from ..ir.graph import Value
 from ..ir.op import Reduction, Source
 from ..kernel.ir import (
@@ -170,6 +172,7 @@ class _Attempt:
             and self.kept
             and self.inner
             and self.runs.index(self.kept[-1]) > self.runs.index(self.inner[-1])
+            and not is_symbolic(self.kept[-1].size)
         )
         self.lanes: Run | None = None
         if self.columns or not self.reductions:
@@ -263,16 +266,18 @@ class _Attempt:
         per_row = max(1, lane_count * math.prod(run.size for run in self.inner))
         per_row *= self.turn.size if self.turn else 1
         self.work = rows * per_row * max(1, len(self.group.items))
-        self.parts = 1
-        if not self.reductions and per_row > 2 * CHUNK_WORK and lane_count > 64:
+        self.parts: Any = 1
+        if not self.reductions and hint(per_row) > 2 * CHUNK_WORK and hint(lane_count) > 64:
             self.parts = -(-per_row // CHUNK_WORK)
-        rows_per_chunk = max(1, min(rows, CHUNK_WORK // per_row)) if rows else 1
+        rows_per_chunk = max(1, min(hint(rows), CHUNK_WORK // hint(per_row))) if rows else 1
+        if is_symbolic(rows):
+            rows_per_chunk = max(1, CHUNK_WORK // hint(per_row))
         row_chunks = -(-rows // rows_per_chunk)
         self.grid = row_chunks * self.parts
         chunk: Expr = Var("chunk")
         self.part: Expr = Const(0, "i64")
         r.levels["chunk"] = 0
-        if self.parts > 1:
+        if self.parts != 1:
             self.part = r.let(chunk % self.parts, "part")
             chunk = r.let(chunk // self.parts, "rowchunk")
         if rows == 1:
@@ -314,7 +319,7 @@ class _Attempt:
         """Values of this stage that a later one needs and that are dear to compute again."""
         axes = self.group.axes
         size = math.prod(self.group.full[a] for a in axes or ())
-        if self.columns or not axes or stage == self.last or size > ROW_KEPT:
+        if self.columns or not axes or stage == self.last or hint(size) > ROW_KEPT:
             return {}
         strides, step = [0] * len(self.group.full), 1
         for d in reversed(self.dims if self.turn is None else [*self.dims, self.turn]):
@@ -335,7 +340,14 @@ class _Attempt:
                 and self._is_needed_after(v, stage)
             ):
                 found[v] = Storage(self.reader.name("row"), tuple(strides))
-        return found
+        return found if found and self._kept_row(size) <= ROW_KEPT else {}
+
+    def _kept_row(self, size: int) -> int:
+        """Room for a row of `size`; at a run-time size for all that are kept."""
+        if not is_symbolic(size):
+            return size
+        fits = hint(size) * 4 <= ROW_KEPT and size <= ROW_KEPT  # a guard
+        return ROW_KEPT if fits else ROW_KEPT + 1
 
     def _is_needed_after(self, v: Value, stage: int) -> bool:
         """Whether results or reductions of a later stage read v."""
@@ -385,7 +397,7 @@ class _Attempt:
 
         for v, row in kept.items():
             size = math.prod(self.group.full[a] for a in self.group.axes or ())
-            r.emit(Local(row.buffer, v.dtype.code, size))
+            r.emit(Local(row.buffer, v.dtype.code, self._kept_row(size)))
         self._nest([*self.inner], body)
         self.kept_rows.update(kept)
         for v, name in accumulators.items():
@@ -432,7 +444,7 @@ class _Attempt:
         n = self.lanes.size
         start: Expr = Const(0, "i64")
         stop: Expr = Const(n, "i64")
-        if self.parts > 1:
+        if self.parts != 1:
             length = (-(-n // self.parts) + 63) // 64 * 64
             start = self.part * length
             stop = Call("min", (start + length, Const(n, "i64")), "i64")
@@ -512,7 +524,7 @@ def _together(group: Group, is_stored: Callable[[Value], bool], layouts: Layouts
     1 where these are not neighbours in the innermost loop, or rows are short.
     """
     last = len(group.full) - 1
-    if not group.full or group.full[-1] < 64 or loop_order(group, layouts)[-1] != last:
+    if not group.full or hint(group.full[-1]) < 64 or loop_order(group, layouts)[-1] != last:
         return 1
     if group.axes is not None and last not in group.axes:
         return 1
@@ -526,7 +538,7 @@ def _together(group: Group, is_stored: Callable[[Value], bool], layouts: Layouts
         if isinstance(v.node.op, Source) and numel(v.shape) == numel(group.full):
             found = max(found, v.node.op.together)
         stack.extend(v.node.values)
-    return found if group.full[-1] % found == 0 else 1
+    return found if group.full[-1] % found == 0 else 1  # for all sizes
 
 
 def _constant(value: Expr, index: tuple[Index, ...]) -> Expr:

@@ -16,6 +16,7 @@ link                one Program: tasks in order (host calls between, where an op
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -26,6 +27,7 @@ import numpy as np
 
 from ..core.errors import IndexRangeError
 from ..core.shape import contiguous_strides
+from ..core.symbolic import PLAIN, Binding, blame, hint
 from ..ir.evaluate import as_array
 from ..ir.graph import Graph, Node, Value
 from ..ir.region import regions_of
@@ -47,6 +49,7 @@ from .loops import lower_loops
 from .memory import Need, plan_arena
 from .reader import COMPUTE
 from .simplify import remove_dead, simplify, split_reductions
+from .sizes import Family, NotDynamic, as_word, place_of, space_of, take_sizes
 from .steps import FUSES_EPILOGUE, LOWERINGS, WRITES_AT, Context, Scratch, Step
 
 PASSES: list[Callable[[Graph], Graph]] = [
@@ -129,10 +132,12 @@ def plan(graph: Graph, donate: dict[int, int] | None = None, steady: Collection[
         result.alias.update(alias)
         return alias
 
+    space = space_of(graph)
     for group in fusion.groups:
         if group in done:
             continue
         done.add(group)
+        blame(space, place_of(group))
         if group.node is not None and regions_of(group.node.op):
             result.steps.append(lower_control(group.node, _compile_body))
             continue
@@ -172,7 +177,7 @@ def plan(graph: Graph, donate: dict[int, int] | None = None, steady: Collection[
             Step(
                 made.kernel,
                 made.values,
-                parallel=made.work >= SMALL_WORK,
+                parallel=hint(made.work) >= SMALL_WORK,
                 flops=made.work,
                 title=made.kernel.name,
                 nodes=nodes,
@@ -180,6 +185,10 @@ def plan(graph: Graph, donate: dict[int, int] | None = None, steady: Collection[
         )
     if constant:
         _move_steady_first(result, constant)
+    if space is not None:
+        for step in result.steps:
+            blame(space, step.nodes[0].place if isinstance(step, Step) else step.node.place)
+            take_sizes(step)
     return result
 
 
@@ -290,6 +299,9 @@ class Executable:
         self.made_of = (graph, donate, body, more_slots, steady)
         self.is_body = body
         self.more_slots = more_slots
+        self.space = space = space_of(graph)
+        if space is not None and not body:
+            steady = ()
 
         def make() -> Plan:
             simple, first = run_passes(graph), None
@@ -301,18 +313,45 @@ class Executable:
             made.first = first
             return made
 
-        key = stored.key_of(graph, donate, body, sorted(steady))
-        known = stored.load(key, make)
-        self.plan: Plan = known or make()
+        if space is not None:
+            with space.compile():
+                key, known, self.plan = None, None, make()
+        else:
+            key = stored.key_of(graph, donate, body, sorted(steady))
+            known = stored.load(key, make)
+            self.plan = known or make()
         self.graph = self.plan.graph
         self.donate = donate or {}
+        self.at: Binding = PLAIN
+        if self.space is not None:
+            for guard in self.space.exact_guards():
+                raise NotDynamic(guard)
+            self.family = Family()
+            self.at = Binding(self.space, self.space.hints())
+            self.family.bound[tuple(self.at.sizes.values())] = self
+        native = [s for s in self.plan.steps if isinstance(s, Step)]
+        self.handles = compile_kernels([s.kernel for s in native])
         self._place()
         self._link()
-        if known is None:
+        if known is None and key is not None:
             stored.store(key, self.plan)
 
     def __reduce__(self) -> Any:  # a body, in a stored plan: it is a plan of its own
         return Executable, self.made_of
+
+    def bound(self, at: Binding) -> Executable:
+        """The same program for other sizes: other addresses and numbers, the same code."""
+        if self.space is None:
+            return self
+        key = tuple(at.sizes.values())
+        made = self.family.bound.get(key)
+        if made is None:
+            made = copy.copy(self)
+            made.at = at
+            made._place()
+            made._link()
+            self.family.keep(key, made)
+        return made
 
     # Memory
 
@@ -356,12 +395,18 @@ class Executable:
         for step in p.steps:
             if isinstance(step, Step) and step.status is not None:
                 lives[step.status] = [0, len(p.steps)]
+        at_sizes = self.at
         needs = [
-            Need(b, size_bytes(b, p.layouts), first, last) for b, (first, last) in lives.items()
+            Need(b, at_sizes(size_bytes(b, p.layouts)), first, last)
+            for b, (first, last) in lives.items()
         ]
-        p.offsets, p.arena_bytes = plan_arena(needs)
+        self.offsets, self.arena_bytes = plan_arena(needs)
+        p.offsets, p.arena_bytes = self.offsets, self.arena_bytes
         self.first = None if p.first is None else Executable(p.first)
-        self.arena = buffers.empty((max(p.arena_bytes, 64),), np.uint8)
+        if self.space is None:
+            self.arena = buffers.empty((max(self.arena_bytes, 64),), np.uint8)
+        else:
+            self.arena = self.family.arena_of(self.arena_bytes)
         self.constants = {v: np.ascontiguousarray(a) for v, a in graph.constants.items()}
         # (slot, value, where it stands if that is the same in every call) of `extra`.
         self.copies: list[tuple[int, Value, np.ndarray | None]] = []
@@ -381,7 +426,7 @@ class Executable:
                 return Slot(self.output_slot[b])
             if b in self.constants:
                 return self.constants[b].ctypes.data
-        return self.arena.ctypes.data + self.plan.offsets[b]
+        return self.arena.ctypes.data + self.offsets[b]
 
     def _view(self, v: Value, addresses: Sequence[np.ndarray]) -> np.ndarray:
         """The array behind a value, for host steps and final copies."""
@@ -391,20 +436,20 @@ class Executable:
             return v.node.op.reference(*args)
         where = self._address(v)
         if isinstance(where, Slot):
-            return addresses[where.index].reshape(v.shape)
+            return addresses[where.index].reshape(self.at.shape(v.shape))
         if v in self.constants:
             return self.constants[v]
-        offset = self.plan.offsets[v]
-        size = size_bytes(v, self.plan.layouts)
+        offset = self.offsets[v]
+        size = self.at(size_bytes(v, self.plan.layouts))
         block = self.arena[offset : offset + size].view(v.dtype.numpy)
-        steps = [n * v.dtype.itemsize for n in self.plan.layouts.strides(v)]
-        return np.lib.stride_tricks.as_strided(block, v.shape, steps)
+        steps = [self.at(n) * v.dtype.itemsize for n in self.plan.layouts.strides(v)]
+        return np.lib.stride_tricks.as_strided(block, self.at.shape(v.shape), steps)
 
     # Code
 
     def _link(self) -> None:
         native = [s for s in self.plan.steps if isinstance(s, Step)]
-        handles = iter(compile_kernels([s.kernel for s in native]))
+        handles = iter(self.handles)
         slots = len(self.graph.inputs) + len(self.graph.outputs) + self.more_slots
         self.parts: list[Any] = []
         tasks: list[Task | Control] = []
@@ -425,14 +470,14 @@ class Executable:
                 self.parts.append(step)
                 continue
             if isinstance(step, ControlStep):
-                tasks.append(step.task(self._address))
+                tasks.append(step.task(self._address, self.at))
                 continue
             tasks.append(
                 Task(
                     next(handles),
                     [self._address(b) for b in step.buffers],
-                    list(step.sizes),
-                    step.parallel,
+                    [as_word(self.at(n)) for n in step.sizes],
+                    step.parallel or (self.space is not None and self.at(step.flops) > SMALL_WORK),
                 )
             )
         close()
@@ -441,11 +486,11 @@ class Executable:
             (self.arena[at : at + 8].view(np.int64), step)
             for step in native
             if step.status is not None
-            for at in (self.plan.offsets[step.status],)
+            for at in (self.offsets[step.status],)
         ]
         for step in self.plan.steps:
             if isinstance(step, ControlStep):
-                self.checks += [c for b in step.bodies for c in b.checks]
+                self.checks += [c for b in step.bodies for c in b.bound(self.at).checks]
         for word, _ in self.checks:
             word[0] = 0
         alone = len(self.parts) == 1 and isinstance(self.parts[0], Program) and not self.extra
@@ -512,6 +557,15 @@ class Executable:
 
         `spans` takes the start and end of each step, in nanoseconds of time.perf_counter_ns.
         """
+        if self.space is not None:
+            with self.family.lock:
+                self._run_at(slots, arrays, spans)
+        else:
+            self._run_at(slots, arrays, spans)
+
+    def _run_at(
+        self, slots: int, arrays: Sequence[np.ndarray], spans: list[tuple[int, int]] | None
+    ) -> None:
         before = {}
         for v in self.kept:
             before[v] = np.array(arrays[self.input_slot[v]])
@@ -530,7 +584,7 @@ class Executable:
         for slot, v, source in self.copies:
             if source is None:
                 source = before[v] if v in before else self._view(v, arrays)
-            np.copyto(arrays[slot], source.reshape(v.shape))
+            np.copyto(arrays[slot], source.reshape(arrays[slot].shape))
 
     def _run_timed(
         self, slots: int, arrays: Sequence[np.ndarray], spans: list[tuple[int, int]]

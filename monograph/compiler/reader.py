@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.shape import contiguous_strides
+from ..core.symbolic import is_symbolic
 from ..ir.graph import Value
 from ..ir.op import Op
 from ..kernel import scalar
@@ -230,6 +231,8 @@ def _flat_reader(reader: Reader, v: Any) -> Callable[[int], Expr]:
 
 def literal(x: Any, code: str) -> Const:
     """A Python number as a constant of a loop-language dtype."""
+    if is_symbolic(x):
+        return Const(x, code)
     if code in ("f32", "f64"):
         return Const(float(x), code)
     return Const(bool(x) if code == "bool" else int(x), code)

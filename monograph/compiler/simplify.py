@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core.shape import numel
+from ..core.symbolic import divides, hint, is_symbolic
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Elementwise, Full, Op, Reduction
 from ..ops.arith import Add, Div, Mul, Sub
@@ -150,6 +151,8 @@ def _compose(w: _Rewriter, op: Op, inputs: tuple, source: Any) -> Any:
 
 
 def _number(x: Any, like: Value) -> Any:
+    if is_symbolic(x):
+        return x
     return float(x) if like.dtype.is_inexact else int(x)
 
 
@@ -274,22 +277,23 @@ def split_reductions(graph: Graph) -> Graph:
 
 
 def _is_long(op: Sum, x: Value) -> bool:
-    count = numel(x.shape[a] for a in op.axes)
-    results = numel(x.shape) // max(count, 1)
+    count = hint(numel(x.shape[a] for a in op.axes))
+    size = hint(numel(x.shape))
+    results = size // max(count, 1)
     # Lanes run along a kept axis where it is innermost, or channels (which may come to be).
     lanes = op.axes[-1] != len(x.shape) - 1 or (len(x.shape) > 2 and 1 not in op.axes)
     blocks = -(-results // 128) if lanes else results
-    return count >= 512 and numel(x.shape) >= 65536 and blocks < 8
+    return count >= 512 and size >= 65536 and blocks < 8
 
 
 def _split(graph: Graph, op: Sum, x: Value, node: Node) -> Value:
     """Over all reduced axes but the first; or within pieces of it; then over what is left."""
     axis, *others = op.axes
     n = x.shape[axis]
-    if others and n >= 8:
+    if others and hint(n) >= 8:
         partial = graph.add(Sum(tuple(others)), x, place=node.place)
         return graph.add(Sum((axis,)), partial, place=node.place)
-    pieces = next((p for p in range(32, 3, -1) if n % p == 0 and p < n), 1)
+    pieces = next((p for p in range(32, 3, -1) if divides(p, n) and p < hint(n)), 1)
     if pieces == 1:
         return graph.add(op, x, place=node.place)
     shape = (*x.shape[:axis], pieces, n // pieces, *x.shape[axis + 1 :])

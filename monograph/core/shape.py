@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ArgumentError, ArgumentTypeError, IndexRangeError, ShapeError
+from .symbolic import SymInt
 
 Shape = tuple[int, ...]
 
@@ -40,6 +41,8 @@ def as_index(name: str, what: str, x: Any) -> int:
     """x as a Python int, or an error that names the operation and the argument."""
     if type(x) is int:
         return x
+    if type(x) is SymInt:
+        return x  # type: ignore[return-value]  # it passes for an int
     try:
         return x.__index__()
     except (AttributeError, TypeError):
@@ -77,7 +80,7 @@ def normalize_dims(name: str, dim: Any, ndim: int) -> tuple[int, ...]:
 def broadcast_shapes(name: str, *shapes: Shape) -> Shape:
     """The common shape of operands (NumPy's and PyTorch's rule), or ShapeError."""
     first = shapes[0]
-    if all(s == first for s in shapes[1:]):
+    if all(len(s) == len(first) and s == first for s in shapes[1:]):
         return first
     ndim = max(len(s) for s in shapes)
     result = [1] * ndim

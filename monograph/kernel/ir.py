@@ -70,7 +70,7 @@ class _Arithmetic:
 
 @dataclass(frozen=True, slots=True)
 class Const(_Arithmetic):
-    value: Any  # Python bool, int or float
+    value: Any  # Python bool, int or float; a run-time size until parameters.py names it
     dtype: str
 
 
@@ -217,7 +217,8 @@ def _fold(op: str, x: Any, y: Any) -> Expr | None:
         a, b = x.value, y.value
         table = {"add": a + b, "sub": a - b, "mul": a * b}
         if op in table:
-            return Const((table[op] + 2**63) % 2**64 - 2**63, "i64")
+            value = table[op]
+            return Const((value + 2**63) % 2**64 - 2**63 if type(value) is int else value, "i64")
         if op in ("div", "rem") and b > 0 and a >= 0:
             return Const(a // b if op == "div" else a % b, "i64")
     zero_x = isinstance(x, Const) and x.value == 0

@@ -12,6 +12,7 @@ from ..core import dtype as dt
 from ..core.dtype import DType
 from ..core.errors import ArgumentTypeError
 from ..core.shape import Shape, broadcast_shapes, is_number
+from ..core.symbolic import is_symbolic
 from ..ir.op import Full, Op, is_value
 from .arguments import explained, written
 from .autocasting import casting
@@ -38,6 +39,8 @@ def as_operand(name: str, x: Any, argument: str = "input") -> Any:
 
 def literal(x: Any, dtype: DType) -> Any:
     """A Python number as a literal of `dtype` (integers wrap around as in PyTorch)."""
+    if is_symbolic(x) and (dtype.category == dt.FLOAT or dtype is dt.int64):
+        return x
     if dtype.category == dt.FLOAT:
         return float(x)
     if dtype.category == dt.COMPLEX:
@@ -52,7 +55,7 @@ def literal(x: Any, dtype: DType) -> Any:
 
 def broadcast_to(x: Any, shape: Shape) -> Any:
     """Read x as `shape`: size-1 dimensions repeat, missing leading ones are added."""
-    if x.shape == shape:
+    if len(x.shape) == len(shape) and x.shape == shape:
         return x
     return expand_to(x, shape)
 
@@ -100,7 +103,7 @@ def _aligned(name: str, x: Any, y: Any, floating: bool) -> tuple[Any, Any] | Non
         if type(y) in _PLAIN and p.dtype in _FLOATING:
             return x, float(y)
     elif p.dtype is q.dtype and (not floating or p.dtype in _FLOATING):
-        if p.shape == q.shape:
+        if len(p.shape) == len(q.shape) and p.shape == q.shape:
             return x, y
         shape = broadcast_shapes(name, tuple(p.shape), tuple(q.shape))
         return broadcast_to(x, shape), broadcast_to(y, shape)

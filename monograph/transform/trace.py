@@ -70,6 +70,7 @@ class Trace:
     captured  tensors taken by reference, in order of first touch
     guards    (getter, value, what): Python values that the program was specialised on
     scalars   (getter, value): Python numbers that become 0-d inputs, read anew at each call
+    shapes    id -> shape of a tensor of which some sizes are known at run time (core/symbolic.py)
     grads     id -> (tensor, its .grad at the end): what the function assigned to .grad
     inner     True for the body of control flow (transform/region.py)
     """
@@ -81,6 +82,7 @@ class Trace:
         self.captured: list[Captured] = []
         self.guards: list[tuple[Callable, Any, str]] = []
         self.scalars: list[tuple[Callable, Value]] = []
+        self.shapes: dict[int, tuple[int, ...]] = {}
         self.active = False
         self.grads: dict[int, tuple[Any, Any]] = {}
         self._by_id: dict[int, Captured] = {}
@@ -119,7 +121,8 @@ class Trace:
             self.lift(tensor._base)
             tensor._refresh()
             return tensor._payload
-        aval = Aval(tuple(tensor._payload.shape), tensor.dtype)
+        shape = self.shapes.get(id(tensor)) or tuple(tensor._payload.shape)
+        aval = Aval(shape, tensor.dtype)
         captured = Captured(tensor, self.input(aval, f"captured{len(self.captured)}"))
         self.captured.append(captured)
         self._by_id[id(tensor)] = captured

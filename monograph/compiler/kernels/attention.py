@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 
 from ...codegen.target import host
+from ...core.symbolic import hint
 from ...ir.graph import Node, Value
 from ...kernel import scalar as s
 from ...kernel.ir import (
@@ -112,7 +113,7 @@ def lower_attention(node: Node, context: Context) -> list[Step] | None:
     grid = const(n * heads * made.row_blocks)
     kernel = Kernel(context.title, tuple(buffers), (*lets, *body), (), grid)
     flops = 2 * n * heads * length * keys * (width + depth) // (2 if made.causal else 1)
-    return [*copies, Step(kernel, values, parallel=flops > 100_000, flops=flops)]
+    return [*copies, Step(kernel, values, parallel=hint(flops) > 100_000, flops=flops)]
 
 
 class _Forward:
@@ -130,8 +131,9 @@ class _Forward:
         self.keys, self.depth = k.shape[2], v.shape[3]
         self.panel = panel_width(self.code)
         each = self.panel * (self.width + self.depth) * (8 if self.code == "f64" else 4)
-        panels = min(-(-self.length // self.panel), PANELS, max(1, BLOCK_BYTES // 2 // each))
-        while panels > 1 and n * heads * -(-self.length // (panels * self.panel)) < ENOUGH_CHUNKS:
+        length, images = hint(self.length), hint(n * heads)
+        panels = min(-(-length // self.panel), PANELS, max(1, BLOCK_BYTES // 2 // each))
+        while panels > 1 and images * -(-length // (panels * self.panel)) < ENOUGH_CHUNKS:
             panels -= 1
         self.panels = panels
         self.rows = panels * self.panel

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 from ...codegen.target import host
+from ...core.symbolic import hint
 from ...ir.graph import Node, Value
 from ...kernel import scalar as s
 from ...kernel.ir import (
@@ -56,7 +57,7 @@ def are_few(node: Node) -> bool:
     """Whether the queries of an attention are so few that this kernel is the faster one."""
     q, k = node.values[:2]
     rows = q.shape[2] * (q.shape[1] // k.shape[1])
-    return rows <= MOST_QUERIES and not node.op.causal  # type: ignore[attr-defined]
+    return not node.op.causal and rows <= MOST_QUERIES  # type: ignore[attr-defined]
 
 
 def lower_few(node: Node, context: Context, where: list[Place], out_place: Place) -> list[Step]:
@@ -85,7 +86,7 @@ def lower_few(node: Node, context: Context, where: list[Place], out_place: Place
     kernel = Kernel(f"{context.title}_few", tuple(buffers), body, (), const(chunks))
     elements = n * groups * made.keys * (made.width + made.depth)
     flops = 2 * elements * made.rows
-    first = Step(kernel, [*values, sums, states], parallel=elements > PARALLEL_ELEMENTS,
+    first = Step(kernel, [*values, sums, states], parallel=hint(elements) > PARALLEL_ELEMENTS,
                  flops=flops)  # fmt: skip
     out, logs = node.outputs
     last = made.join(head(out_place, "out", Var("head")), context.strides(logs))

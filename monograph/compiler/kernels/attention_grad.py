@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 
+from ...core.symbolic import hint, is_symbolic
 from ...ir.graph import Node, Value
 from ...kernel import scalar as s
 from ...kernel.ir import (
@@ -72,7 +73,7 @@ def lower_attention_grad(node: Node, context: Context) -> list[Step] | None:
     if any(x.shape[3] > 1 and steps[3] != 1 for x, steps, _ in results):
         return None
     made = _Backward(node, context)
-    if made.shared * length > MOST_ROWS:
+    if made.room > MOST_ROWS:
         return None
     where, copies = located(context, g, q, k, v, out)
     code = made.code
@@ -105,7 +106,7 @@ def lower_attention_grad(node: Node, context: Context) -> list[Step] | None:
     grid = const(n * groups * made.parts)
     kernel = Kernel(context.title, tuple(buffers), (*lets, *body), (), grid)
     flops = 2 * n * heads * length * keys * (3 * width + 2 * depth) // (2 if made.causal else 1)
-    steps = [*copies, Step(kernel, values, parallel=flops > 100_000, flops=flops)]
+    steps = [*copies, Step(kernel, values, parallel=hint(flops) > 100_000, flops=flops)]
     if isinstance(sums, Scratch):
         steps.append(_sum_parts(sums, results[0], made.parts, context))
     return steps
@@ -135,7 +136,7 @@ def _sum_parts(
     buffers = (Buffer("parts", code), Buffer("gq", gq.dtype.code, True))
     kernel = Kernel(f"{context.title}_sum", buffers, body, (), const(n * heads))
     work = parts * n * heads * length * width
-    return Step(kernel, [sums, gq], parallel=work > 65536, flops=work)
+    return Step(kernel, [sums, gq], parallel=hint(work) > 65536, flops=work)
 
 
 class _Backward:
@@ -153,9 +154,15 @@ class _Backward:
         self.keys, self.depth = k.shape[2], v.shape[3]
         self.shared = self.heads // k.shape[1]  # heads that read the same keys
         blocks = -(-self.keys // KEYS)
-        parts = min(blocks, -(-ENOUGH_CHUNKS // (n * k.shape[1])))
+        parts = min(hint(blocks), -(-ENOUGH_CHUNKS // hint(n * k.shape[1])))
         self.part = -(-blocks // parts) * KEYS
-        self.parts = -(-self.keys // self.part)
+        self.parts = parts if is_symbolic(blocks) else -(-self.keys // self.part)
+        # Queries whose logarithms and dots a chunk keeps; at run-time sizes some times as many.
+        self.room = rows = self.shared * self.length
+        if is_symbolic(rows):
+            self.room = max(4096, min(MOST_ROWS, 1 << (4 * hint(rows)).bit_length()))
+            if rows > self.room:  # a guard
+                self.room = MOST_ROWS + 1
 
     def body(self, inputs: list[Matrix], sum_q: Matrix, gk: Matrix, gv: Matrix) -> list[Stmt]:
         g, q, k, v, out = inputs
@@ -172,8 +179,8 @@ class _Backward:
             *self.block(below(q, first), below(g, first), below(sum_q, first)),
         ), step=ROWS)  # fmt: skip
         return [
-            Local("dots", code, self.shared * self.length),
-            Local("bits", code, self.shared * self.length),
+            Local("dots", code, self.room),
+            Local("bits", code, self.room),
             Local("turned_keys", code, width * KEYS),
             Local("turned_values", code, depth * KEYS),
             Local("keys", code, KEYS * wide),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from ...codegen.target import host
 from ...core.shape import contiguous_strides, numel
+from ...core.symbolic import hint, is_symbolic
 from ...ir.graph import Value
 from ...kernel import scalar as s
 from ...kernel.ir import (
@@ -50,7 +51,7 @@ def const(n: int) -> Const:
 def minimum(x: Expr, y: Expr | int) -> Expr:
     """The smaller of two indices; a constant where both are."""
     y = const(y) if isinstance(y, int) else y
-    if isinstance(x, Const) and isinstance(y, Const):
+    if isinstance(x, Const) and isinstance(y, Const) and not is_symbolic(x.value - y.value):
         return const(min(x.value, y.value))
     return s.minimum(x, y)
 
@@ -58,7 +59,7 @@ def minimum(x: Expr, y: Expr | int) -> Expr:
 def maximum(x: Expr, y: Expr | int) -> Expr:
     """The larger of two indices; a constant where both are."""
     y = const(y) if isinstance(y, int) else y
-    if isinstance(x, Const) and isinstance(y, Const):
+    if isinstance(x, Const) and isinstance(y, Const) and not is_symbolic(x.value - y.value):
         return const(max(x.value, y.value))
     return s.maximum(x, y)
 
@@ -330,7 +331,7 @@ def _copy_rows(place: Place, shape: Sequence[int], to: Scratch, title: str) -> S
     rows = Loop("i", ZERO, const(length), (Loop("j", ZERO, const(width), (element,), "vector"),))
     buffers = (Buffer("from", code), Buffer("to", code, True))
     kernel = Kernel(title, buffers, (rows,), (), const(shape[0] * heads))
-    return Step(kernel, [value, to], parallel=to.size > 1 << 15, title=title)
+    return Step(kernel, [value, to], parallel=hint(to.size) > 1 << 15, title=title)
 
 
 def head(place: Place, name: str, number: Expr) -> Matrix:

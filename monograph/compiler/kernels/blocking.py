@@ -7,9 +7,10 @@ and 48 KiB of L1: Zen 5 (1 MiB L2) and Sapphire Rapids (2 MiB); the model behind
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...codegen.target import Target
+from ...core.symbolic import is_symbolic
 from ...runtime.threads import available_cpus
 from .contract import Problem
 
@@ -78,10 +79,14 @@ class Plan:
 
     def depth_of_block(self, p: Problem) -> int:
         """K of the deepest block, all summed loops."""
+        if self.blocks > 1 and is_symbolic(self.part):
+            return self.kc * p.depth // p.k[0].size
         return min(self.part, self.kc) * p.depth // max(1, p.k[0].size)
 
     def shortest_block(self, p: Problem) -> int:
         """The fewest turns of the outermost summed loop that a block takes."""
+        if is_symbolic(self.part):
+            return 1
         last = p.k[0].size - (self.parts - 1) * self.part
         return min(n - (-(-n // self.kc) - 1) * self.kc for n in (self.part, last))
 
@@ -92,8 +97,34 @@ def plan(p: Problem, compute: str, target: Target, waits: bool = False) -> Plan:
     waits: sums of blocks of K cannot stand in the output (an epilogue, another dtype).
     """
     lanes = target.lanes({"f32": 4, "f64": 8}.get(compute, 8))
+    at_hint = p.at_hint()
+    made = _plan(at_hint, lanes, target, waits)
+    return made if at_hint is p else for_all_sizes(made, p)
+
+
+def for_all_sizes(plan: Plan, p: Problem) -> Plan:
+    """The plan for the sizes that a program was made at, so that it is right for others too.
+
+    Tiles and blocks stay as they are. A product must not be smaller than a tile.
+    """
+    first, mr, nr = p.k[0].size, plan.mr, plan.nr
+    if p.m.size < mr or p.n.size < nr:  # a guard: for the hint it is not
+        raise AssertionError("a tile is larger than the product")
+    if is_symbolic(p.depth // first):  # blocks of K have no fixed size
+        plan = replace(plan, copy_a=False, copy_b=False)
+    if not is_symbolic(first):
+        return plan
+    part = -(-first // plan.parts)
+    if part * (plan.parts - 1) >= first:
+        raise AssertionError("a part of K is empty")
+    if plan.blocks == 1 and (plan.copy_a or plan.copy_b):
+        plan = replace(plan, blocks=2)  # or more: the copies are of a fixed depth
+    return replace(plan, part=part, kc=plan.kc if plan.blocks > 1 else part)
+
+
+def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     dots = is_dots(p)
-    large = not dots and is_large(p)
+    large = not dots and not p.narrow and is_large(p)
     if large and p.k[-1].a != 1:
         return strided_plan(p, target, lanes, waits)
     copy_a, pack_b = (False, False) if dots else packs(p)
@@ -250,9 +281,12 @@ def tile(p: Problem, target: Target, lanes: int, multiple: int) -> tuple[int, in
     best: tuple[float, int, int] | None = None
     depth = max(1, p.depth)
     spare = 1 if target.fma else 2
-    for v in range(1, min(8, -(-p.n.size // lanes)) + 1):
+    most = 1 if p.narrow else min(8, -(-p.n.size // lanes))
+    for v in range(1, most + 1):
         nr = min(p.n.size, v * lanes)
         for r in range(1, (target.registers - spare) // v):
+            if p.narrow and r > 14:
+                break
             if r > p.m.size:
                 break
             if r % multiple and r != p.m.size:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ...core.symbolic import hint, is_symbolic
 from ...ir.graph import Node, Value
 from ..index import ZERO, Atom, Index, loop_index
 from ..steps import Context
@@ -34,6 +35,9 @@ class Dim:
         mine = (self.a, self.b, self.out)
         return mine == tuple(s * inner.size for s in (inner.a, inner.b, inner.out))
 
+    def at_hint(self) -> Dim:
+        return Dim(hint(self.size), hint(self.a), hint(self.b), hint(self.out), self.axes)
+
     def swapped(self) -> Dim:
         return Dim(self.size, self.b, self.a, self.out, self.axes)
 
@@ -56,6 +60,7 @@ class Problem:
     k: tuple[Dim, ...]
     out: Value
     steady: bool = False  # b is the same in each iteration of a loop: packed once, for all of them
+    narrow: bool = False  # N is known at run time only: a tile is one vector, which most sizes hold
 
     @property
     def depth(self) -> int:
@@ -69,6 +74,15 @@ class Problem:
     @property
     def flops(self) -> int:
         return 2 * self.batch * self.m.size * self.n.size * self.depth
+
+    def at_hint(self) -> Problem:
+        """The problem at the sizes that a program was made at; itself where all are fixed."""
+        dims = (*self.outer, self.m, self.n, *self.k)
+        if not any(is_symbolic(x) for d in dims for x in (d.size, d.a, d.b, d.out)):
+            return self
+        outer, k = (tuple(d.at_hint() for d in x) for x in (self.outer, self.k))
+        m, n, narrow = self.m.at_hint(), self.n.at_hint(), is_symbolic(self.n.size)
+        return replace(self, outer=outer, m=m, n=n, k=k, narrow=narrow)
 
 
 def merge(dims: Sequence[Dim]) -> list[Dim]:
@@ -123,7 +137,7 @@ def analyse(node: Node, context: Context, merges: bool = True) -> Problem | None
     columns = dims([c for c in o_letters if c not in a_step])
     summed = [c for c in x_letters if c not in o_step]
     inner = merge_sum(dims(sorted(summed, key=lambda c: (-a_step[c], -b_step[c]))))
-    if min(size.values(), default=1) == 0:
+    if 0 in size.values():
         inner = [Dim(0)]
     swap = _last(rows) < _last(columns) if rows and columns else not columns
     if swap:
@@ -131,7 +145,7 @@ def analyse(node: Node, context: Context, merges: bool = True) -> Problem | None
         rows, columns = [d.swapped() for d in columns], [d.swapped() for d in rows]
         batch, inner = [d.swapped() for d in batch], [d.swapped() for d in inner]
     n = min(columns, key=lambda d: d.out, default=Dim(1, out=1))
-    m = max(rows, key=lambda d: d.size, default=Dim(1))
+    m = max(rows, key=lambda d: hint(d.size), default=Dim(1))
     outer = batch + [d for d in rows if d is not m] + [d for d in columns if d is not n]
     steady = b in context.constant
     return Problem(a, b, a_offset, b_offset, tuple(outer), m, n, tuple(inner), out, steady)

@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 
 from ...codegen.target import host
+from ...core.symbolic import hint
 from ...ir.graph import Node, Value
 from ...kernel import scalar as s
 from ...kernel.ir import (
@@ -274,7 +275,7 @@ def lower_conv(node: Node, context: Context) -> list[Step] | None:
         const(grid),
     )
     flops = 2 * n * math.prod(places) * outputs * depth
-    return [Step(kernel_, [x, w, *values], parallel=flops > 100_000, flops=flops)]
+    return [Step(kernel_, [x, w, *values], parallel=hint(flops) > 100_000, flops=flops)]
 
 
 @lowers("conv_weight")
@@ -417,7 +418,7 @@ def lower_conv_weight(node: Node, context: Context) -> list[Step] | None:
         const(grid),
     )
     flops = 2 * pixels * channels * math.prod(kernel) * outputs
-    return [Step(kernel_, [x, y, out], parallel=flops > 100_000, flops=flops)]
+    return [Step(kernel_, [x, y, out], parallel=hint(flops) > 100_000, flops=flops)]
 
 
 def _tile_range(per_chunk: int, tiles: int, body: tuple[Stmt, ...]) -> Loop:

@@ -8,6 +8,7 @@ stores are the strided side, runs of neighbours are transposed in registers (cod
 from __future__ import annotations
 
 from ...codegen.target import host
+from ...core.symbolic import hint
 from ...ir.graph import Node
 from ...kernel import scalar as s
 from ...kernel.ir import Buffer, Const, Expr, Kernel, Let, Load, Loop, Stmt, Store, Var
@@ -126,4 +127,4 @@ def _step(node: Node, context: Context, x, body: tuple[Stmt, ...], grid: int) ->
     kernel = Kernel(
         context.title, (Buffer("x", code), Buffer("out", code, True)), body, (), const(grid)
     )
-    return Step(kernel, [x, out], parallel=out.aval.size > 16384, flops=out.aval.size)
+    return Step(kernel, [x, out], parallel=hint(out.aval.size) > 16384, flops=out.aval.size)

@@ -18,6 +18,7 @@ from typing import Any
 
 from ...codegen.target import host
 from ...core.shape import Shape
+from ...core.symbolic import hint
 from ...ir.graph import Node
 from ...kernel import scalar as s
 from ...kernel.ir import (
@@ -328,7 +329,7 @@ def _sums(node: Node, context: Context, classes_of: Any) -> list[Step] | None:
     flops = 2 * math.prod(p.kernel) * out.aval.size
     if not forward:
         flops = 2 * math.prod(p.kernel) * seen.aval.size
-    return [Step(kernel, [seen, filters, *values], parallel=flops > 100_000, flops=flops)]
+    return [Step(kernel, [seen, filters, *values], parallel=hint(flops) > 100_000, flops=flops)]
 
 
 def _stores(

@@ -8,6 +8,7 @@ kernel adds them up in order.
 from __future__ import annotations
 
 from ...core.shape import Shape
+from ...core.symbolic import hint
 from ...ir.graph import Node
 from ...kernel import scalar as s
 from ...kernel.ir import (
@@ -160,10 +161,10 @@ def lower_depthwise_weight(node: Node, context: Context) -> list[Step] | None:
         const(ranges * blocks),
     )
     if ranges == 1:
-        return [Step(kernel, [x, y, out], parallel=flops > 100_000, flops=flops)]
+        return [Step(kernel, [x, y, out], parallel=hint(flops) > 100_000, flops=flops)]
     parts = Scratch(code, ranges * number * p.channels)
     return [
-        Step(kernel, [x, y, parts], parallel=flops > 100_000, flops=flops),
+        Step(kernel, [x, y, parts], parallel=hint(flops) > 100_000, flops=flops),
         Step(_add_ranges(p, ranges, number, ws, code), [parts, out], parallel=False),
     ]
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from ...core.shape import contiguous_strides, numel
+from ...core.symbolic import hint
 from ...ir.graph import Node, Value
 from ...kernel import scalar as s
 from ...kernel.ir import (
@@ -93,8 +94,8 @@ def lower_index_select(node: Node, context: Context) -> list[Step] | None:
     kernel = Kernel(context.title, buffers, (loop,), (), const(grid))
     work = out.aval.size
     return [
-        Step(kernel, [x, index, out, status], parallel=work > 32768, flops=work, status=status,
-             complaint=complaint)
+        Step(kernel, [x, index, out, status], parallel=hint(work) > 32768, flops=work,
+             status=status, complaint=complaint)
     ]  # fmt: skip
 
 
@@ -157,8 +158,8 @@ def lower_gather(node: Node, context: Context) -> list[Step] | None:
     kernel = Kernel(context.title, buffers, (loop,), (), const(grid))
     work = out.aval.size
     return [
-        Step(kernel, [x, index, out, status], parallel=work > 32768, flops=work, status=status,
-             complaint=complaint)
+        Step(kernel, [x, index, out, status], parallel=hint(work) > 32768, flops=work,
+             status=status, complaint=complaint)
     ]  # fmt: skip
 
 
@@ -184,13 +185,13 @@ def lower_check_classes(node: Node, context: Context) -> list[Step] | None:
         look = _checked("lane", first, stop, Let("i", s.cast(element, "i64")), inside, store)
         return [*lines.places(row // blocks), *look]
 
-    loop, grid = chunks_of(lines.count * blocks, min(lines.lanes, CHUNK_WORK), body)
+    loop, grid = chunks_of(lines.count * blocks, min(hint(lines.lanes), CHUNK_WORK), body)
     buffers = (Buffer("x", code), Buffer("out", code, True), Buffer("status", "i64", True))
     kernel = Kernel(context.title, buffers, (loop,), (), const(grid))
     size = x.aval.size
     status = Scratch("i64", 1)
     return [
-        Step(kernel, [x, out, status], parallel=size > 32768, flops=size, status=status,
+        Step(kernel, [x, out, status], parallel=hint(size) > 32768, flops=size, status=status,
              complaint=op.complaint)
     ]  # fmt: skip
 
@@ -229,7 +230,7 @@ def lower_concat(node: Node, context: Context) -> list[Step] | None:
         body: tuple[Stmt, ...] = (Let("row", const(0)), *copies)
         grid = 1
     else:
-        per_chunk = max(1, min(before, CHUNK_WORK // width))
+        per_chunk = max(1, min(hint(before), CHUNK_WORK // hint(width)))
         start = Var("chunk") * per_chunk
         stop = s.minimum(start + per_chunk, const(before))
         body = (Loop("row", start, stop, tuple(copies)),)
@@ -237,7 +238,7 @@ def lower_concat(node: Node, context: Context) -> list[Step] | None:
     buffers.append(Buffer("out", code, True))
     kernel = Kernel(context.title, tuple(buffers), body, (), const(grid))
     work = out.aval.size
-    return [Step(kernel, [*values, out], parallel=work > 32768, flops=work)]
+    return [Step(kernel, [*values, out], parallel=hint(work) > 32768, flops=work)]
 
 
 def _one_by_one(context: Context, out: Value, axis: int, parts: list[Value]) -> list[Step]:
@@ -259,7 +260,7 @@ def _one_by_one(context: Context, out: Value, axis: int, parts: list[Value]) -> 
         buffers = (Buffer("x", code), Buffer("out", code, True))
         kernel = Kernel(context.title, buffers, (loop,), (), const(grid))
         work = v.aval.size
-        made.append(Step(kernel, [v, out], parallel=work > 32768, flops=work))
+        made.append(Step(kernel, [v, out], parallel=hint(work) > 32768, flops=work))
     return made
 
 

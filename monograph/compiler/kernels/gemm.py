@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...codegen.target import host
+from ...core.symbolic import hint
 from ...ir.graph import Node
 from ...kernel import scalar as s
 from ...kernel.ir import (
@@ -504,7 +505,7 @@ class Writer:
             index = output_index(p, [*pairs, (p.m, "row"), (p.n, "column")], self.opaque)
             body = [Let("sum", total), *epilogue.emit(index, Var("sum", self.compute))]
         rows = p.batch * p.m.size
-        block = max(1, min(rows, 8192 // p.n.size))
+        block = max(1, min(hint(rows), 8192 // hint(p.n.size)))
         blocks = -(-rows // block)
         first = Var("chunk") * block
         loop = Loop(
@@ -520,7 +521,8 @@ class Writer:
         grid = size("blocks", blocks)
         kernel = Kernel(name, tuple(buffers), (loop,), tuple(size.names.values()), grid)
         work = plan.parts * rows * p.n.size
-        return Step(kernel, values, size.values, work > 65536, work, name, [self.node])
+        parallel = hint(work) > 65536
+        return Step(kernel, values, size.values, parallel, work, name, [self.node])
 
 
 def _code(v: Any) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ...codegen.target import host
 from ...core.shape import Shape, numel
+from ...core.symbolic import hint, is_symbolic
 from ...ir.graph import Value
 from ...kernel import scalar as s
 from ...kernel.ir import Const, Expr, Let, Loop, Stmt, Var
@@ -113,7 +114,9 @@ class Lines:
 
 def chunks_of(count: int, work: int, body: Callable[[Expr], Sequence[Stmt]]) -> tuple[Stmt, int]:
     """(the loop over the rows of a chunk, how many chunks); `work`: of one row."""
-    each = max(1, min(count, CHUNK_WORK // max(work, 1)))
+    each = max(1, CHUNK_WORK // max(hint(work), 1))
+    if not is_symbolic(count):
+        each = min(count, each) or 1
     grid = -(-count // each)
     start = Var("chunk") * each
     stop: Expr = start + each

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...codegen.target import Target
+from ...core.symbolic import hint, is_symbolic
 from ...kernel import scalar as s
 from ...kernel.ir import (
     Buffer,
@@ -94,14 +95,15 @@ def pack(
     lines, line_stride = matrix.lines
     panels = -(-lines // width)
     scratch = Scratch(compute, matrix.count * matrix.panel_elements(width))
-    group = max(1, min(panels, CHUNK_ELEMENTS // max(1, width * matrix.depth)))
+    depth = hint(matrix.depth)
+    group = max(1, min(hint(panels), CHUNK_ELEMENTS // max(1, width * depth)))
     if line_stride == 1:
-        group = min(panels, max(1, RUN // width))
+        group = min(hint(panels), max(1, RUN // width))
     groups = -(-panels // group)
     parts, part = 1, matrix.k[0][0]
-    if group * width * matrix.depth > 2 * CHUNK_ELEMENTS:
-        parts = max(1, min(part // 64, group * width * matrix.depth // CHUNK_ELEMENTS))
-        part = -(-part // parts // 16) * 16
+    if group * width * depth > 2 * CHUNK_ELEMENTS:
+        parts = max(1, min(hint(part) // 64, group * width * depth // CHUNK_ELEMENTS))
+        part = -(-hint(part) // parts // 16) * 16
         parts = -(-matrix.k[0][0] // part)
     given = size.at_run_time
     n_groups, n_parts = given("groups", groups), given("parts", parts)
@@ -142,7 +144,7 @@ def pack(
         tuple(size.names.values()),
         grid,
     )
-    parallel = parallel and scratch.size >= PARALLEL_ELEMENTS
+    parallel = parallel and hint(scratch.size) >= PARALLEL_ELEMENTS
     step = Step(kernel, [matrix.value, scratch], size.values, parallel, 0, title)
     return step, scratch
 
@@ -207,10 +209,12 @@ def _panels(
         )
         at = at + Var(name) * size("sk", k_stride)
     last, last_stride = matrix.k[-1]
+    lanes = target.lanes({"f32": 4, "f64": 8}.get(compute, 8))
     if len(matrix.k) == 1 and shortest is not None:
         last = shortest
+    if is_symbolic(last):  # a guard: one vector or more
+        last = max(1, min(hint(last), lanes)) if last >= min(hint(last), lanes) else 1
     lane, j = Var("lane"), Var("j")
-    lanes = target.lanes({"f32": 4, "f64": 8}.get(compute, 8))
     w = given("width", width)
     if stride != 1 and last_stride == 1 and width > 1 and last > 1:
         # Lanes run along K, unrolled turns along the panel.
@@ -234,7 +238,7 @@ def _panels(
             blocks.append(block_of(const(whole), width - whole))
         low, high = ranges[-1]
         # The last block overlaps the one before it, so that every block is whole.
-        end = high if shortest is not None else given("k", last)
+        end = high if shortest is not None else given("k", matrix.k[-1][0])
         k = s.minimum(Var("block_k"), end - lanes)
         loop: Stmt = Loop("block_k", low, high, (Let(names[-1], k), *blocks), step=lanes)
         for name, (low, high) in reversed(list(zip(names[:-1], ranges))):

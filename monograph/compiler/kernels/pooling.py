@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from ...core import dtype as dt
+from ...core.symbolic import hint
 from ...ir.graph import Node
 from ...kernel import scalar as s
 from ...kernel.ir import Buffer, Call, Const, Expr, Kernel, Let, Load, Local, Loop, Stmt, Store, Var
@@ -128,7 +129,7 @@ def lower_max_pool(node: Node, context: Context) -> list[Step] | None:
         (),
         const(-(-rows // per_chunk)),
     )
-    return [Step(made, [x, values, places], parallel=work > 32768, flops=work)]
+    return [Step(made, [x, values, places], parallel=hint(work) > 32768, flops=work)]
 
 
 def _first(i: Expr, stride: int, padding: int, dilation: int) -> Expr:

@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 from ...core import dtype as dt
+from ...core.symbolic import hint
 from ...ir.graph import Node
 from ...kernel import scalar as s
 from ...kernel.ir import (
@@ -86,7 +87,7 @@ def lower_position(node: Node, context: Context) -> list[Step] | None:
     kernel = Kernel(
         context.title, (Buffer("x", code), Buffer("out", "i64", True)), (loop,), (), const(grid)
     )
-    return [Step(kernel, [x, out], parallel=size > 32768, flops=size)]
+    return [Step(kernel, [x, out], parallel=hint(size) > 32768, flops=size)]
 
 
 def _columns(lines: Lines, code: str, compute: str, largest: bool) -> tuple[Stmt, int]:

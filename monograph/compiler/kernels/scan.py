@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...core.errors import CompileError
+from ...core.symbolic import hint
 from ...ir.graph import Node
 from ...kernel import scalar as s
 from ...kernel.ir import Buffer, Call, Const, Expr, Kernel, Let, Load, Local, Loop, Stmt, Store, Var
@@ -100,7 +101,7 @@ def lower_scan(node: Node, context: Context) -> list[Step] | None:
     kernel = Kernel(context.title, tuple(buffers), (loop,), (), const(grid))
     size = node.values[0].aval.size
     work = 40 * size if rule.costly else 2 * size
-    return [Step(kernel, values, parallel=work > 65536, flops=size)]
+    return [Step(kernel, values, parallel=hint(work) > 65536, flops=size)]
 
 
 @dataclass

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...core.shape import Shape
+from ...core.symbolic import hint
 from ...ir.graph import Node, Value
 from ...ir.op import Full
 from ...kernel import scalar as s
@@ -110,13 +111,13 @@ class Target:
             stop = s.minimum(first + FILL, const(lines.lanes))
             return [*lines.places(row // blocks), Loop("lane", first, stop, (copy,), "vector")]
 
-        loop, grid = chunks_of(lines.count * blocks, min(lines.lanes, FILL), body)
+        loop, grid = chunks_of(lines.count * blocks, min(hint(lines.lanes), FILL), body)
         buffers: tuple[Buffer, ...] = (Buffer("out", self.code, True),)
         values = [self.memory]
         if filled is None:
             buffers, values = (Buffer("base", source), *buffers), [base, self.memory]
         kernel = Kernel(f"{context.title}_base", buffers, (loop,), (), const(grid))
-        return [Step(kernel, values, parallel=base.aval.size > FILL)]
+        return [Step(kernel, values, parallel=hint(base.aval.size) > FILL)]
 
     def finish(self, title: str) -> list[Step]:
         """Round what was added up in float32."""
@@ -133,7 +134,7 @@ class Target:
             (),
             const(-(-size // FILL)),
         )
-        return [Step(kernel, [self.memory, self.out], parallel=size > FILL)]
+        return [Step(kernel, [self.memory, self.out], parallel=hint(size) > FILL)]
 
 
 def fill_of(base: Value) -> Any:
@@ -206,7 +207,7 @@ def lower_rows(node: Node, context: Context) -> list[Step] | None:
         Let("first", Var("block") * block),
         Let("last", s.minimum(Var("first") + block, const(lines.lanes))),
     ]
-    if lines.count * blocks < 8 and work > 65536 and n >= OWNERS:
+    if hint(lines.count * blocks) < 8 and hint(work) > 65536 and n >= OWNERS:
         width = max(0, (n - 1).bit_length() - OWNERS.bit_length() + 1)
         owners = -(-n // (1 << width))
         order, starts = Scratch("i32", count), Scratch("i64", owners + 1)
@@ -236,7 +237,12 @@ def lower_rows(node: Node, context: Context) -> list[Step] | None:
     kernel = Kernel(title, tuple(buffers), body, (), const(grid))
     steps_made.append(
         Step(
-            kernel, operands, parallel=work > 32768, flops=work, status=status, complaint=complaint
+            kernel,
+            operands,
+            parallel=hint(work) > 32768,
+            flops=work,
+            status=status,
+            complaint=complaint,
         )
     )
     return steps_made + target.finish(title)
@@ -369,7 +375,7 @@ def lower_elements(node: Node, context: Context) -> list[Step] | None:
     kernel = Kernel(title, buffers, (loop,), (), const(grid))
     work = values.aval.size
     step_made = Step(
-        kernel, [index, values, target.memory, status], parallel=work > 16384, flops=work,
+        kernel, [index, values, target.memory, status], parallel=hint(work) > 16384, flops=work,
         status=status, complaint=complaint,
     )  # fmt: skip
     return [*target.start(base, context), step_made, *target.finish(title)]

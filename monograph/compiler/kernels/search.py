@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...core.symbolic import hint
 from ...ir.graph import Node
 from ...kernel import scalar as s
 from ...kernel.ir import Buffer, Call, Expr, Kernel, Let, Load, Loop, Stmt, Store, Var
@@ -64,7 +65,7 @@ def lower_search(node: Node, context: Context) -> list[Step] | None:
     buffers = (Buffer("sequence", code), Buffer("values", code), Buffer("out", "i64", True))
     kernel = Kernel(context.title, buffers, (loop,), (), const(grid))
     work = out.aval.size * n.bit_length()
-    return [Step(kernel, [sorted_, looked_up, out], parallel=work > 16384, flops=work)]
+    return [Step(kernel, [sorted_, looked_up, out], parallel=hint(work) > 16384, flops=work)]
 
 
 def _precedes(x: Expr, v: Expr, right: bool) -> Expr:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ...core.symbolic import hint
 from ...ir.graph import Node, Value
 from ...kernel import scalar as s
 from ...kernel.ir import (
@@ -141,7 +142,7 @@ def sorted_lines(
     first = Var("chunk") * rows
     body = Loop("row", first, s.minimum(first + rows, const(lines.count)), tuple(line))
     kernel = Kernel(context.title, tuple(buffers), (body,), (), const(grid))
-    return [Step(kernel, values, parallel=size > 4096, flops=size)]
+    return [Step(kernel, values, parallel=hint(size) > 4096, flops=size)]
 
 
 def _deliver(job: Job, i: Expr, place: Expr) -> list[Stmt]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...core.symbolic import hint
 from ...ir.graph import Node
 from ...kernel import scalar as s
 from ...kernel.ir import (
@@ -145,4 +146,4 @@ def _few(node: Node, context: Context, n: int, code: str) -> list[Step]:
     )  # fmt: skip
     size = node.values[0].aval.size
     scratch = [Scratch(key, grid * blocks * BLOCK), Scratch(key, grid * blocks)]
-    return [Step(kernel, [x, *node.outputs, *scratch], parallel=size > 16384, flops=size)]
+    return [Step(kernel, [x, *node.outputs, *scratch], parallel=hint(size) > 16384, flops=size)]

@@ -30,6 +30,7 @@ from typing import Any
 
 from ...codegen.target import host
 from ...core.shape import Shape
+from ...core.symbolic import hint
 from ...ir.graph import Node, Value
 from ...kernel import scalar as s
 from ...kernel.ir import (
@@ -328,7 +329,7 @@ def filter_step(
         title, (Buffer("w", "f32"), Buffer("filters", "f32", True)), (*lets, loop), (),
         const(panels * parts),
     )  # fmt: skip
-    return Step(kernel, [w, filters], parallel=filters.size > 1 << 16, title=title)
+    return Step(kernel, [w, filters], parallel=hint(filters.size) > 1 << 16, title=title)
 
 
 def filter_row(ws: Sequence[int], channel: Expr, start: Expr, p: Plan) -> Loop:

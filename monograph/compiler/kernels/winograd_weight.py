@@ -19,6 +19,7 @@ from typing import Any
 
 from ...codegen.target import host
 from ...core.shape import Shape
+from ...core.symbolic import hint
 from ...ir.graph import Node
 from ...kernel import scalar as s
 from ...kernel.ir import (
@@ -287,4 +288,4 @@ def filter_step(
         const(p.rows * p.columns),
     )
     out = node.outputs[0]
-    return Step(kernel, [sums, out], parallel=sums.size > 1 << 16, title=title)
+    return Step(kernel, [sums, out], parallel=hint(sums.size) > 1 << 16, title=title)
