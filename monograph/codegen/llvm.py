@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..kernel.checker import KernelError, check
-from ..kernel.ir import If, Kernel, Let, Local, Loop, Reduce, Stmt, Store
+from ..kernel.ir import If, Kernel, Let, Local, Loop, Prefetch, Reduce, Stmt, Store
 from . import polynomial as poly
 from .builder import BYTES, MEMORY, Value
 from .memory import Array
@@ -103,6 +103,12 @@ class KernelWriter(VectorLoops):
             self.store_at(self.arrays[stmt.buffer], self.index(stmt.index), value, mask)
         elif isinstance(stmt, Reduce):
             self.reduce(stmt)
+        elif isinstance(stmt, Prefetch):
+            if self.lanes is None:
+                pointer = self.address(self.arrays[stmt.buffer], self.index(stmt.index))
+                name = self.intrinsic("prefetch", "p0", "void", "ptr, i32, i32, i32")
+                # For reading, into the second cache.
+                self.line(f"call void {name}(ptr {pointer.text}, i32 0, i32 2, i32 1)")
         elif isinstance(stmt, If):
             self.branch(stmt)
         elif stmt.kind == "unroll":

@@ -17,6 +17,7 @@ from .ir import (
     Load,
     Local,
     Loop,
+    Prefetch,
     Reduce,
     Stmt,
     Store,
@@ -223,6 +224,10 @@ class _Checker:
                 allowed = allowed | {"bool"}
             if stmt.value.dtype not in allowed:
                 raise self.fail(f"cannot reduce {stmt.value.dtype} with {stmt.op}")
+        elif isinstance(stmt, Prefetch):
+            if stmt.buffer not in self.buffers:
+                raise self.fail(f"no buffer is named {stmt.buffer!r}")
+            self.expect(stmt.index, "i64")
         elif isinstance(stmt, Loop):
             self.loop(stmt)
         elif isinstance(stmt, If):

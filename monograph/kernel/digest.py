@@ -9,7 +9,22 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from .ir import Call, Const, Expr, If, Kernel, Let, Load, Local, Loop, Reduce, Stmt, Store, Var
+from .ir import (
+    Call,
+    Const,
+    Expr,
+    If,
+    Kernel,
+    Let,
+    Load,
+    Local,
+    Loop,
+    Prefetch,
+    Reduce,
+    Stmt,
+    Store,
+    Var,
+)
 
 
 class _Numbering:
@@ -54,6 +69,8 @@ class _Numbering:
             return ("store", x.buffer, self.expr(x.index), self.expr(x.value), self.expr(x.mask))
         if isinstance(x, Reduce):
             return ("reduce", x.op, x.buffer, self.expr(x.index), self.expr(x.value))
+        if isinstance(x, Prefetch):
+            return ("prefetch", x.buffer, self.expr(x.index))
         if isinstance(x, If):
             return ("if", self.expr(x.cond), self.body(x.then), self.body(x.orelse))
         if isinstance(x, Loop):

@@ -6,7 +6,7 @@ width and target. Relies on nothing. Read next: printer.py, evaluate.py (the slo
 codegen/llvm.py (the fast one).
 
     expr  = Const | Var | Load | Call
-    stmt  = Let | Local | Store | Reduce | Loop | If
+    stmt  = Let | Local | Store | Reduce | Prefetch | Loop | If
     kernel = name, buffers, sizes, grid, body
 """
 
@@ -144,6 +144,14 @@ class Reduce:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefetch:
+    """A hint that buffer[index] will soon be loaded. No effect, and no condition on the index."""
+
+    buffer: str
+    index: Expr
+
+
+@dataclass(frozen=True, slots=True)
 class Loop:
     """for var in range(start, stop, step): body.
 
@@ -168,7 +176,7 @@ class If:
     orelse: tuple[Stmt, ...] = ()
 
 
-Stmt = Union[Let, Local, Store, Reduce, Loop, If]  # noqa: UP007
+Stmt = Union[Let, Local, Store, Reduce, Prefetch, Loop, If]  # noqa: UP007
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .ir import Const, Expr, If, Kernel, Let, Load, Local, Loop, Reduce, Stmt, Store, Var
+from .ir import Const, Expr, If, Kernel, Let, Load, Local, Loop, Prefetch, Reduce, Stmt, Store, Var
 
 INFIX = {
     "add": ("+", 6), "sub": ("-", 6), "mul": ("*", 7), "div": ("/", 7), "rem": ("%", 7),
@@ -61,6 +61,8 @@ def _lines(body: tuple[Stmt, ...], indent: int) -> list[str]:
         elif isinstance(stmt, Reduce):
             place = f"{stmt.buffer}[{str_expr(stmt.index)}]"
             lines.append(f"{pad}{place} {stmt.op}= {str_expr(stmt.value)}")
+        elif isinstance(stmt, Prefetch):
+            lines.append(f"{pad}prefetch {stmt.buffer}[{str_expr(stmt.index)}]")
         elif isinstance(stmt, Loop):
             kind = "" if stmt.kind == "serial" else stmt.kind + " "
             step = "" if stmt.step == 1 else f" step {stmt.step}"

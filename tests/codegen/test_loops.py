@@ -17,6 +17,7 @@ from monograph.kernel.ir import (
     Load,
     Local,
     Loop,
+    Prefetch,
     Reduce,
     Store,
     Var,
@@ -53,6 +54,17 @@ def test_every_extent_around_the_vector_width(dtype, constant, target):
         # What lies behind the end must stay as it is.
         y = random_values(rng, dtype, extent + 70)
         assert_same(kernel, {"x": x, "y": y}, {"n": extent}, target)
+
+
+@EVERY_TARGET
+def test_hints_reach_beyond_buffers_without_effect(target):
+    far = Prefetch("x", j * 1_000_000_000 - 500_000_000)
+    body = (
+        Loop("j", ZERO, number(3), (far,)),
+        Loop("i", ZERO, n, (Store("y", i, Load("x", i, "f32")), Prefetch("x", i)), "vector"),
+    )
+    kernel = Kernel("hints", (Buffer("x", "f32"), Buffer("y", "f32", True)), body, ("n",))
+    assert_same(kernel, {"x": ramp(37), "y": f32(*[0] * 37)}, {"n": 37}, target)
 
 
 REDUCED = [(op, dtype) for op in ("add", "mul", "min", "max") for dtype in ("f32", "f64")]

@@ -18,6 +18,7 @@ from monograph.kernel.ir import (
     Load,
     Local,
     Loop,
+    Prefetch,
     Reduce,
     Store,
     Var,
@@ -47,6 +48,7 @@ def test_a_kernel_prints_one_statement_a_line():
         ),
         If(n < 3, (Store("y", ZERO, Load("x", i, "f32", mask=i < 2)),), (Let("a", n),)),
         Loop("j", ZERO, Const(8, "i64"), (), "unroll", 2),
+        Prefetch("x", n + 64),
     )
     assert str_kernel(kernel(*body, grid=n / 4)) == (
         "kernel k(x: f32, y: f32 written) sizes(n) grid(n / 4)\n"
@@ -60,6 +62,7 @@ def test_a_kernel_prints_one_statement_a_line():
         "  else\n"
         "    a = n\n"
         "  unroll for j in 0 .. 8 step 2\n"
+        "  prefetch x[n + 64]\n"
     )
 
 
@@ -101,6 +104,7 @@ BAD = {
     "a loop's step must be at least 1, got 0": kernel(Loop("i", ZERO, n, (), "serial", 0)),
     "the name 'x' is given twice": kernel(buffers=(X, X)),
     "unknown dtype 'f8'": kernel(buffers=(Buffer("x", "f8"),)),
+    "no buffer is named 'z'": kernel(Prefetch("z", n)),
     "'i' is not defined here": kernel(vector(), Store("y", i, Const(0.0, "f32"))),
     "a kernel's name must be letters": kernel(name="a b"),
 }
@@ -112,6 +116,15 @@ def test_a_broken_rule_is_named(message):
         check(BAD[message])
     assert message in str(caught.value)
     assert str(caught.value).startswith("kernel ")
+
+
+def test_a_hint_changes_nothing_but_the_kernel():
+    hinted = kernel(vector(Store("y", i, x_i)), Prefetch("x", n + 1_000_000))
+    check(hinted)
+    assert digest(hinted) != digest(kernel(*hinted.body[:1]))
+    a, b = np.ones(2, "f"), np.zeros(2, "f")
+    evaluate(hinted, {"x": a, "y": b}, {"n": 2})
+    np.testing.assert_array_equal(b, a)
 
 
 def test_checking_shared_expressions_takes_no_time():

@@ -37,6 +37,7 @@ from ...kernel.ir import (
     Load,
     Local,
     Loop,
+    Prefetch,
     Reduce,
     Stmt,
     Store,
@@ -136,7 +137,7 @@ def lower(node: Node, context: Context) -> list[Step] | None:
     panel_body = (
         Let("panel", panel),
         Let("column", first),
-        product_loops(taps * channels, over, code, p),
+        product_loops(taps * channels, over, code, x.dtype.itemsize, p),
         at_end,
     )
     body = (
@@ -227,7 +228,7 @@ def node_places(n: int, size: int, op: Any, d: int) -> int:
     return (n + 2 * op.padding[d] - reach) // op.stride[d] + 1
 
 
-def product_loops(rows: int, over: Expr, code: str, p: Plan) -> Stmt:
+def product_loops(rows: int, over: Expr, code: str, x_bytes: int, p: Plan) -> Stmt:
     """sums[t, :] = rows[t] @ filters[panel], part by part of the rows."""
     r, j, k = Var("r"), Var("j"), Var("k")
     place = r * p.nr + j
@@ -242,10 +243,14 @@ def product_loops(rows: int, over: Expr, code: str, p: Plan) -> Stmt:
     stop: Expr = Var("start") + p.depth
     if rows % p.depth:
         stop = s.minimum(stop, const(rows))
+    # While tiles go through the filters of a part, those of the next come: a line in each step.
+    line = 64 // x_bytes
+    step = Var("first") // p.mr * p.depth + (k - Var("start"))
+    ahead = Prefetch("w", (Var("panel") * rows + Var("start") + p.depth) * p.nr + step * line)
     tile = (
         Local("acc", code, p.mr * p.nr),
         begin,
-        Loop("k", Var("start"), stop, (_tile(p, Reduce("add", "acc", place, a * b)),)),
+        Loop("k", Var("start"), stop, (ahead, _tile(p, Reduce("add", "acc", place, a * b)))),
         _tile(p, Store("sums", kept, Load("acc", place, code))),
     )
     over_pixels = Loop("first", ZERO, over, tile, step=p.mr)
