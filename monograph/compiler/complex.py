@@ -6,39 +6,10 @@ no later pass looks inside or fuses it.
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
-
 from ..core.dtype import COMPLEX
 from ..ir.graph import Graph, Node, Value
-from ..ir.op import Op, Opaque
+from ..ir.op import WithNumPy
 from ..ir.region import regions_of
-
-
-class WithNumPy(Opaque):
-    """An op as its NumPy meaning."""
-
-    def __init__(self, op: Op):
-        self.op = op
-        self.name = f"numpy_{op.name}"  # type: ignore[misc]
-        self.n_outputs = op.n_outputs  # type: ignore[misc]
-
-    __dataclass_fields__: dict[str, dataclasses.Field] = {}
-
-    def infer(self, *args: Any) -> Any:
-        return self.op.infer(*args)
-
-    def reference(self, *arrays: Any) -> Any:
-        return self.op.reference(*arrays)
-
-    def params(self) -> str:
-        return self.op.params()
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is WithNumPy and self.op == other.op
-
-    def __hash__(self) -> int:
-        return hash((WithNumPy, self.op))
 
 
 def leave_complex_to_numpy(graph: Graph) -> Graph:

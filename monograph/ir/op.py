@@ -260,6 +260,32 @@ class Opaque(Op):
         raise NotImplementedError(f"abstract: {self.name}.batch")
 
 
+class WithNumPy(Opaque):
+    """An op that only its NumPy meaning computes: no pass looks inside."""
+
+    def __init__(self, op: Op):
+        self.op = op
+        self.name = f"numpy_{op.name}"  # type: ignore[misc]
+        self.n_outputs = op.n_outputs  # type: ignore[misc]
+
+    __dataclass_fields__: dict[str, dataclasses.Field] = {}
+
+    def infer(self, *args: Any) -> Any:
+        return self.op.infer(*args)
+
+    def reference(self, *arrays: Any) -> Any:
+        return self.op.reference(*arrays)
+
+    def params(self) -> str:
+        return self.op.params()
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is WithNumPy and self.op == other.op
+
+    def __hash__(self) -> int:
+        return hash((WithNumPy, self.op))
+
+
 class _Record(Op):
     """The methods of a registered op, from the list of its fields.
 

@@ -24,7 +24,7 @@ import numpy as np
 from ..core.dtype import DType, as_dtype, from_code
 from ..core.errors import GraphError
 from .graph import Graph, Value
-from .op import REGISTRY, Aval, Op
+from .op import REGISTRY, Aval, Op, WithNumPy
 from .region import Region
 
 
@@ -154,7 +154,8 @@ def _parse_node(
     op_name, rest = right.split("(", 1)
     depth = rest.index(")")
     inputs, params = rest[:depth], rest[depth + 1 :].strip()
-    cls = REGISTRY.get(op_name)
+    plain = op_name.removeprefix("numpy_")
+    cls = REGISTRY.get(plain)
     if cls is None:
         raise GraphError(f"parse_graph: unknown op {op_name!r}")
     kwargs = {
@@ -162,7 +163,8 @@ def _parse_node(
         for key, text in _PARAM.findall(params)
     }
     args = [operand(w) for w in inputs.split(",")] if inputs.strip() else []
-    out = graph.add(cls(**kwargs), *args)
+    op = cls(**kwargs)
+    out = graph.add(op if plain == op_name else WithNumPy(op), *args)
     outs = out if isinstance(out, tuple) else (out,)
     for (name, aval), value in zip(declared, outs):
         if value.aval != aval:

@@ -48,8 +48,10 @@ class Fourier(_Transform):
     def reference(self, x: Any) -> Any:
         if not x.size:
             return x
-        f, norm = (np.fft.ifftn, "forward") if self.inverse else (np.fft.fftn, "backward")
-        out = f(x, axes=self.axes, norm=norm)
+        if self.inverse:
+            out = np.fft.ifftn(x, axes=self.axes, norm="forward")
+        else:
+            out = np.fft.fftn(x, axes=self.axes)
         return out if self.scale == 1.0 else out * x.dtype.type(self.scale)
 
     def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
