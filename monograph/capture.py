@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from .api.creation import as_tensor
+from .api.sparse import SparseTensor
 from .capture_gradient import differentiate, live_dtype
 from .capture_replay import NO, Input, Replay, may_vary
 from .compiler.sizes import NotDynamic
@@ -141,7 +142,12 @@ class Capture(Replay):
                 continue  # a tensor of the function's own
             if g is not None and who is args.get(id(t)) and who == self.arg_grads.get(id(g)):
                 continue  # still the argument's own
-            if g is None or type(g._value()) is not Symbol or id(g) in captured_ids:
+            if isinstance(g, SparseTensor) and type(g._values()._value()) is Symbol:
+                self.grads.append((who, "rows", (len(outputs), tuple(g.shape), g.is_coalesced())))
+                outputs += [part._value().value for part in (g._indices(), g._values())]
+            elif isinstance(g, SparseTensor):
+                self.grads.append((who, "set", g))
+            elif g is None or type(g._value()) is not Symbol or id(g) in captured_ids:
                 self.grads.append((who, "set", g))
             else:
                 self.grads.append((who, "output", len(outputs)))

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .api.sparse import SparseTensor
 from .capture_gradient import Backward, LostGradient
 from .compiler.pipeline import Executable, compile_graph
 from .core import dtype as dt
@@ -103,7 +104,8 @@ class Replay:
     inputs      an Input for each graph input
     returns     for each leaf of the result: ("new", output), ("same", tensor), ("arg", leaf),
                 ("arg_grad", leaf), ("constant", value)
-    grads       (tensor or leaf, "set" or "output", tensor or output): assigned to .grad
+    grads       (tensor or leaf, "set", "output" or "rows", tensor or output): assigned to .grad;
+                "rows": (first of two outputs, size, whether each row is there once)
     written     (output, tensor or leaf or ("grad", leaf)): overwritten in place
     donate      output -> input whose memory it is written into
     sizes       run-time sizes and where they come from, or None
@@ -168,7 +170,10 @@ class Replay:
             for who, what, value in self.grads
             if what == "set" and isinstance(who, Tensor)
         ]
-        self.other_grads = [g for g in self.grads if not isinstance(g[0], Tensor)]
+        self.other_grads = [
+            g for g in self.grads if not isinstance(g[0], Tensor) and g[1] != "rows"
+        ]
+        self.row_grads = [(who, *value) for who, what, value in self.grads if what == "rows"]
         # Which tensors are the same matters where gradients are put on arguments.
         self.are_distinct = any(isinstance(who, int) for who, _, _ in self.grads)
         self.can_repeat = all(s.kind != "arg_grad" for s in self.inputs)
@@ -446,6 +451,10 @@ class Replay:
             self._note_writes(leaves)
         for tensor, value in self.set_grads:
             tensor._grad = value
+        for who, o, size, coalesced in self.row_grads:
+            at, held = (wrap(a) for a in arrays[len(self.inputs) + o :][:2])
+            owner = who if isinstance(who, Tensor) else leaves[who]
+            owner._grad = SparseTensor(at, held, size, coalesced)
         if self.is_plain:
             return wrap(arrays[len(self.inputs)])
         made = arrays[len(self.inputs) :]

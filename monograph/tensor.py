@@ -315,7 +315,7 @@ class Tensor:
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
         if value is not None:
-            if not isinstance(value, Tensor):
+            if not isinstance(value, Tensor) and not getattr(value, "is_sparse", False):
                 raise ArgumentTypeError(
                     f"grad: must be a tensor or None, got {type(value).__name__}"
                 )

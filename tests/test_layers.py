@@ -23,6 +23,7 @@ LAYERS = [
         "fft",
         "masked",
         "signal",
+        "sparse",
         "backends",
     },
     {"dynamic"},
@@ -54,6 +55,7 @@ NEIGHBOURS = {
     ("autograd", "tensor"): "public names",
     ("utils", "data"): "PyTorch's place for the same names",
     ("optim", "nn"): "an averaged model is a module (swa_utils)",
+    ("sparse", "api"): "public names",
     ("signal", "api"): "windows are made as other tensors are",
     ("signal", "tensor"): "windows are made as other tensors are",
 }

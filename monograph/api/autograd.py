@@ -26,6 +26,7 @@ from ..transform import tape
 from ..transform.trace import Symbol
 from ..transform.vmap import level_of
 from .batching import vmap
+from .sparse import SparseTensor, accumulate_rows
 
 __all__ = [
     "backward", "grad", "set_detect_anomaly", "detect_anomaly", "no_grad", "enable_grad",
@@ -81,6 +82,11 @@ def backward(
 
 def _accumulate(leaf: Tensor, g: Tensor, fresh: bool, create_graph: bool) -> None:
     """leaf.grad += g, in place where nothing can see it; .grad never shares memory with others."""
+    if isinstance(g, SparseTensor):
+        accumulate_rows(leaf, g)
+        for hook in tuple((leaf._after_grad or {}).values()):
+            hook(leaf)
+        return
     if level_of(g) is not level_of(leaf):
         raise BatchError(
             "backward: a gradient batched by vmap cannot be accumulated into .grad of a tensor "
@@ -88,7 +94,9 @@ def _accumulate(leaf: Tensor, g: Tensor, fresh: bool, create_graph: bool) -> Non
             hint="use mg.func.grad inside mg.vmap",
         )
     before = leaf.grad
-    if before is None and modes.trace is None and not create_graph:
+    if isinstance(before, SparseTensor):
+        leaf.grad = before + g.detach()
+    elif before is None and modes.trace is None and not create_graph:
         leaf._grad = _own(g, fresh)
     elif before is None:
         leaf.grad = _own(g, fresh) if not create_graph else g if fresh else Copy()(g)

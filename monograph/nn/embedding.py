@@ -19,7 +19,9 @@ class Embedding(Module):
     max_norm            rows that are looked up are first scaled, in place, to a norm of order
                         norm_type of at most this
     scale_grad_by_freq  a row's gradient is divided by how often the row is looked up
-    sparse              accepted; gradients are dense
+    sparse              the weight's gradient holds only the rows looked up: a SparseTensor, which
+                        optim.SGD, Adagrad and SparseAdam take; tables of any size then cost what
+                        their rows in use do
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class Embedding(Module):
     def forward(self, input):
         if self.max_norm is not None:
             limit_rows(self.weight, input, self.max_norm, self.norm_type)
-        out = F.embedding(input, self.weight, self.padding_idx)
+        out = F.embedding(input, self.weight, self.padding_idx, sparse=self.sparse)
         return by_frequency(out, input, self.num_embeddings) if self.scale_grad_by_freq else out
 
     def extra_repr(self):
@@ -203,8 +205,9 @@ class EmbeddingBag(Module):
         if self.max_norm is not None:
             limit_rows(self.weight, input, self.max_norm, self.norm_type)
         return F.embedding_bag(
-            input, self.weight, offsets, mode=self.mode, per_sample_weights=per_sample_weights,
-            include_last_offset=self.include_last_offset, padding_idx=self.padding_idx,
+            input, self.weight, offsets, mode=self.mode, sparse=self.sparse,
+            per_sample_weights=per_sample_weights, include_last_offset=self.include_last_offset,
+            padding_idx=self.padding_idx,
         )  # fmt: skip
 
     def extra_repr(self):

@@ -13,7 +13,7 @@ from .arith import add, div, ge, logical_and, lt, mul, ne, sub, where
 from .batching import shape_of
 from .contract import linear
 from .cross_entropy import cross_entropy
-from .gathering import as_index_tensor, named, scatter_add, scatter_reduce
+from .gathering import as_index_tensor, named, rows_of, scatter_add, scatter_reduce
 from .indexing import IndexSelect
 from .movement import Reshape
 from .reduce import norm
@@ -67,6 +67,7 @@ def embedding_bag(
     per_sample_weights  factors of the rows, in input's shape; for "sum" only
     include_last_offset  the last offset is the end of the last bag
     padding_idx         an index that does not count
+    sparse              the gradient of a weight that is a leaf holds only the rows used
     returns             (B, D)
 
     >>> nn.functional.embedding_bag(tensor([[0, 1]]), tensor([[1.0], [3.0]]), mode="mean")
@@ -105,7 +106,9 @@ def embedding_bag(
         bag = sub(bucketize(place, starts, right=True), 1)
     count = numel(index.shape)
     flat = Reshape((count,))(index)
-    rows = named("embedding_bag", IndexSelect(0), weight, flat)
+    rows = rows_of(weight, flat, None) if sparse else None
+    if rows is None:
+        rows = named("embedding_bag", IndexSelect(0), weight, flat)
     kept = logical_and(ge(bag, 0), lt(bag, bags)) if offsets is not None else None
     if padding_idx is not None:
         padding = as_index("embedding_bag", "padding_idx", padding_idx) % weight.shape[0]

@@ -317,6 +317,20 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Any:
     return Gather(axis)(grown(input), grown(index))
 
 
+# rows_of(weight, index, padding): a lookup whose gradient is sparse, or None (api/sparse.py).
+_lookup: list[Any] = []
+
+
+def install_rows(lookup: Any) -> None:
+    """Set what looks rows up where their gradient is to be sparse."""
+    _lookup[:] = [lookup]
+
+
+def rows_of(weight: Any, index: Any, padding: int | None) -> Any:
+    """weight[index] with a gradient of rows; None where the ordinary way must be taken."""
+    return _lookup[0](weight, index, padding) if _lookup else None
+
+
 @functional
 def embedding(
     input: Any,
@@ -332,7 +346,7 @@ def embedding(
     input        integers in [0, V), any shape
     weight       (V, D)
     padding_idx  a row that gets no gradient
-    sparse       accepted; the gradient is dense
+    sparse       the gradient of a weight that is a leaf holds only the rows used (SparseTensor)
     returns      (*input.shape, D)
     """
     index = as_index_tensor("embedding", input, "indices")
@@ -345,14 +359,20 @@ def embedding(
         )
     if scale_grad_by_freq:
         raise ArgumentError("embedding: gradients are plain sums; give no scale_grad_by_freq")
-    out = named("embedding", IndexSelect(0), weight, index)
-    if padding_idx is None:
+    padding = None
+    if padding_idx is not None:
+        rows = weight.shape[0]
+        padding = as_index("embedding", "padding_idx", padding_idx)
+        if not -rows <= padding < rows:
+            raise ArgumentError(f"embedding: padding_idx {padding} is outside of {rows} rows")
+        padding %= rows
+    out = rows_of(weight, index, padding) if sparse else None
+    if out is not None:
         return out
-    rows = weight.shape[0]
-    padding = as_index("embedding", "padding_idx", padding_idx)
-    if not -rows <= padding < rows:
-        raise ArgumentError(f"embedding: padding_idx {padding} is outside of {rows} rows")
-    is_padding = eq(index, padding % rows)
+    out = named("embedding", IndexSelect(0), weight, index)
+    if padding is None:
+        return out
+    is_padding = eq(index, padding)
     mask = Expand(shape_of(out), (len(index.shape),))(is_padding)
     return where(mask, Detach()(out), out)
 

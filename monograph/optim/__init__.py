@@ -13,9 +13,10 @@ from .moments import LAMB, Adamax, AdamWScheduleFree, NAdam, RAdam
 from .optimizer import Optimizer
 from .sgd import SGD
 from .signs import Lion, Rprop
+from .sparse_adam import SparseAdam
 
 __all__ = [
     "ASGD", "LAMB", "LBFGS", "SGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW",
     "AdamWScheduleFree", "Adamax", "Lion", "Muon", "NAdam", "Optimizer", "RAdam", "RMSprop",
-    "Rprop", "lr_scheduler", "swa_utils",
+    "Rprop", "SparseAdam", "lr_scheduler", "swa_utils",
 ]  # fmt: skip

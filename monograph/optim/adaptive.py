@@ -83,8 +83,11 @@ class Adagrad(Optimizer):
     s = s + g * g;  p = p - lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps)
 
     `fused`: see Optimizer. `foreach` is accepted for programs written for PyTorch and ignored.
+    Of a sparse gradient (Embedding(sparse=True)) only the rows that it holds are changed.
     Source: Duchi, Hazan and Singer, Adaptive subgradient methods, 2011.
     """
+
+    _takes_rows = True
 
     def __init__(
         self,
@@ -134,9 +137,19 @@ class Adagrad(Optimizer):
             rate = lr / (1 + (count - 1) * lr_decay)
             for param, grad in members:
                 grad = -grad if maximize else grad
+                (total,) = self._state_of(param, "sum")
+                if grad.is_sparse:
+                    if weight_decay != 0:
+                        raise ArgumentError(
+                            "Adagrad: weight_decay changes all rows, a sparse gradient only some"
+                        )
+                    rows, grad = grad.distinct()
+                    new = total[rows] + grad * grad
+                    total[rows] = new
+                    param[rows] = param[rows] - grad * rate / (new.sqrt() + eps)
+                    continue
                 if weight_decay != 0:
                     grad = grad + param * weight_decay
-                (total,) = self._state_of(param, "sum")
                 total.copy_(total + grad * grad)
                 param.sub_(grad * rate / (total.sqrt() + eps))
 

@@ -30,6 +30,8 @@ class Optimizer:
     fused=True also compiles what a subclass defines. Inside a captured function it changes nothing.
     """
 
+    _takes_rows = False  # whether gradients may be sparse (api/sparse.py)
+
     def __init__(self, params, defaults, fused=None):
         self.defaults = defaults
         self.fused = fused
@@ -115,6 +117,11 @@ class Optimizer:
                 loss = closure()
         with no_grad():
             grads = [param.grad for group in self.param_groups for param in group["params"]]
+            if not self._takes_rows and any(g is not None and g.is_sparse for g in grads):
+                raise GradError(
+                    f"{self._name}: a gradient is sparse",
+                    hint="SGD, Adagrad and SparseAdam take those of Embedding(sparse=True)",
+                )
             if is_tracing() or not self._is_compiled(grads):
                 self._update_all(grads)
             else:

@@ -13,9 +13,13 @@ class SGD(Optimizer):
     p = p - lr * b, or with nesterov  p - lr * (g + momentum * b)
 
     `fused`: see Optimizer. `foreach` is accepted for programs written for PyTorch and ignored.
+    A sparse gradient (Embedding(sparse=True)) changes the rows that it holds, and costs no more, if
+    there is neither momentum nor weight decay; otherwise it becomes dense.
     Source: Sutskever and others, On the importance of initialization and momentum, 2013 (in
     PyTorch's form: lr multiplies the buffer, not the gradient).
     """
+
+    _takes_rows = True
 
     def __init__(
         self,
@@ -57,6 +61,11 @@ class SGD(Optimizer):
         maximize = self._fixed(group, "maximize")
         for param, grad in pairs:
             grad = -grad if maximize else grad
+            if grad.is_sparse:
+                if weight_decay == 0 and not has_momentum:
+                    param.index_add_(0, grad._flat(), grad._values() * -lr)
+                    continue
+                grad = grad.to_dense()
             if weight_decay != 0:
                 grad = grad + param * weight_decay
             if has_momentum:

@@ -37,6 +37,7 @@ def get_total_norm(tensors, norm_type=2.0, error_if_nonfinite=False, foreach=Non
     if not tensors:
         return mg.tensor(0.0)
     norm_type = float(norm_type)
+    tensors = [t.coalesce().values() if t.is_sparse else t for t in tensors]
     if norm_type == math.inf:
         total = mg.stack([t.detach().abs().max() for t in tensors]).max()
     else:
