@@ -70,7 +70,6 @@ from .api.random import (
     manual_seed,
     multinomial,
     normal,
-    poisson,
     rand,
     rand_like,
     randint,
@@ -81,6 +80,7 @@ from .api.random import (
     seed,
     set_rng_state,
 )  # fmt: skip
+from .api.sampling import binomial, poisson
 from .api.sparse import sparse_coo_tensor, spmm
 from .core.choices import (
     are_deterministic_algorithms_enabled,
@@ -199,8 +199,8 @@ globals().update({_name: _FUNCTIONAL[_name] for _name in _OF_LAYERS})
 
 # Submodules and the compiler load when they are first used, so that `import monograph` stays quick.
 _SUBMODULES = {
-    "amp", "autograd", "backends", "cpu", "cuda", "data", "func", "linalg", "masked", "metrics",
-    "models",
+    "amp", "autograd", "backends", "cpu", "cuda", "data", "fft", "func", "linalg", "masked", "metrics",
+    "distributions", "models",
     "nn", "optim", "plot", "profiler", "signal", "special", "testing", "train", "utils",
 }  # fmt: skip
 _LAZY = {

@@ -33,7 +33,7 @@ DEFAULT_SEED = 67280421310721  # PyTorch's
 __all__ = [
     "Generator", "default_generator", "manual_seed", "seed", "initial_seed", "get_rng_state",
     "set_rng_state", "fork_rng", "rand", "randn", "randint", "randperm", "rand_like", "randn_like",
-    "randint_like", "bernoulli", "multinomial", "normal", "poisson",
+    "randint_like", "bernoulli", "multinomial", "normal",
 ]  # fmt: skip
 
 
@@ -331,24 +331,6 @@ def multinomial(
     times = div(source.random_exponential((*rows, classes), wide, generator), weights)
     order = argsort(times, -1, stable=True)
     return narrow(order, -1, 0, count)
-
-
-def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
-    """Poisson numbers with the rates given by `input`'s elements, which must be finite.
-
-    Counts arrivals one after another (Knuth), in as many steps as the largest count takes; the
-    number of steps depends on the values, so this cannot be captured.
-    """
-    if not input.dtype.is_floating_point:
-        raise DTypeError(f"poisson: rates must be floating, got {input.dtype.name}")
-    rates = cast(Detach()(input), dt.float64)
-    shape = tuple(input.shape)
-    left = add(rates, 0.0)
-    count = mul(rates, 0.0)
-    while bool(any_of(ge(left, 0.0))):
-        left = add(left, mul(source.random_exponential(shape, dt.float64, generator), -1.0))
-        count = add(count, cast(ge(left, 0.0), dt.float64))
-    return cast(count, input.dtype)
 
 
 # In-place forms: methods of Tensor.

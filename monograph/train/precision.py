@@ -1,4 +1,4 @@
-"""Precision: the dtypes of parameters and numbers while a Trainer runs, and what is cast meanwhile."""
+"""Precision: dtypes of parameters and batches while a Trainer runs, and what steps are cast to."""
 
 from __future__ import annotations
 
