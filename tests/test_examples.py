@@ -95,3 +95,73 @@ def test_an_example_fits_on_a_few_screens(path):
 def test_mnist_reaches_99_percent(real_data, tmp_path):
     words = ["--data-dir", str(real_data("mnist")), "--output", str(tmp_path)]
     assert example("mnist").main(words)["val_accuracy"] >= 0.99
+
+
+def test_names_are_told_from_other_words(tmp_path, capsys):
+    first, last = (
+        ["an", "be", "ca", "do", "el"],
+        ["na", "bert", "rina", "ris", "la", "mo", "vanta", "k"],
+    )
+    names = [a + b + c for a in first for b in last for c in ["", "na", "ri", "so"]]
+    (tmp_path / "n.txt").write_text("\n".join(names))
+    words = f"--names {tmp_path / 'n.txt'} --epochs 25 --batch-size 16 --width 16".split()
+    assert example("names_lstm").main(words) > 0.5
+    rows = [f"{name},{'vowel' if name[-1] in 'aeio' else 'other'}" for name in names]
+    (tmp_path / "n.txt").write_text("\n".join(rows))
+    assert example("names_lstm").main(words) > 0.8
+
+
+def test_forecasts_run(tmp_path, capsys):
+    rows = [f"{i},{np.sin(i / 4):.4f}" for i in range(400)]
+    (tmp_path / "s.csv").write_text("\n".join(["hour,load", *rows]))
+    words = f"--csv {tmp_path / 's.csv'} --column load --past 32 --future 8 --period 24 --epochs 6"
+    assert example("forecast").main(words.split()) < 1.0  # better than a period before
+
+
+def test_recommendations_beat_the_means(tmp_path, capsys):
+    users, items = np.meshgrid(np.arange(30), np.arange(20))
+    stars = 3 + 2 * np.sin(users) * np.cos(items)
+    rows = [f"{u},{i},{s:.3f}" for u, i, s in zip(users.flat, items.flat, stars.flat)]
+    (tmp_path / "r.csv").write_text("\n".join(["user,item,rating", *rows]))
+    words = ["--csv", str(tmp_path / "r.csv"), "--epochs", "40", "--batch-size", "32"]
+    assert example("recommend").main(words) < 0.9
+
+
+def test_contrastive_learning_runs(capsys):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    words = "--epochs 2 --samples 256 --batch-size 64 --width 8 --labels 200".split()
+    found, pixels = example("contrastive").main(words)
+    assert found > 0.5 and pixels > 0.5
+
+
+def test_diffusion_runs_and_draws(tmp_path, capsys):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    words = f"--epochs 2 --limit 6 --batch-size 32 --width 8 --output {tmp_path}".split()
+    assert example("diffusion").main(words) < 1.3
+    assert len(list((tmp_path / "logs/version_0/samples").iterdir())) >= 10
+
+
+def test_a_policy_is_updated(capsys):
+    pytest.importorskip("gymnasium", reason="gymnasium is not installed")
+    assert 9 <= example("ppo").main("--updates 3 --envs 4 --steps 64".split()) <= 500
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_pole_is_balanced(capsys):
+    pytest.importorskip("gymnasium", reason="gymnasium is not installed")
+    assert example("ppo").main([]) > 400
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_names_reach_what_the_example_promises(real_data, capsys):
+    words = ["--names", str(real_data("names") / "names.txt")]
+    assert example("names_lstm").main(words) > 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("name, most", [("forecast", 0.75), ("recommend", 0.85)])
+def test_forecasts_and_recommendations_beat_simple_ones(name, most, capsys):
+    assert example(name).main([]) < most
