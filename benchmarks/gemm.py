@@ -1,10 +1,14 @@
 """Matrix products of the compiler beside NumPy (OpenBLAS) and PyTorch, in interleaved rounds.
 
-    python benchmarks/gemm.py [--threads 1 2] [--only 2048x384] [--kinds forward,dx,dw]
+    python benchmarks/gemm.py [--threads 1 2] [--family square,linear] [--only 2048x384]
 
-A row is one product: `forward` x @ W.T, `dx` g @ W, `dw` g.T @ x for x (M, K), W (N, K), g (M, N).
+A row is one product. Ours is what a jitted program runs: one native call of several products, each
+on operands of its own, so that large ones come from memory as they do in a network (--warm: all on
+the same operands). The peers get the same operands in a loop. `steady` is ours where b does not
+change between calls, as a layer's weight at inference, and is packed beforehand.
+
 GFLOP/s are from the best round; `share` is ours over the measured FMA peak of one core times the
-threads, `ratio` ours over the better peer.
+threads, `GB/s` the operands and the result once over our time, `ratio` ours over the better peer.
 """
 
 from __future__ import annotations
@@ -12,100 +16,129 @@ from __future__ import annotations
 import argparse
 import ctypes
 import glob
+import math
 import os
 import time
+from dataclasses import dataclass
 
 import numpy as np
 
-from monograph.codegen.target import host
 from monograph.compiler.kernels import gemm  # noqa: F401
 from monograph.compiler.steps import LOWERINGS, Context, Scratch
 from monograph.core import dtype as dt
 from monograph.core.shape import contiguous_strides
 from monograph.ir.graph import Graph
 from monograph.ir.op import Aval
-from monograph.kernel.ir import Buffer, Const, Kernel, Load, Local, Loop, Store, Var
-from monograph.kernel.scalar import fma
 from monograph.ops.contract import Contract
-from monograph.runtime import buffers, threads
+from monograph.runtime import buffers, machine, threads
 from monograph.runtime.machine_code import compile_kernels
-from monograph.runtime.program import Program, Task, launch
+from monograph.runtime.program import Program, Task
 
-SHAPES = [
-    (2048, 2048, 2048),
-    (512, 512, 512),
-    (2048, 384, 1536),
-    (2048, 1536, 384),
-    (2048, 384, 1152),
-    (64, 784, 256),
-    (64, 256, 128),
-    (64, 128, 10),
-    (32, 4, 64),
-    (32, 64, 64),
-    (32, 64, 2),
-    (64, 9216, 128),
-]  # fmt: skip  (M, K, N)
-KINDS = {"forward": "mk,nk->mn", "dx": "mn,nk->mk", "dw": "mn,mk->nk"}
-ATTENTION = [
-    ("scores", "bmk,bnk->bmn", (48, 256, 64, 256)),
-    ("mix", "bmk,bkn->bmn", (48, 256, 256, 64)),
-]
+NN, NT, TN, TT = "mk,kn->mn", "mk,nk->mn", "km,kn->mn", "km,nk->mn"
+COLD_BYTES, MOST_COPIES = 32 << 20, 64
+IN_CACHE_BYTES, IN_CACHE_COPIES = 128 << 10, 8
 
 
-def lower(signature, shapes, dtype=np.float32, repeat=1):
-    """(call, inputs, result, compile ms) of a contraction that one call computes `repeat` times."""
-    graph = Graph()
-    values = [graph.input(Aval(tuple(s), dt.as_dtype(dtype))) for s in shapes]
-    out = graph.add(Contract(signature), *values)
-    context = Context("product", locate=lambda v: (v, contiguous_strides(v.shape), 0))
-    start = time.perf_counter()
-    steps = LOWERINGS["contract"](out.node, context)
-    arrays = {v: buffers.empty(v.shape, dtype) for v in (*values, out)}
-    rng = np.random.default_rng(0)
-    for v in values:
-        arrays[v][...] = rng.standard_normal(v.shape)
-    for step in steps:
-        for b in step.buffers:
-            if isinstance(b, Scratch) and b not in arrays:
-                arrays[b] = buffers.empty((b.size,), dt.from_code(b.dtype).numpy)
-    handles = compile_kernels([step.kernel for step in steps])
-    elapsed = time.perf_counter() - start
-    tasks = [
-        Task(h, [arrays[b].ctypes.data for b in s.buffers], list(s.sizes), s.parallel)
-        for h, s in zip(handles, steps)
-    ]
-    program = Program(tasks * repeat, keep=list(arrays.values()))
-    return program, [arrays[v] for v in values], arrays[out], elapsed * 1e3
+@dataclass(frozen=True)
+class Product:
+    family: str
+    signature: str
+    sizes: tuple[int, ...]  # of b (the batch, where there is one), m, k, n
+
+    @property
+    def size(self) -> dict[str, int]:
+        return dict(zip("bmkn" if len(self.sizes) == 4 else "mkn", self.sizes))
+
+    @property
+    def title(self) -> str:
+        a, b = self.signature.split("->")[0].replace("b", "").split(",")
+        kind = {"mk": "N", "km": "T"}[a] + {"kn": "N", "nk": "T"}[b]
+        return f"{self.family} {'x'.join(map(str, self.sizes))} {kind}"
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        return [
+            tuple(self.size[c] for c in side) for side in self.signature.split("->")[0].split(",")
+        ]
+
+    @property
+    def flops(self) -> float:
+        return 2.0 * math.prod(self.sizes)
 
 
-def fma_peak() -> float:
-    """FLOP/s of one core in float32: independent fused multiply-adds on registers."""
-    turns, size = 100_000, 12 * host().lanes(4)
-    i, x = Var("i"), Load("acc", Var("i"), "f32")
+def grid() -> list[Product]:
+    """The shapes (M, K, N), by family."""
 
-    def loop(stmt):
-        half = size // 2  # short vector loops are written out, so that the array is registers
-        bounds = ((0, half), (half, size))
-        return [Loop("i", Const(b, "i64"), Const(e, "i64"), (stmt,), "vector") for b, e in bounds]
+    def rows(family, signature, *sizes):
+        return [Product(family, signature, s) for s in sizes]
 
-    step = Store("acc", i, fma(x, Const(0.5, "f32"), Const(1.0, "f32")))
-    body = (
-        Local("acc", "f32", size),
-        *loop(Store("acc", i, Load("x", i, "f32"))),
-        Loop("t", Const(0, "i64"), Const(turns, "i64"), tuple(loop(step))),
-        *loop(Store("x", i, x)),
-    )
-    (handle,) = compile_kernels([Kernel("peak", (Buffer("x", "f32", True),), body)])
-    data = np.zeros(size, np.float32)
-    best = min(timed(lambda: launch(handle, [data]), 1) for _ in range(20))
-    return 2.0 * size * turns / best
+    weights = [(768, 3072), (3072, 768), (1024, 1000), (4096, 4096)]
+    return [
+        *rows("square", NN, *[(n, n, n) for n in (2048, 1024, 512, 256, 128, 64, 32, 16)]),
+        *rows("odd", NN, *[(n, n, n) for n in (1000, 513, 77, 7)], (127, 255, 511), (300, 100, 77)),
+        *[r for s in (NT, TN, TT) for r in rows("square", s, (2048,) * 3, (512,) * 3, (100,) * 3)],
+        *rows("linear", NT, *[(m, *w) for m in (1, 4, 16, 64) for w in weights]),
+        *rows("linear", NT, (2, 768, 3072), (8, 768, 3072), (32, 768, 3072), (128, 768, 768)),
+        *rows("linear", NT, (128, 768, 3072), (128, 3072, 768), (1, 768, 50257), (64, 9216, 128)),
+        *rows("linear", NN, (1, 768, 3072), (4, 3072, 768), (16, 768, 3072), (64, 784, 256)),
+        *rows("train", NT, (2048, 384, 1536), (2048, 1536, 384), (512, 784, 256), (64, 256, 128)),
+        *rows("train", NN, (2048, 384, 1536), (2048, 1536, 384), (512, 256, 784), (64, 128, 256)),
+        *rows("train", TN, (384, 2048, 1536), (1536, 2048, 384), (256, 512, 784), (128, 64, 256)),
+        *rows("narrow", NN, (4096, 512, 8), (2048, 1024, 10), (1024, 1024, 1), (4096, 64, 32)),
+        *rows("narrow", NT, (512, 2048, 10), (4096, 256, 3)),
+        *rows("tall", NN, (65536, 64, 64), (20000, 32, 128), (100000, 16, 16), (50176, 64, 256)),
+        *rows("conv1x1", NT, (49, 2048, 512), (49, 512, 2048), (196, 1024, 256), (196, 256, 1024)),
+        *rows("conv1x1", NN, (512, 2048, 49), (2048, 512, 49), (256, 1024, 196), (64, 256, 3136)),
+        *rows("deep", TN, (64, 65536, 64), (10, 4096, 128), (16, 100000, 16), (3, 50000, 64)),
+        *rows("deep", NT, (32, 16384, 32), (8, 8192, 8), (1, 100000, 1), (128, 20000, 128)),
+        *rows("shallow", NN, (1024, 4, 1024), (512, 1, 512), (4096, 3, 64), (2000, 8, 2000)),
+        *rows("batched", "bmk,bkn->bmn", (64, 32, 32, 32), (1000, 8, 8, 8), (256, 16, 64, 16)),
+        *rows("batched", "bmk,bkn->bmn", (512, 4, 4, 4), (16, 128, 128, 128), (32, 100, 50, 100)),
+        *rows("attention", "bmk,bnk->bmn", (48, 256, 64, 256), (12, 128, 64, 128)),
+        *rows("attention", "bmk,bkn->bmn", (48, 256, 256, 64), (12, 128, 128, 64)),
+        *rows("attention", "bmk,bnk->bmn", (12, 1, 64, 512)),
+        *rows("attention", "bmk,bkn->bmn", (12, 1, 512, 64)),
+        *rows("attention", "bkm,bkn->bmn", (48, 256, 256, 64)),
+    ]  # fmt: skip
 
 
-def timed(call, count):
-    start = time.perf_counter()
-    for _ in range(count):
-        call()
-    return (time.perf_counter() - start) / count
+class Ours:
+    """A contraction as tasks of one program, on `copies` sets of operands."""
+
+    def __init__(self, product: Product, operands, results, steady: bool = False):
+        graph = Graph()
+        values = [graph.input(Aval(tuple(s), dt.float32)) for s in product.shapes]
+        out = graph.add(Contract(product.signature), *values)
+        context = Context("product", locate=lambda v: (v, contiguous_strides(v.shape), 0))
+        if steady:
+            context.constant = {values[1]}
+        start = time.perf_counter()
+        steps = LOWERINGS["contract"](out.node, context)
+        handles = compile_kernels([step.kernel for step in steps])
+        self.compile_ms = (time.perf_counter() - start) * 1e3
+        first, tasks, shared = [], [], {}
+        for pair, result in zip(operands, results):
+            arrays = {**dict(zip(values, pair)), out: result}
+            before = set(context.constant)
+            for step, handle in zip(steps, handles):
+                written = [b for b, k in zip(step.buffers, step.kernel.buffers) if k.written]
+                read = [b for b in step.buffers if b not in written]
+                once = steady and before.issuperset(read)
+                if once:
+                    before.update(written)
+                for b in step.buffers:
+                    if isinstance(b, Scratch) and b not in arrays:
+                        room = arrays if once else shared
+                        if b not in room:
+                            room[b] = buffers.empty((b.size,), dt.from_code(b.dtype).numpy)
+                        arrays[b] = room[b]
+                places = [arrays[b].ctypes.data for b in step.buffers]
+                task = Task(handle, places, list(step.sizes), step.parallel)
+                (first if once else tasks).append(task)
+                self.keep = [*getattr(self, "keep", []), arrays]
+        if first:
+            Program(first)()
+        self.run = Program(tasks)
 
 
 def numpy_threads(count):
@@ -118,51 +151,86 @@ def numpy_threads(count):
                 getattr(library, name)(count)
 
 
-def compare(title, signature, size, count, seconds, peak, torch):
-    letters, out = signature.split("->")
-    a, b = letters.split(",")
-    shapes = [tuple(size[c] for c in side) for side in (a, b)]
-    flops = 2.0 * np.prod([size[c] for c in set(a + b)])
-    # Inside a compiled function a product is one of many tasks of a call.
-    repeat = 20 if flops < 4e6 else 1
-    program, (x, y), result, compile_ms = lower(signature, shapes, repeat=repeat)
-    tensors = [torch.from_numpy(v) for v in (x, y)]
+def in_order(product: Product, arrays, permute):
+    """The operands as matrices: batch, rows, summed; batch, summed, columns."""
+    a, b = product.signature.split("->")[0].split(",")
+    batch = "b" if "b" in a else ""
+    left = [a.index(c) for c in batch + "mk"]
+    right = [b.index(c) for c in batch + "kn"]
+    return permute(arrays[0], left), permute(arrays[1], right)
 
-    # As a matrix product: batch letters, then rows and summed, or summed and columns.
-    batch = [c for c in out if c in a and c in b]
-    summed = [c for c in a if c in b and c not in out]
-    rows = [c for c in a if c not in b]
-    columns = [c for c in b if c not in a]
-    left = [a.index(c) for c in batch + rows + summed]
-    right = [b.index(c) for c in batch + summed + columns]
-    u, v = x.transpose(left), y.transpose(right)
-    tu, tv = tensors[0].permute(left), tensors[1].permute(right)
-    np_out, t_out = np.empty_like(result), torch.empty(result.shape)
-    calls = {
-        "ours": program,
-        "numpy": lambda: np.matmul(u, v, out=np_out),
-        "torch": lambda: torch.matmul(tu, tv, out=t_out),
-    }
-    program()
-    np.matmul(u, v, out=np_out)
-    error = float(abs(result - np_out).max() / abs(np_out).max())
-    best = {}
+
+def rounds(calls, seconds, count=6):
+    """The best time of a call, for each: interleaved rounds, spinning peers asleep in between."""
+    best, turns = {}, {}
     for name, call in calls.items():
-        once = min(timed(call, 1) for _ in range(3))
-        best[name] = (once, max(1, int(seconds / 5 / once)))
-    for _ in range(5):
+        once = min(timed(call, 1) for _ in range(2))
+        best[name], turns[name] = math.inf, max(1, int(seconds / count / 3 / once))
+    for _ in range(count):
         for name, call in calls.items():
-            t, n = best[name]
-            best[name] = (min(t, timed(call, n)), n)
-    best["ours"] = (best["ours"][0] / repeat, 1)
-    rate = {name: flops / t / 1e9 for name, (t, _) in best.items()}
+            time.sleep(0.02)
+            call()
+            for _ in range(3):
+                best[name] = min(best[name], timed(call, turns[name]))
+    return best
+
+
+def timed(call, count):
+    start = time.perf_counter()
+    for _ in range(count):
+        call()
+    return (time.perf_counter() - start) / count
+
+
+def compare(product: Product, count, options, peak, torch):
+    rng = np.random.default_rng(0)
+    shapes = [*product.shapes, tuple(product.size[c] for c in product.signature.split("->")[1])]
+    size_bytes = 4 * sum(math.prod(s) for s in shapes)
+    copies = 1
+    if not options.warm:
+        small = size_bytes <= IN_CACHE_BYTES
+        copies = IN_CACHE_COPIES if small else min(MOST_COPIES, -(-COLD_BYTES // size_bytes))
+    if product.flops * copies > 4e10:
+        copies = 1
+    operands, results, outs = [], [], []
+    for _ in range(copies):
+        arrays = [buffers.empty(s, np.float32) for s in shapes]
+        for x in arrays[:2]:
+            x[...] = rng.standard_normal(x.shape, np.float32)
+        operands.append(arrays[:2])
+        results.append(arrays[2])
+        outs.append((np.empty_like(arrays[2]), torch.empty(shapes[2])))
+    ours = Ours(product, operands, results)
+    arrays = [in_order(product, p, np.transpose) for p in operands]
+    tensors = [
+        in_order(product, [torch.from_numpy(x) for x in p], lambda t, o: t.permute(o))
+        for p in operands
+    ]
+
+    def with_numpy():
+        for (u, v), (out, _) in zip(arrays, outs):
+            np.matmul(u, v, out=out)
+
+    def with_torch():
+        for (u, v), (_, out) in zip(tensors, outs):
+            torch.matmul(u, v, out=out)
+
+    calls = {"ours": ours.run, "numpy": with_numpy, "torch": with_torch}
+    if "steady" in options.columns and product.family in ("linear", "conv1x1", "odd"):
+        calls["steady"] = Ours(product, operands, results, True).run
+    ours.run()
+    with_numpy()
+    error = float(abs(results[0] - outs[0][0]).max() / abs(outs[0][0]).max())
+    best = {name: t / copies for name, t in rounds(calls, options.seconds).items()}
+    rate = {name: product.flops / t / 1e9 for name, t in best.items()}
     ratio = rate["ours"] / max(rate["numpy"], rate["torch"])
-    microseconds, share = best["ours"][0] * 1e6, rate["ours"] * 1e9 / peak / count
-    rates = " ".join(f"{rate[name]:8.1f}" for name in ("ours", "numpy", "torch"))
+    share = rate["ours"] * 1e9 / peak / count
+    steady = f"{rate['steady']:8.1f}" if "steady" in rate else " " * 8
     wrong = "" if error < 1e-4 else f"WRONG by {error}"
     print(
-        f"{title:28s} {count} {microseconds:10.1f} us {rates}  {share:5.2f}  {ratio:5.2f}  "
-        f"{compile_ms:5.0f} ms {wrong}",
+        f"{product.title:32s} {count} {best['ours'] * 1e6:10.1f} us {rate['ours']:7.1f} {steady}"
+        f"{rate['numpy']:8.1f} {rate['torch']:8.1f} {size_bytes / best['ours'] / 1e9:6.1f}"
+        f" {share:6.2f} {ratio:6.2f} {ours.compile_ms:5.0f} ms {wrong}",
         flush=True,
     )
     return ratio
@@ -170,35 +238,39 @@ def compare(title, signature, size, count, seconds, peak, torch):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--threads", type=int, nargs="+", default=[2])
+    parser.add_argument("--family", default="")
     parser.add_argument("--only", default="")
-    parser.add_argument("--kinds", default="forward,dx,dw,scores,mix")
-    parser.add_argument("--seconds", type=float, default=0.1)
+    parser.add_argument("--seconds", type=float, default=0.15)
+    parser.add_argument("--warm", action="store_true")
+    parser.add_argument("--columns", default="steady")
     options = parser.parse_args()
     import torch
 
-    peak = fma_peak()
+    peak = machine.fma_peak()
     print(f"FMA peak of one core: {peak / 1e9:.1f} GFLOP/s (float32)")
-    names = " ".join(f"{name:>8s}" for name in ("GFLOP/s", "numpy", "torch"))
-    print(f"{'product':28s} T {'ours':>13s} {names}  share  ratio  compile")
-    products = [
-        (f"{m}x{k}x{n} {kind}", kind, signature, {"m": m, "k": k, "n": n})
-        for m, k, n in SHAPES
-        for kind, signature in KINDS.items()
-    ]
-    for kind, signature, size in ATTENTION:
-        title = f"{'x'.join(map(str, size))} {kind}"
-        products.append((title, kind, signature, dict(zip("bmkn", size))))
-    for title, kind, signature, sizes in products:
-        if kind not in options.kinds.split(","):
+    print(
+        f"{'product':32s} T {'time':>13s}    ours   steady   numpy    torch   GB/s  share"
+        "  ratio  compile"
+    )
+    ratios = []
+    for product in grid():
+        if options.family and product.family not in options.family.split(","):
             continue
-        if not any(part in title for part in options.only.split("|")):
+        if not any(part in product.title for part in options.only.split("|")):
             continue
         for count in options.threads:
             threads.set_num_threads(count)
             torch.set_num_threads(count)
             numpy_threads(count)
-            compare(title, signature, sizes, count, options.seconds, peak, torch)
+            ratios.append(compare(product, count, options, peak, torch))
+    if ratios:
+        good = sum(r >= 1 for r in ratios) / len(ratios)
+        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+        print(
+            f"{len(ratios)} products: as fast as the better peer in {good:.0%}, "
+            f"least {min(ratios):.2f}, geometric mean {mean:.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ from monograph.kernel.ir import (
     Var,
 )
 from monograph.kernel.printer import str_expr, str_kernel
+from monograph.runtime.machine_code import compile_kernels
+from monograph.runtime.program import launch
 
 ZERO, i, n = Const(0, "i64"), Var("i"), Var("n")
 X, Y = Buffer("x", "f32"), Buffer("y", "f32", True)
@@ -182,6 +184,22 @@ def test_evaluation_refuses_wrong_arrays_and_indices():
         evaluate(store, {"x": x, "y": y.astype("d")}, {"n": 0})
     with pytest.raises(IndexError, match="outside of the buffer's 3 elements"):
         evaluate(store, {"x": x, "y": y}, {"n": 3})
+
+
+def test_a_prefetch_reads_nothing_anywhere():
+    far = Const(10**6, "i64")
+    body = (Prefetch("x", far), Store("x", ZERO, Const(2.0, "f32")))
+    hint = Kernel("hint", (Buffer("x", "f32", True),), body)
+    assert "prefetch x[1000000]" in str_kernel(hint)
+    x = np.zeros(1, np.float32)
+    evaluate(hint, {"x": x})
+    assert x[0] == 2
+    x[0] = 0
+    (handle,) = compile_kernels([hint])
+    launch(handle, [x])
+    assert x[0] == 2
+    with pytest.raises(KernelError, match="no buffer is named 'y'"):
+        check(Kernel("hint", (), (Prefetch("y", far),)))
 
 
 def test_bfloat16_constants_and_storage():

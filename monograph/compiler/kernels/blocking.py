@@ -7,6 +7,8 @@ and 48 KiB of L1: Zen 5 (1 MiB L2) and Sapphire Rapids (2 MiB); the model behind
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ...codegen.target import Target
@@ -14,13 +16,18 @@ from ...core.symbolic import is_symbolic
 from ...runtime.threads import available_cpus
 from .contract import Problem
 
-# Fewer floating-point operations than this run on one thread: waking another costs as much.
-PARALLEL_FLOPS = 800_000
-# Least work of a chunk.
-CHUNK_FLOPS = 1_600_000
-MOST_CHUNKS, ENOUGH_CHUNKS = 64, 16
-# Reading b from memory takes as long as the work of so many rows.
-ROWS_TO_READ = 8
+# Processor cycles of a product on one thread: so many multiply-adds on vectors per cycle, so many
+# bytes of operands and result from memory that is not near.
+VECTORS_PER_CYCLE, BYTES_PER_CYCLE = 1.5, 6
+# Fewer cycles than this run on one thread: waking another costs as much.
+PARALLEL_CYCLES = 16_000
+# Least cycles of a chunk; so many chunks serve any number of threads, and more of long products.
+CHUNK_CYCLES = 8_000
+ENOUGH_CHUNKS, MOST_CHUNKS, LONG_CYCLES = 16, 32, 16_000_000
+# Vectors of a tile's row, unless all columns fit.
+MOST_VECTORS = 4
+# Panels that were packed before are read ahead from so many bytes on.
+AHEAD_BYTES = 1 << 18
 # K of one block: panels of this depth stay in the second-level cache; shorter where every row of a
 # that is read for a tile drags a whole cache line along.
 BLOCK_DEPTH, SCATTERED_DEPTH = 2048, 512
@@ -28,10 +35,20 @@ STREAM_DEPTH = 8
 # Blocks get no smaller than this for more chunks; rather K is cut into parts of this depth or more.
 LEAST_ROWS, LEAST_COLUMNS, LEAST_DEPTH = 64, 96, 256
 MOST_PARTS = 32
+# So many chunks are enough to leave K whole, unless it is as long as this; and matrices of a batch.
+FEW_CHUNKS, LONG_DEPTH, FEW_MATRICES = 4, 4096, 8
+# From so many rows on b is read in panels, if it has more elements than the first cache holds.
+PANEL_ROWS, PANEL_ELEMENTS = 48, 1 << 14
+# A chunk of so many rows copies its panels of b itself.
+COPY_ROWS = 192
+# Rows of a chunk that reads panels, where there are enough chunks.
+BLOCK_ROWS = 256
 # Up to so many rows run as dot products from such depths on: the alternative, transposing b, pays
 # with more rows, adding up lanes at the end costs less the longer they run.
-DOT_ROWS = ((2, 16), (16, 256), (128, 512))
+DOT_ROWS = ((2, 16), (16, 256), (PANEL_ROWS - 1, 512))
 DOT_DEPTH = 1024
+# Constant operands are not packed for so few rows: they are read once, in order, either way.
+DOT_STEADY_ROWS = 4
 # Bytes of a panel that are read from the first-level cache at full speed.
 FAST_BYTES = 24 << 10
 # Elements of a that a chunk copies, at most, and of sums that it keeps (288 KiB).
@@ -57,7 +74,8 @@ class Plan:
     row is the length of a tile's row in registers: nr rounded up to whole vectors. `outer`
     matrices make a chunk. copy_a, copy_b: every chunk copies its block of a, its panels of b;
     pack_b: b is copied once, for all. keep: the sums of a chunk's block wait in a Local, and the
-    epilogue goes through whole rows of it.
+    epilogue goes through whole rows of it. ahead: so many cache lines of the next columns of b are
+    asked for in each step of K.
     """
 
     mr: int
@@ -76,6 +94,7 @@ class Plan:
     dots: bool
     copy_b: bool = False
     keep: bool = False
+    ahead: int = 0
 
     def depth_of_block(self, p: Problem) -> int:
         """K of the deepest block, all summed loops."""
@@ -89,6 +108,19 @@ class Plan:
             return 1
         last = p.k[0].size - (self.parts - 1) * self.part
         return min(n - (-(-n // self.kc) - 1) * self.kc for n in (self.part, last))
+
+
+def cycles(p: Problem, lanes: int) -> int:
+    """About how long one thread takes."""
+
+    def matrices(strides: Iterable[int]) -> int:
+        return math.prod(d.size for d, stride in zip(p.outer, strides) if stride)
+
+    read_a = matrices(d.a for d in p.outer) * p.m.size * p.depth * p.a.dtype.itemsize
+    read_b = matrices(d.b for d in p.outer) * p.n.size * p.depth * p.b.dtype.itemsize
+    written = p.batch * p.m.size * p.n.size * p.out.dtype.itemsize
+    arithmetic = p.flops / (2 * lanes * VECTORS_PER_CYCLE)
+    return int(max(arithmetic, (read_a + read_b + written) / BYTES_PER_CYCLE))
 
 
 def plan(p: Problem, compute: str, target: Target, waits: bool = False) -> Plan:
@@ -108,10 +140,11 @@ def for_all_sizes(plan: Plan, p: Problem) -> Plan:
     Tiles and blocks stay as they are. A product must not be smaller than a tile.
     """
     first, mr, nr = p.k[0].size, plan.mr, plan.nr
+    plan = replace(plan, ahead=0)
     if p.m.size < mr or p.n.size < nr:  # a guard: for the hint it is not
         raise AssertionError("a tile is larger than the product")
     if is_symbolic(p.depth // first):  # blocks of K have no fixed size
-        plan = replace(plan, copy_a=False, copy_b=False)
+        plan = replace(plan, copy_a=False, copy_b=False, pack_b=plan.pack_b or plan.copy_b)
     if not is_symbolic(first):
         return plan
     part = -(-first // plan.parts)
@@ -127,7 +160,7 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     large = not dots and not p.narrow and is_large(p)
     if large and p.k[-1].a != 1:
         return strided_plan(p, target, lanes, waits)
-    copy_a, pack_b = (False, False) if dots else packs(p)
+    copy_a, panels = (False, False) if dots else packs(p)
     if dots:
         mr, nr = dot_tile(p, target)
     elif large and target.vector_bytes == 64:  # whole cache lines, one after another
@@ -135,46 +168,58 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     else:
         mr, nr = tile(p, target, lanes, 4 if copy_a else 1)
     row = nr if dots else -(-nr // lanes) * lanes
-    work = p.flops * (ROWS_TO_READ // p.m.size if p.m.size < ROWS_TO_READ else 1)
-    wanted = max(1, min(MOST_CHUNKS, work // CHUNK_FLOPS))
+    work = cycles(p, lanes)
+    enough = MOST_CHUNKS if work >= LONG_CYCLES and p.batch == 1 else ENOUGH_CHUNKS
+    wanted = max(1, min(enough, work // CHUNK_CYCLES))
     outer = max(1, p.batch // wanted)
-    if p.batch > 1 or p.steady:  # whole matrices reuse more of what is in the caches
-        wanted = min(wanted, ENOUGH_CHUNKS)
-    mc, nc = -(-p.m.size // mr) * mr, -(-p.n.size // nr) * nr
-
-    def chunks() -> int:
-        return -(-p.batch // outer) * -(-p.m.size // mc) * -(-p.n.size // nc)
-
-    def halve(rows: int, columns: int, count: int) -> None:
-        """Halve the longer side of the block until there are enough chunks."""
-        nonlocal mc, nc
-        while chunks() < count:
-            can_rows, can_columns = mc > max(mr, rows), nc > max(nr, columns)
-            if can_rows and (mc >= nc or not can_columns):
-                mc = -(-(mc // mr) // 2) * mr
-            elif can_columns:
-                nc = -(-(nc // nr) // 2) * nr
-            else:
-                break
-
-    # Long rows of b that are read only once are read in long runs, a few at a time.
-    streams = p.m.size <= 2 and not pack_b and not dots
-    halve(LEAST_ROWS, 4096 if streams else nr if p.steady else LEAST_COLUMNS, wanted)
+    row_tiles, column_tiles = -(-p.m.size // mr), -(-p.n.size // nr)
+    matrices = -(-p.batch // outer)
     first = p.k[0].size
     inner = p.depth // max(1, first)
-    least = DOT_DEPTH if dots else LEAST_DEPTH
-    most_parts = min(first, p.depth // least, MOST_PARTS)
+    # Long rows of b that are read only once are read in long runs, a few at a time.
+    streams = p.m.size <= 2 and not panels and not dots
+    # Blocks of rows and columns: whole columns where few rows share them.
+    rows = columns = 1
+    if panels or dots:
+        rows = min(wanted, -(-p.m.size // BLOCK_ROWS))
+    elif p.n.size * p.depth <= PANEL_ELEMENTS:
+        rows = min(wanted, max(1, p.m.size // LEAST_ROWS))
+
+    def short_of(count: int) -> int:
+        """How often more blocks are needed for so many chunks."""
+        return -(-count // (matrices * rows * columns))
+
+    if matrices > 1:
+        wanted = min(wanted, FEW_MATRICES)
+    if short_of(wanted) > 1:
+        least = 4096 if streams else nr if panels or dots else LEAST_COLUMNS
+        columns = max(1, min(short_of(wanted), p.n.size // least, column_tiles))
+    if short_of(wanted) > 1:
+        rows = max(rows, min(rows * short_of(wanted), p.m.size // LEAST_ROWS, row_tiles))
+    rows = -(-row_tiles // -(-row_tiles // rows))
+    columns = -(-column_tiles // -(-column_tiles // columns))
+    deepest = DOT_DEPTH if dots else LEAST_DEPTH
+    most_parts = min(first, p.depth // deepest, MOST_PARTS)
     parts = 1
-    if chunks() < wanted and most_parts > 1:
-        parts = min(most_parts, -(-wanted // chunks()))
-    else:
-        halve(1, 1, min(wanted, 8))
+    # A few chunks fewer than wanted are no reason to cut K.
+    if short_of(wanted // 2 + 1 if p.depth >= LONG_DEPTH else FEW_CHUNKS) > 1:
+        if most_parts > 1:
+            parts = min(most_parts, short_of(wanted))
+        else:
+            few = min(wanted, FEW_CHUNKS)
+            columns = min(columns * short_of(few), column_tiles)
+            rows = min(rows * short_of(few), row_tiles)
+    mc, nc = -(-row_tiles // rows) * mr, -(-column_tiles // columns) * nr
     part = -(-first // parts)
     parts = -(-first // part) if part else 1
     kc, blocks = part, 1
+    alone = rows <= FEW_ROW_BLOCKS or (mc >= COPY_ROWS and not large)
+    copy_b = panels and alone and not p.steady
     depth = BLOCK_DEPTH if p.k[-1].a == 1 and not copy_a else SCATTERED_DEPTH
     depth = STREAM_DEPTH if streams else depth
-    if part * inner >= 2 * depth and not dots:
+    if copy_b:
+        depth = min(depth, A_ELEMENTS // nr)
+    if part * inner >= (depth + 1 if copy_b else 2 * depth) and not dots:
         blocks = -(-part * inner // depth)
         kc = -(-part // blocks)
         blocks = -(-part // kc)
@@ -182,16 +227,23 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
         while mc > mr and mc * min(part, kc) * inner > A_ELEMENTS // 2:
             mc = -(-(mc // mr) // 2) * mr
         copy_a = mc * min(part, kc) * inner <= A_ELEMENTS // 2
-    parallel = p.flops >= PARALLEL_FLOPS
+    copy_b = copy_b and min(part, kc) * inner * nr <= A_ELEMENTS
+    pack_b = panels and not copy_b
+    # Panels of weights come from memory: they are asked for while the one before is in use.
+    ahead = 0
+    if pack_b and not large and len(p.k) == 1 and 4 * p.depth * p.n.size >= AHEAD_BYTES:
+        ahead = -(-row // (64 // 4) // -(-mc // mr))
+    parallel = work >= PARALLEL_CYCLES
     return Plan(
-        mr, nr, row, mc, nc, part, parts, kc, blocks, outer, parallel, copy_a, pack_b, dots
+        mr, nr, row, mc, nc, part, parts, kc, blocks, outer, parallel, copy_a,
+        pack_b, dots, copy_b, ahead=ahead,
     )  # fmt: skip
 
 
 def is_dots(p: Problem) -> bool:
     """Whether to sum along lanes: few rows, and both operands contiguous along K."""
     last = p.k[-1]
-    if p.steady and p.m.size > 2:
+    if p.steady and p.m.size > DOT_STEADY_ROWS:
         return False
     if last.a != 1 or last.b != 1 or last.size < 16 or (p.n.b == 1 and p.n.size > 1):
         return False
@@ -206,18 +258,21 @@ def dot_tile(p: Problem, target: Target) -> tuple[int, int]:
 
 
 def packs(p: Problem) -> tuple[bool, bool]:
-    """Whether to copy a and b into panels first."""
+    """Whether to copy a, and b, into panels first."""
     last = p.k[-1]
     converts = p.a.dtype.itemsize < 4 and p.a.dtype.is_floating_point
     # Single elements of a are read at any stride without loss; converting each would cost.
     copy_a = converts and p.n.size >= 128
     # b is read in vectors, by all rows: panels keep it in the first caches.
     far = last.b * p.b.dtype.itemsize
-    large = p.depth * p.n.size >= 1 << 19 or (far % 4096 == 0 and p.depth > 64)
-    pack_b = p.n.size > 1 and (
-        p.n.b != 1 or p.steady or (large and p.m.size >= 192) or (converts and p.m.size >= 32)
+    large = p.depth * p.n.size > PANEL_ELEMENTS or (far % 4096 == 0 and p.depth > 64)
+    panels = min(p.n.size - 1, p.depth) > 0 and (
+        p.n.b != 1
+        or p.steady
+        or (large and p.m.size >= PANEL_ROWS)
+        or (converts and p.m.size >= 32)
     )
-    return copy_a, pack_b
+    return copy_a, panels
 
 
 def is_large(p: Problem) -> bool:
@@ -281,8 +336,8 @@ def tile(p: Problem, target: Target, lanes: int, multiple: int) -> tuple[int, in
     best: tuple[float, int, int] | None = None
     depth = max(1, p.depth)
     spare = 1 if target.fma else 2
-    most = 1 if p.narrow else min(8, -(-p.n.size // lanes))
-    for v in range(1, most + 1):
+    whole = 1 if p.narrow else -(-p.n.size // lanes)  # wide tiles only where all columns are one
+    for v in range(1, (whole if whole <= MOST_VECTORS + 1 else MOST_VECTORS) + 1):
         nr = min(p.n.size, v * lanes)
         for r in range(1, (target.registers - spare) // v):
             if p.narrow and r > 14:
@@ -291,7 +346,7 @@ def tile(p: Problem, target: Target, lanes: int, multiple: int) -> tuple[int, in
                 break
             if r % multiple and r != p.m.size:
                 continue
-            step = max(r * v / 2, (r + v) / 2, 4.0) + 0.08 * r + 0.2 * v
+            step = max(r * v / 2, (r + v) / 2, 4.0) + 0.25 * r + 0.3 * v
             if v == 1:
                 step *= 1.07
             if depth * v * target.vector_bytes > FAST_BYTES:

@@ -35,6 +35,7 @@ from ...kernel.ir import (
     Load,
     Local,
     Loop,
+    Prefetch,
     Reduce,
     Stmt,
     Store,
@@ -47,6 +48,7 @@ from .blocking import Plan, plan
 from .contract import Dim, Problem, analyse, output_index
 from .packing import ZERO, Matrix, Sizes, const, copy_block, outer_pairs, pack
 
+ITEM_BYTES = {"f16": 2, "bf16": 2, "f32": 4, "f64": 8}
 Write = Callable[[Expr, Expr, Expr], "list[Stmt]"]
 
 
@@ -384,13 +386,14 @@ class Writer:
             turn = Reduce("add", "acc", place, x * y)
             across = Loop("j", ZERO, const(nr), (turn,), "unroll")
             step = Loop("r", ZERO, const(mr), (across,), "unroll")
+        steps = [step, *(self.read_ahead() if plan.ahead else [])]
         for i in reversed(range(len(p.k))):
             start: Expr = ZERO
             stop = self.sizes("depth", p.k[i].size)
             if i == 0 and (plan.parts > 1 or plan.blocks > 1):
                 start, stop = self.k_range()
             kind = "vector" if plan.dots and i == len(p.k) - 1 else "serial"
-            step = Loop(f"k{i}", start, stop, (step,), kind)
+            steps = [Loop(f"k{i}", start, stop, tuple(steps), kind)]
         begin: Stmt = _tile_loop(mr, plan.row, Store("acc", place, Const(0, compute)))
         if plan.blocks > 1:
             row, column = Var("first_row") + r, Var("first_column") + j
@@ -402,7 +405,32 @@ class Writer:
                 before = Load("sums", self.sum_place(row, column), compute)
             resume = _tile_loop(mr, nr, Store("acc", place, before))
             begin = If(Var("block") > Var("part_start"), (resume,), (begin,))
-        return [Local("acc", compute, mr * plan.row), begin, step]
+        return [Local("acc", compute, mr * plan.row), begin, *steps]
+
+    def read_ahead(self) -> list[Stmt]:
+        """Ask for the next tile's columns of b, a few cache lines per step of K.
+
+        The tiles of a panel share its lines; the last ones ask again for what is there by then.
+        """
+        p, plan, k = self.problem, self.plan, Var("k0")
+        b = self.operand("rhs", self.b, plan.nr, self.packed)
+        line = 64 // ITEM_BYTES[b.dtype]
+        tiles = -(-plan.nr // (line * plan.ahead))
+        turn = s.minimum((Var("tile_row") - Var("row_start")) / plan.mr, const(tiles - 1))
+        found: list[Stmt] = []
+        for i in range(plan.ahead):
+            number = turn * plan.ahead + i
+            if self.packed is not None:
+                start = self.k_range()[0]
+                panel = (Var("tile_column") + plan.nr) * b.start + start * plan.nr
+                at = panel + number * (self.depth * line) + (k - start) * line
+            else:
+                column = Var("first_column") + plan.nr + number * line
+                at = column * b.step + k * b.inner[0]
+                if p.n.b != 1:  # lines run along K
+                    at = (column + k % line) * b.step + k - k % line
+            found.append(Prefetch("rhs", b.base + at))
+        return found
 
     def end(self, pairs: list[tuple[Dim, str]]) -> Write:
         """What is done with an element of the result: the epilogue, or the output's store."""
