@@ -27,12 +27,55 @@ REQUEST_WORDS = 8  # tasks, their number, fix-ups, their number, and these:
 SLOTS, POOL, THREADS, STAMPS = 4, 5, 6, 7  # STAMPS: where `run_timed` leaves its times, else unused
 
 
+FLUSHED = ("run", "run_timed", "worker")  # what has a variant in which subnormal numbers are zero
+
+
 def _pause(triple: str) -> tuple[str, str]:
     if triple.startswith("x86_64"):
         return "declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"
     if triple.startswith(("aarch64", "arm64")):
         return "declare void @llvm.aarch64.hint(i32)", "call void @llvm.aarch64.hint(i32 1)"
     return "", ""
+
+
+def _flushing(triple: str) -> tuple[str, str, str]:
+    """(declarations, statements that make subnormal numbers zero, statements that undo it).
+
+    Empty where a processor has no such mode.
+    """
+    if triple.startswith("x86_64"):
+        declare = "declare void @llvm.x86.sse.stmxcsr(ptr)\ndeclare void @llvm.x86.sse.ldmxcsr(ptr)"
+        # Results (bit 15) and operands (bit 6) are flushed.
+        begin = """  %before = alloca i32
+  %during = alloca i32
+  call void @llvm.x86.sse.stmxcsr(ptr %before)
+  %word = load i32, ptr %before
+  %flushed = or i32 %word, 32832
+  store i32 %flushed, ptr %during
+  call void @llvm.x86.sse.ldmxcsr(ptr %during)"""
+        return declare, begin, "  call void @llvm.x86.sse.ldmxcsr(ptr %before)"
+    if triple.startswith(("aarch64", "arm64")):
+        declare = "declare i64 @llvm.aarch64.get.fpcr()\ndeclare void @llvm.aarch64.set.fpcr(i64)"
+        begin = """  %before = call i64 @llvm.aarch64.get.fpcr()
+  %during = or i64 %before, 16777216
+  call void @llvm.aarch64.set.fpcr(i64 %during)"""
+        return declare, begin, "  call void @llvm.aarch64.set.fpcr(i64 %before)"
+    return "", "", ""
+
+
+def can_flush(triple: str) -> bool:
+    """Whether subnormal numbers can be made zero."""
+    return bool(_flushing(triple)[0])
+
+
+def _flushed(name: str, begin: str, end: str) -> str:
+    """`name` with subnormal numbers made zero, in this thread and while it runs."""
+    return f"""define void @{name}_flushed(ptr %block) nounwind {{
+{begin}
+  call void @{name}(ptr %block)
+{end}
+  ret void
+}}"""
 
 
 def _sleeping(triple: str) -> dict[str, str]:
@@ -134,10 +177,15 @@ def _claim(prefix: str, again: str, then: str, nothing: str) -> str:
 
 
 def driver_ir(triple: str) -> str:
-    """The module: run, run_timed, worker, stop, and control, which calls run for its bodies."""
+    """The module: run, run_timed, worker, stop, and control, which calls run for its bodies.
+
+    Of the first three also variants, as run_flushed, in which subnormal numbers are zero.
+    """
     declare, pause = _pause(triple)
     system = _sleeping(triple)
     declare_clock, clock = _clock(triple)
+    declare_flush, begin, end = _flushing(triple)
+    flushed = "\n".join(_flushed(name, begin, end) for name in FLUSHED)
     fields = "\n".join(
         _word(f"%{name}", "%pool", index)
         for name, index in (
@@ -150,6 +198,7 @@ def driver_ir(triple: str) -> str:
 {system["declare"]}
 {declare}
 {declare_clock}
+{declare_flush}
 
 define void @worker(ptr %pool) nounwind {{
 entry:
@@ -219,6 +268,7 @@ entry:
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 
 {_control_ir()}
+{flushed}
 """
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..codegen.target import host
 from . import driver
 from .machine_code import load_driver
 from .threads import get_num_threads
@@ -26,12 +27,17 @@ class Native:
     """The driver's functions, compiled once per process."""
 
     def __init__(self) -> None:
-        addresses = load_driver()
-        pointer = ctypes.c_void_p
-        self.worker = ctypes.CFUNCTYPE(None, pointer)(addresses["worker"])
-        self.stop = ctypes.CFUNCTYPE(None, pointer)(addresses["stop"])
-        self.run = ctypes.CFUNCTYPE(None, pointer)(addresses["run"])
-        self.run_timed = ctypes.CFUNCTYPE(None, pointer)(addresses["run_timed"])
+        call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+        self._functions = {name: call(at) for name, at in load_driver().items()}
+        self.stop = self._functions["stop"]
+        self.choose(False)
+
+    def choose(self, flushed: bool) -> None:
+        """Take the functions in which subnormal numbers are zero, or those in which they are not."""
+        suffix = "_flushed" if flushed else ""
+        self.worker, self.run, self.run_timed = (
+            self._functions[name + suffix] for name in ("worker", "run", "run_timed")
+        )
 
 
 class Pool:
@@ -86,6 +92,26 @@ def pool() -> Pool:
     if _pool is None:
         _pool = Pool(native(), workers)
     return _pool
+
+
+def set_flush_denormal(mode: bool) -> bool:
+    """Take subnormal numbers (below 1.2e-38 in float32) for zero in compiled code, or do not.
+
+    Processors compute with them many times slower. Returns whether this one can (x86-64 and
+    AArch64). Of operations on few elements, which NumPy computes, nothing changes.
+
+    >>> set_flush_denormal(True)
+    True
+    >>> jit(lambda x: x * 0.5)(full((100,), 2e-38)).max().item()
+    0.0
+    >>> _ = set_flush_denormal(False)
+    """
+    if not driver.can_flush(host().triple):
+        return False
+    with lock:
+        _stop_pool()
+        native().choose(bool(mode))
+    return True
 
 
 def _stop_pool() -> None:
