@@ -211,6 +211,7 @@ _LAZY = {
     "set_autocast_cache_enabled": "amp.autocast_mode",
     "clear_autocast_cache": "amp.autocast_mode",
     "jit": "capture", "compile": "compiled", "explain": "report", "estimate": "train.estimate",
+    "set_flush_denormal": "runtime.pool",
     "bartlett_window": "signal.windows", "blackman_window": "signal.windows",
     "hamming_window": "signal.windows", "hann_window": "signal.windows",
     "kaiser_window": "signal.windows",
