@@ -1,20 +1,29 @@
 """The native side of programs and threads, as LLVM IR text.
 
 `run` performs a list of tasks in order, and `run_timed` also notes the time after each; `worker` is
-where pool threads stay. They share a pool
-block of 8-byte words (offsets below, one cache line apart). A task's chunks are claimed by
-compare-and-swap on one word, (epoch << 32 | next chunk): an epoch is closed (next chunk = 2**31-1)
-while the task's fields change, so that a late worker can never claim from a mixture of two tasks.
-Who waits spins for a while, then sleeps. Used by pool.py.
+where pool threads stay. They share a pool block of 8-byte words (offsets below, one cache line
+apart). A task's units (a few chunks each) are dealt out to the threads in runs, the first run to
+the caller: so a thread meets in its cache what it wrote in the task before. Who has finished its
+own run takes units from the end of others'. A run is one word, (epoch, first unit, last + 1), from
+which units are taken by compare-and-swap: while it succeeds, the task is not over, and so the
+task's fields, read after the epoch, are that task's. Who waits spins for a while, then sleeps.
+Used by pool.py.
 """
 
 from __future__ import annotations
 
 # Word offsets in the pool block.
-CLAIM, DONE, FIELDS, SLEEPING, STOP, SPIN, MUTEX, COND = 0, 8, 16, 24, 32, 40, 48, 64
+EPOCH, DONE, FIELDS, SLEEPING, STOP, SPIN, MUTEX, COND = 0, 8, 16, 24, 32, 40, 48, 64
 OVER, WAITING = 72, 80  # the condition that a task's last chunk is done, and whether it is awaited
 FN, BUFFERS, SIZES, CHUNKS, GRAIN = (FIELDS + i for i in range(5))
-POOL_WORDS = 96
+MEMBERS = 88  # how many threads there are, the caller included
+RUNS = 96  # of each thread its run, the pool's address and its number, one cache line apart
+MOST_UNITS = 4095  # a run's word has 12 bits for each end, above them the epoch
+
+
+def pool_words(threads: int) -> int:
+    return RUNS + 8 * threads
+
 
 # Words of a task, and of a fix-up that puts the address of a call's slot into the pointer table.
 TASK_WORDS = 5  # function, buffers, sizes, chunks, grain (0: all on the calling thread)
@@ -142,38 +151,73 @@ def _word(name: str, base: str, index: int | str) -> str:
     return f"  {name} = getelementptr i64, ptr {base}, i64 {index}"
 
 
-def _claim(prefix: str, again: str, then: str, nothing: str) -> str:
-    """Try to claim chunks and run them, `then` being the last instruction of that; else branch to
-    `again` or `nothing`.
-
-    The fields are read between the claim word's load and its exchange: if that succeeds, no other
-    task was published in between, and they belong together.
-    """
-    p = prefix
-    return f"""
-  %{p}word = load atomic i64, ptr %claim seq_cst, align 8
-  %{p}first = and i64 %{p}word, 4294967295
-  %{p}chunks = load atomic i64, ptr %chunks acquire, align 8
-  %{p}any = icmp ult i64 %{p}first, %{p}chunks
-  br i1 %{p}any, label %{p}try, label %{nothing}
-{p}try:
-  %{p}fn = load atomic ptr, ptr %fn acquire, align 8
-  %{p}buffers = load atomic ptr, ptr %buffers acquire, align 8
-  %{p}sizes = load atomic ptr, ptr %sizes acquire, align 8
-  %{p}grain = load atomic i64, ptr %grain acquire, align 8
-  %{p}next = add i64 %{p}word, %{p}grain
-  %{p}pair = cmpxchg ptr %claim, i64 %{p}word, i64 %{p}next seq_cst seq_cst
-  %{p}won = extractvalue {{ i64, i1 }} %{p}pair, 1
-  br i1 %{p}won, label %{p}run, label %{again}
-{p}run:
-  %{p}end = add i64 %{p}first, %{p}grain
-  %{p}over = icmp ugt i64 %{p}end, %{p}chunks
-  %{p}last = select i1 %{p}over, i64 %{p}chunks, i64 %{p}end
-  call void %{p}fn(ptr %{p}buffers, ptr %{p}sizes, i64 %{p}first, i64 %{p}last)
-  %{p}count = sub i64 %{p}last, %{p}first
-  %{p}before = atomicrmw add ptr %done, i64 %{p}count seq_cst
-  {then}
-"""
+def _work_ir() -> str:
+    """work(pool, me, epoch): the units of that epoch's task that thread `me` can get."""
+    fields = "\n".join(
+        f"{_word(f'%{name}_at', '%pool', index)}\n"
+        f"  %{name} = load atomic {kind}, ptr %{name}_at acquire, align 8"
+        for name, index, kind in (
+            ("fn", FN, "ptr"), ("buffers", BUFFERS, "ptr"), ("sizes", SIZES, "ptr"),
+            ("chunks", CHUNKS, "i64"), ("grain", GRAIN, "i64"), ("members", MEMBERS, "i64"),
+        )
+    )  # fmt: skip
+    return f"""define internal void @work(ptr %pool, i64 %me, i64 %epoch) nounwind {{
+entry:
+{_word("%done", "%pool", DONE)}
+{_word("%runs", "%pool", RUNS)}
+{fields}
+  br label %member
+member:
+  %who = phi i64 [ %me, %entry ], [ %neighbour, %next ]
+  %visited = phi i64 [ 1, %entry ], [ %visits, %next ]
+  %line = shl i64 %who, 3
+{_word("%run", "%runs", "%line")}
+  %mine = icmp eq i64 %who, %me
+  br label %look
+look:
+  %count = phi i64 [ 0, %member ], [ %count, %take ], [ %counted, %won ]
+  %word = load atomic i64, ptr %run seq_cst, align 8
+  %its = lshr i64 %word, 24
+  %low = lshr i64 %word, 12
+  %first = and i64 %low, {MOST_UNITS}
+  %end = and i64 %word, {MOST_UNITS}
+  %same = icmp eq i64 %its, %epoch
+  %some = icmp ult i64 %first, %end
+  %any = and i1 %same, %some
+  br i1 %any, label %take, label %report
+take:
+  %last = sub i64 %end, 1
+  %unit = select i1 %mine, i64 %first, i64 %last
+  %step = select i1 %mine, i64 4096, i64 -1
+  %left = add i64 %word, %step
+  %pair = cmpxchg ptr %run, i64 %word, i64 %left seq_cst seq_cst
+  %got = extractvalue {{ i64, i1 }} %pair, 1
+  br i1 %got, label %won, label %look
+won:
+  %start = mul i64 %unit, %grain
+  %stop0 = add i64 %start, %grain
+  %over = icmp ugt i64 %stop0, %chunks
+  %stop = select i1 %over, i64 %chunks, i64 %stop0
+  call void %fn(ptr %buffers, ptr %sizes, i64 %start, i64 %stop)
+  %size = sub i64 %stop, %start
+  %counted = add i64 %count, %size
+  br label %look
+report:
+  %none = icmp eq i64 %count, 0
+  br i1 %none, label %next, label %add
+add:
+  %before = atomicrmw add ptr %done, i64 %count seq_cst
+  br label %next
+next:
+  %beyond = add i64 %who, 1
+  %round = icmp uge i64 %beyond, %members
+  %neighbour = select i1 %round, i64 0, i64 %beyond
+  %visits = add i64 %visited, 1
+  %others = icmp ult i64 %visited, %members
+  br i1 %others, label %member, label %leave
+leave:
+  ret void
+}}"""
 
 
 def driver_ir(triple: str) -> str:
@@ -189,9 +233,10 @@ def driver_ir(triple: str) -> str:
     fields = "\n".join(
         _word(f"%{name}", "%pool", index)
         for name, index in (
-            ("claim", CLAIM), ("done", DONE), ("fn", FN), ("buffers", BUFFERS), ("sizes", SIZES),
+            ("epoch", EPOCH), ("done", DONE), ("fn", FN), ("buffers", BUFFERS), ("sizes", SIZES),
             ("chunks", CHUNKS), ("grain", GRAIN), ("sleeping", SLEEPING), ("stop", STOP),
             ("spin", SPIN), ("mutex", MUTEX), ("cond", COND), ("over", OVER), ("waiting", WAITING),
+            ("members_at", MEMBERS), ("runs", RUNS),
         )
     )  # fmt: skip
     return f"""target triple = "{triple}"
@@ -200,15 +245,25 @@ def driver_ir(triple: str) -> str:
 {declare_clock}
 {declare_flush}
 
-define void @worker(ptr %pool) nounwind {{
+{_work_ir()}
+
+define void @worker(ptr %seat) nounwind {{
 entry:
+{_word("%pool_at", "%seat", 1)}
+  %pool = load ptr, ptr %pool_at
+{_word("%me_at", "%seat", 2)}
+  %me = load i64, ptr %me_at
 {fields}
   %limit = load i64, ptr %spin
   br label %look
 look:
-  %turns = phi i64 [ 0, %entry ], [ %turns, %wtry ], [ 0, %went ], [ %more, %idle ], [ 0, %awake ]
-{_claim("w", "look", "br label %worked", "rest")}
-worked:
+  %turns = phi i64 [ 0, %entry ], [ 0, %went ], [ %more, %idle ], [ 0, %awake ]
+  %seen = phi i64 [ 0, %entry ], [ %now, %went ], [ %seen, %idle ], [ %seen, %awake ]
+  %now = load atomic i64, ptr %epoch seq_cst, align 8
+  %old = icmp eq i64 %now, %seen
+  br i1 %old, label %rest, label %task
+task:
+  call void @work(ptr %pool, i64 %me, i64 %now)
   %awaited = load atomic i64, ptr %waiting seq_cst, align 8
   %isawaited = icmp ne i64 %awaited, 0
   br i1 %isawaited, label %tell, label %went
@@ -233,10 +288,8 @@ sleep:
   %s0 = atomicrmw add ptr %sleeping, i64 1 seq_cst
   br label %check
 check:
-  %cword = load atomic i64, ptr %claim seq_cst, align 8
-  %cfirst = and i64 %cword, 4294967295
-  %cchunks = load atomic i64, ptr %chunks seq_cst, align 8
-  %cany = icmp ult i64 %cfirst, %cchunks
+  %cnow = load atomic i64, ptr %epoch seq_cst, align 8
+  %cany = icmp ne i64 %cnow, %seen
   %cends = load atomic i64, ptr %stop seq_cst, align 8
   %cended = icmp ne i64 %cends, 0
   %cup = or i1 %cany, %cended
@@ -351,33 +404,50 @@ here:
   call void %tfn(ptr %tbuffers, ptr %tsizes, i64 0, i64 %tchunks)
   br label %finished
 publish:
-  %old = load atomic i64, ptr %claim seq_cst, align 8
-  %epoch = lshr i64 %old, 32
-  %closed0 = add i64 %epoch, 1
-  %closed1 = shl i64 %closed0, 32
-  %closed = or i64 %closed1, 2147483647
-  store atomic i64 %closed, ptr %claim seq_cst, align 8
-  store atomic ptr %tfn, ptr %fn seq_cst, align 8
-  store atomic ptr %tbuffers, ptr %buffers seq_cst, align 8
-  store atomic ptr %tsizes, ptr %sizes seq_cst, align 8
-  store atomic i64 %tchunks, ptr %chunks seq_cst, align 8
-  store atomic i64 %tgrain, ptr %grain seq_cst, align 8
-  store atomic i64 0, ptr %done seq_cst, align 8
-  %open0 = add i64 %closed0, 1
-  %open = shl i64 %open0, 32
-  store atomic i64 %open, ptr %claim seq_cst, align 8
+  store atomic ptr %tfn, ptr %fn release, align 8
+  store atomic ptr %tbuffers, ptr %buffers release, align 8
+  store atomic ptr %tsizes, ptr %sizes release, align 8
+  store atomic i64 %tchunks, ptr %chunks release, align 8
+  store atomic i64 %tgrain, ptr %grain release, align 8
+  store atomic i64 0, ptr %done release, align 8
+  %was = load atomic i64, ptr %epoch seq_cst, align 8
+  %now0 = add i64 %was, 1
+  %now = and i64 %now0, 1099511627775
+  %high = shl i64 %now, 24
+  %up = add i64 %tchunks, %tgrain
+  %up1 = sub i64 %up, 1
+  %units = udiv i64 %up1, %tgrain
+  %members = load i64, ptr %members_at
+  br label %deal
+deal:
+  %who = phi i64 [ 0, %publish ], [ %follower, %deal ]
+  %first = phi i64 [ 0, %publish ], [ %end, %deal ]
+  %follower = add i64 %who, 1
+  %part = mul i64 %units, %follower
+  %end = udiv i64 %part, %members
+  %shifted_first = shl i64 %first, 12
+  %ends = or i64 %shifted_first, %end
+  %dealt = or i64 %ends, %high
+  %line = shl i64 %who, 3
+{_word("%its", "%runs", "%line")}
+  store atomic i64 %dealt, ptr %its release, align 8
+  %again = icmp ult i64 %follower, %members
+  br i1 %again, label %deal, label %open
+open:
+  store atomic i64 %now, ptr %epoch seq_cst, align 8
   %asleep = load atomic i64, ptr %sleeping seq_cst, align 8
   %wake = icmp ne i64 %asleep, 0
-  br i1 %wake, label %rouse, label %look
+  br i1 %wake, label %rouse, label %mine
 rouse:
   {system["lock"]}
   {system["wake"]}
   {system["unlock"]}
-  br label %look
-look:
-{_claim("r", "look", "br label %look", "join")}
+  br label %mine
+mine:
+  call void @work(ptr %pool, i64 0, i64 %now)
+  br label %join
 join:
-  %turns = phi i64 [ 0, %look ], [ %more, %patience ]
+  %turns = phi i64 [ 0, %mine ], [ %more, %patience ]
   %ready = load atomic i64, ptr %done seq_cst, align 8
   %all = icmp eq i64 %ready, %tchunks
   br i1 %all, label %finished, label %patience

@@ -44,23 +44,30 @@ class Pool:
     """A pool block and the threads that live on it."""
 
     def __init__(self, native: Native, workers: int):
-        memory = np.zeros(driver.POOL_WORDS + 8, np.int64)
+        words = driver.pool_words(workers + 1)
+        memory = np.zeros(words + 8, np.int64)
         skip = -memory.ctypes.data % 64 // 8
-        self.memory = memory[skip : skip + driver.POOL_WORDS]
+        self.memory = memory[skip : skip + words]
         self.address = self.memory.ctypes.data
         self.native = native
-        self.memory[driver.CLAIM] = (1 << 31) - 1
+        self.memory[driver.MEMBERS] = workers + 1
         self.memory[driver.SPIN] = SPIN_TURNS
         if os.name == "posix":  # Windows' locks begin as zeros
             libc: Any = ctypes.CDLL(None)
             libc.pthread_mutex_init(ctypes.c_void_p(self.address + 8 * driver.MUTEX), None)
             for word in (driver.COND, driver.OVER):
                 libc.pthread_cond_init(ctypes.c_void_p(self.address + 8 * word), None)
+        seats = [driver.RUNS + 8 * i for i in range(1, workers + 1)]
+        for number, seat in enumerate(seats, 1):
+            self.memory[seat + 1 : seat + 3] = self.address, number
         self.threads = [
             threading.Thread(
-                target=native.worker, args=(self.address,), daemon=True, name=f"monograph-{i + 1}"
+                target=native.worker,
+                args=(self.address + 8 * seat,),
+                daemon=True,
+                name=f"monograph-{number}",
             )
-            for i in range(workers)
+            for number, seat in enumerate(seats, 1)
         ]
         for thread in self.threads:
             thread.start()

@@ -238,7 +238,7 @@ def _check_task(task: Task, slots: int) -> None:
 
 
 # A pool block for runs that use no workers.
-_idle = np.zeros(driver.POOL_WORDS, np.int64)
+_idle = np.zeros(driver.pool_words(1), np.int64)
 _IDLE_ADDRESS: int = _idle.ctypes.data
 
 

@@ -57,6 +57,19 @@ def test_tasks_run_in_order_with_slots_and_addresses(thread_count):
         assert (y == (turn * 2 + 1) * 2).all()
 
 
+def test_every_chunk_runs_once_whatever_their_number(thread_count):
+    (increment,) = compile_kernels([INCREMENT])
+    counts = [1, 2, 3, 4, 5, 7, 64, 1023, 1024, 2049, 5000]
+    data = [np.zeros(count * BLOCK, "f") for count in counts]
+    program = Program(
+        [Task(increment, [x.ctypes.data, x.ctypes.data], [x.size]) for x in data], keep=data
+    )
+    for turn in range(1, 51):
+        program(())
+        for x in data:
+            assert (x == turn).all()
+
+
 def test_slot_offsets_and_serial_tasks(thread_count):
     (double,) = compile_kernels([DOUBLE])
     x, y = np.arange(4 * BLOCK, dtype="f"), np.zeros(4 * BLOCK, "f")

@@ -138,9 +138,15 @@ class Writer:
         rb, cb = size("rb", row_blocks), size("cb", column_blocks)
         parts = size("parts", plan.parts)
         chunk: Expr = Var("chunk")
+        # Threads take runs of chunks: of rows, so that they meet the same rows of a weight in its
+        # gradient and update as in the product before, or of columns where those are its rows.
+        largest = max(p.m.size * p.n.size, p.depth * max(p.m.size, p.n.size))
+        if p.m.size * p.n.size == largest or p.m.size > p.n.size:
+            blocks = [Let("column_block", chunk % cb), Let("row_block", (chunk / cb) % rb)]
+        else:
+            blocks = [Let("row_block", chunk % rb), Let("column_block", (chunk / rb) % cb)]
         body: list[Stmt] = [
-            Let("row_block", chunk % rb),
-            Let("column_block", (chunk / rb) % cb),
+            *blocks,
             Let("part", (chunk / (rb * cb)) % parts),
         ]
         outer_block = chunk / (rb * cb * parts)
