@@ -3,6 +3,7 @@
 inline_scans        loops of one iteration
 simplify            rules, common subexpressions, constants
 remove_dead
+order_rows          operands of products whose rows are apart, in order
 prune_control       bodies of loops: what is dead goes, what is constant comes out
 leave_complex_to_numpy
 split_reductions    long sums in two steps
@@ -48,6 +49,7 @@ from .locate import Locator
 from .loops import lower_loops
 from .memory import Need, plan_arena
 from .reader import COMPUTE
+from .rows import order_rows
 from .simplify import remove_dead, simplify, split_reductions
 from .sizes import Family, NotDynamic, as_word, place_of, space_of, take_sizes
 from .steps import FUSES_EPILOGUE, LOWERINGS, WRITES_AT, Context, Scratch, Step
@@ -57,6 +59,7 @@ PASSES: list[Callable[[Graph], Graph]] = [
     simplify,
     remove_dead,
     lower_convolutions,
+    order_rows,
     prune_control,
     leave_complex_to_numpy,
     remove_dead,

@@ -33,7 +33,7 @@ class Native:
         self.choose(False)
 
     def choose(self, flushed: bool) -> None:
-        """Take the functions in which subnormal numbers are zero, or those in which they are not."""
+        """Take the functions in which subnormal numbers are zero, or the others."""
         suffix = "_flushed" if flushed else ""
         self.worker, self.run, self.run_timed = (
             self._functions[name + suffix] for name in ("worker", "run", "run_timed")
