@@ -58,6 +58,8 @@ from .api.facts import (
     triu_indices,
 )  # fmt: skip
 from .api.files import load, load_file, save, save_file
+from .api.meta import CREATORS as _CREATORS
+from .api.meta import placed as _placed
 from .api.methods import attach as _attach
 from .api.printing import set_printoptions
 from .api.random import (
@@ -88,7 +90,7 @@ from .core.choices import (
     set_float32_matmul_precision,
     use_deterministic_algorithms,
 )  # fmt: skip
-from .core.device import device
+from .core.device import device, get_default_device, set_default_device
 from .core.dtype import (
     DType as dtype,
 )  # fmt: skip
@@ -189,6 +191,7 @@ _attach()
 
 # Functions of layers that PyTorch has at the top as well (all of them: monograph.nn.functional).
 _OF_LAYERS = """
+globals().update({_name: _placed(globals()[_name]) for _name in _CREATORS})
 conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d bilinear batch_norm
 layer_norm group_norm instance_norm rms_norm dropout alpha_dropout max_pool1d max_pool2d max_pool3d
 avg_pool1d adaptive_avg_pool1d adaptive_max_pool1d pixel_shuffle pixel_unshuffle channel_shuffle
@@ -199,9 +202,10 @@ globals().update({_name: _FUNCTIONAL[_name] for _name in _OF_LAYERS})
 
 # Submodules and the compiler load when they are first used, so that `import monograph` stays quick.
 _SUBMODULES = {
-    "amp", "autograd", "backends", "cpu", "cuda", "data", "fft", "func", "linalg", "masked", "metrics",
-    "distributions", "models",
-    "nn", "optim", "plot", "profiler", "signal", "special", "testing", "train", "utils",
+    "accelerator", "amp", "autograd", "backends", "compiler", "cpu", "cuda", "data",
+    "distributions", "fft", "func", "hub", "linalg", "masked", "metrics", "models", "mps",
+    "multiprocessing", "nn", "optim", "overrides", "plot", "profiler", "signal", "special",
+    "testing", "train", "types", "utils", "version",
 }  # fmt: skip
 _LAZY = {
     "autocast": "amp.autocast_mode", "is_autocast_enabled": "amp.autocast_mode",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .core import dtype as dt
-from .core.device import CPU, device
+from .core.device import CPU, META_DEVICE, device
 from .core.dtype import DType
 from .core.errors import ArgumentTypeError, BatchError, DTypeError, GradError, ShapeError
 from .core.modes import modes, no_grad, untaped
@@ -20,6 +20,7 @@ from .core.shape import Size, contiguous_strides
 from .ops.align import cast
 from .ops.movement import Alias, Detach, Overwrite, write_through
 from .transform import tape, trace, vmap
+from .transform.meta import is_meta, no_elements
 from .transform.tape import Node
 from .transform.trace import Symbol, needs_value
 from .transform.vmap import Batched, level_of, not_batched, overwrite
@@ -122,6 +123,10 @@ class Tensor:
     def _write(self, value: Tensor, name: str) -> Tensor:
         """Overwrite this tensor's elements with `value` (same shape): every in-place operation."""
         owner = self._storage_owner()
+        if is_meta(value._payload) is not is_meta(self._payload):
+            if self.is_meta:
+                return self
+            raise no_elements(name)
         if modes.trace is not None:
             modes.trace.note_write(self)
         if tuple(value.shape) != tuple(self.shape):
@@ -266,7 +271,12 @@ class Tensor:
 
     @property
     def device(self) -> device:
-        return CPU
+        return META_DEVICE if is_meta(self._payload) else CPU
+
+    @property
+    def is_meta(self) -> bool:
+        """Whether this is a tensor of the device "meta": a shape without elements."""
+        return is_meta(self._payload)
 
     @property
     def ndim(self) -> int:
@@ -376,6 +386,8 @@ class Tensor:
         p = self._value()
         if type(p) is np.ndarray:
             return p
+        if is_meta(p):
+            raise no_elements(operation)
         if type(p) is Symbol:
             raise needs_value(p, operation)
         raise BatchError(
@@ -457,7 +469,8 @@ class Tensor:
             )
         made = type(self).__new__(type(self))
         memo[id(self)] = made
-        _init(made, np.array(self._array("deepcopy")), self._requires)
+        copied = self._payload if self.is_meta else np.array(self._array("deepcopy"))
+        _init(made, copied, self._requires)
         made.__dict__.update(self._attributes())
         if self._grad is not None:
             made._grad = self._grad.detach().clone()

@@ -17,6 +17,7 @@ from ..core.modes import modes, uncast
 from ..ir.op import Op
 from ..ops.basic import Cast
 from ..tensor import Tensor, wrap
+from ..transform.meta import META
 from ..transform.tape import ComplexNode, Node
 from ..transform.trace import Symbol, leaked
 from ..transform.vmap import Batched, batch
@@ -99,6 +100,9 @@ def _unusual(op: Op, args: tuple, payloads: list[Any], wants_grad: bool) -> tupl
             with uncast():
                 return batch(op, args)
     if trace is None:
+        symbols = [p for p in payloads if type(p) is Symbol]
+        if all(p.trace is META for p in symbols):
+            return META.record(op, payloads), wants_grad
         raise leaked(next(p for p in payloads if type(p) is Symbol))
     for i, a in enumerate(args):
         if type(payloads[i]) is np.ndarray:

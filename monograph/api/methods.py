@@ -6,16 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core import dtype as dt
-from ..core.device import device, usable
+from ..core.device import META_DEVICE, device, usable
 from ..core.dtype import DType, as_dtype
 from ..core.modes import modes, no_grad
 from ..core.shape import is_number
 from ..ops import arith, composite
 from ..ops.align import FUNCTIONS, broadcast_to, cast
 from ..tensor import Tensor
+from ..transform.meta import no_elements
 from ..transform.tape import keep_saved, next_number
 from . import composites
 from .creation import as_tensor
+from .meta import on_meta
 
 # Functions whose first argument is not a tensor, or that PyTorch has as functions only.
 NOT_METHODS = {
@@ -124,7 +126,11 @@ def _to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             continue
         elif a is not None:
             dtype = a
+    if target is not None and device(target) == META_DEVICE:
+        return on_meta(self if dtype is None else cast(self, as_dtype(dtype)))
     usable(target, "to")
+    if target is not None and self.is_meta:
+        raise no_elements("to")
     out = self if dtype is None else cast(self, as_dtype(dtype))
     return out.clone() if copy and out is self else out
 

@@ -107,9 +107,16 @@ def _body(a: np.ndarray, style: Callable, indent: int, summary: bool, length: in
     return "[" + ("," + "\n" * (a.ndim - 1) + " " * (indent + 1)).join(rows) + "]"
 
 
+def _format_meta(t: Tensor) -> str:
+    dtype = "" if t.dtype is dt.get_default_dtype() else f", dtype={t.dtype}"
+    return f"tensor(..., device='meta', size={tuple(t.shape)}{dtype})"
+
+
 def format_tensor(t: Tensor) -> str:
     """The text of `repr(t)`."""
     payload = t._value()
+    if t.is_meta:
+        return _format_meta(t)
     if type(payload) is not np.ndarray:
         return f"tensor({payload!r})"
     a = payload.astype(np.float32) if t.dtype in (dt.float16, dt.bfloat16) else payload

@@ -34,6 +34,15 @@ class device:
         self.type = kind
         self.index = int(number) if number else index
 
+    def __enter__(self) -> device:
+        """`with device("meta"):` makes new tensors there."""
+        _entered.append(_default[0])
+        set_default_device(self)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        _default[0] = _entered.pop()
+
     def __repr__(self) -> str:
         return f"device(type={self.type!r}" + (
             ")" if self.index is None else f", index={self.index})"
@@ -49,7 +58,22 @@ class device:
         return hash(str(self))
 
 
-CPU = device("cpu")
+CPU, META_DEVICE = device("cpu"), device("meta")
+_default: list[device | None] = [None]
+_entered: list[device | None] = []  # what was the default before each `with`
+
+
+def get_default_device() -> device:
+    """The device of new tensors: the CPU, or "meta" where it was set."""
+    return _default[0] or CPU
+
+
+def set_default_device(name: Any) -> None:
+    """Make new tensors on "cpu" or "meta" (None: the CPU)."""
+    found = None if name is None else device(name)
+    if found is not None and found.type != "meta":
+        usable(found, "set_default_device")
+    _default[0] = found
 
 
 def usable(name: Any, operation: str) -> device:

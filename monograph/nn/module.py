@@ -361,10 +361,10 @@ class Module:
 
     # ---- conversion
 
-    def _apply(self, fn):
+    def _apply(self, fn, recurse=True):
         """Replace the value of every parameter, gradient and buffer by `fn(value)`, in place."""
         with mg.no_grad():
-            for tensor in itertools.chain(self.parameters(), self.buffers()):
+            for tensor in itertools.chain(self.parameters(recurse), self.buffers(recurse)):
                 tensor.data = fn(tensor.data)
                 if tensor.grad is not None:
                     tensor.grad = fn(tensor.grad.detach())
@@ -385,6 +385,16 @@ class Module:
             return tensor if device is None else tensor.to(device)
 
         return self._apply(convert)
+
+    def to_empty(self, *, device=None, recurse=True):
+        """Give parameters and buffers memory on `device`; their elements are zeros until loaded.
+
+        For modules that were made on the device "meta".
+        """
+        target = mg.device("cpu" if device is None else device)
+        return self._apply(
+            lambda t: mg.empty(tuple(t.shape), dtype=t.dtype, device=target), recurse=recurse
+        )
 
     def type(self, dst_type):
         """Convert all parameters and buffers, integer ones included, to `dst_type`."""

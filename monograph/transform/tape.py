@@ -24,12 +24,13 @@ from ..core.dtype import BY_NUMPY, DType
 from ..core.errors import ArgumentTypeError, GradError, Place, ShapeError, user_place
 from ..core.modes import modes
 from ..ir.dispatch import apply
-from ..ir.op import Full, Op, is_value
+from ..ir.op import Aval, Full, Op, is_value
 from ..ops.arith import Add
 from ..ops.basic import Cast
 from ..ops.composite import PLAIN, offer
 from ..ops.movement import Copy
 from ..ops.parts import conj
+from .meta import META, is_meta
 from .vmap import Batched
 
 _sequence = itertools.count()
@@ -626,6 +627,8 @@ def seed(name: str, root: Any, gradient: Any) -> Any:
                 f"{name}: a gradient is needed for a complex output; only a real one starts from 1",
                 hint="make the loss real, as by abs() or .real",
             )
+        if is_meta(root._payload):
+            return _rewrap[0](META.symbol(Aval(tuple(root.shape), root.dtype)), None, 0, False)
         return Full(tuple(root.shape), root.dtype, 1)()
     if not is_value(gradient):
         raise ArgumentTypeError(f"{name}: gradient must be a tensor, got {type(gradient).__name__}")
