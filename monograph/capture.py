@@ -206,6 +206,7 @@ class Jit:
         fallback: bool = False,
         dynamic: Any = False,
         max_programs: int = MAX_PROGRAMS,
+        autotune: bool | None = None,
     ):
         functools.update_wrapper(self, function, updated=())
         self.__name__ = getattr(function, "__name__", type(function).__name__)
@@ -215,6 +216,7 @@ class Jit:
         self.fallback = fallback
         self.policy = Policy(function, dynamic)
         self.max_programs = max_programs
+        self.autotune = autotune
         self.captures: dict[Any, list[Capture]] = {}
         # The variants used last, latest first: whose leaves are the arguments, and the others.
         self._recent: list[Capture] = []
@@ -353,7 +355,9 @@ class Jit:
             self.recompiles.append(reason)
             log.info("%s: captured again: %s", self.__name__, reason)
         live = {k for k, leaf in enumerate(leaves) if k in self._live and may_vary(leaf)}
+        before = modes.autotune
         try:
+            modes.autotune = before if self.autotune is None else self.autotune
             capture = Capture(self, leaves, treedef, live, sizes)
         except NotDynamic:
             raise
@@ -372,6 +376,8 @@ class Jit:
                 self._eager.add(key)
                 return self.function(*args, **kwargs)
             raise
+        finally:
+            modes.autotune = before
         self.captures.setdefault(key, []).append(capture)
         if capture.has_overlaps(leaves):
             return self.function(*args, **kwargs)
@@ -439,11 +445,14 @@ def jit(
     fallback: bool = False,
     dynamic: Any = False,
     max_programs: int = MAX_PROGRAMS,
+    autotune: bool | None = None,
 ) -> Any:
     """Compile a function: captured at the first call, replayed as one native program after.
 
     static_argnums, static_argnames  arguments whose Python value specialises the program
     fallback                         run eagerly (with one warning) what cannot be captured
+    autotune                         measure schedules while compiling and keep the fastest on disk
+                                     (None: as MONOGRAPH_AUTOTUNE says); docs/performance.md
 
     Numbers specialise the program at first; a number that changes between calls becomes an input,
     unless the function needs its value. Python code in the function runs only while capturing: of
@@ -463,6 +472,6 @@ def jit(
     def make(f: Callable) -> Jit:
         if not callable(f):
             raise ArgumentError(f"jit: needs a function, got {type(f).__name__}")
-        return Jit(f, nums, names, fallback, dynamic, max_programs)
+        return Jit(f, nums, names, fallback, dynamic, max_programs, autotune)
 
     return make if function is None else make(function)

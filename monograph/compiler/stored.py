@@ -47,7 +47,7 @@ def key_of(graph: Graph, *options: Any) -> str | None:
     if not enabled or cache.cache_directory() is None:
         return None
     try:
-        parts = [_version(), repr([fact() for fact in facts]), repr(options)]
+        parts = [version(), repr([fact() for fact in facts]), repr(options)]
         _tell_graph(graph, parts)
     except _Untold:
         return None
@@ -55,7 +55,7 @@ def key_of(graph: Graph, *options: Any) -> str | None:
 
 
 @functools.cache
-def _version() -> str:
+def version() -> str:
     """Changes whenever a file does that decides about plans, or NumPy, which folds constants."""
     root = Path(__file__).parent.parent
     found = [f"numpy {np.__version__}"]

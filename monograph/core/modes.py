@@ -21,6 +21,7 @@ class _Modes(threading.local):
     as_of: Any = None  # the number of the tape that a recomputation goes back to, or None
     recorder: Any = None  # a list that weak references to new nodes are appended to, or None
     autocast: Any = None  # the DType that autocast casts to, or None (ops/autocasting.py)
+    autotune: bool | None = None  # whether schedules are measured; None: as the environment says
     casts: dict | None = None  # what autocast has cast, or None where that is not remembered
 
 

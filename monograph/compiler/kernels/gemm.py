@@ -17,7 +17,7 @@ sizes: blocking.py. Loops and strides: contract.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ...codegen.target import host
@@ -41,12 +41,14 @@ from ...kernel.ir import (
     Store,
     Var,
 )  # fmt: skip
+from .. import tuning
 from ..index import NeedSplit
 from ..reader import compute_type
 from ..steps import Context, Scratch, Step, lowers
 from .blocking import Plan, plan
 from .contract import Dim, Problem, analyse, output_index
 from .packing import ZERO, Matrix, Sizes, const, copy_block, outer_pairs, pack
+from .variants import Variants
 
 ITEM_BYTES = {"f16": 2, "bf16": 2, "f32": 4, "f64": 8}
 Write = Callable[[Expr, Expr, Expr], "list[Stmt]"]
@@ -88,9 +90,21 @@ def lower_contract(node: Node, context: Context) -> list[Step] | None:
         compute = compute_type(problem.out.dtype)
         # Whether sums of blocks of K must wait in memory of their own.
         waits = context.epilogue is not None or problem.out.dtype.code != compute
-        sizes = plan(problem, compute, host(), waits)
+        chosen = plan(problem, compute, host(), waits)
+
+        def build(
+            plan: Plan, problem: Problem = problem, compute: str = compute,
+            waits: bool = waits, opaque: bool = opaque,
+        ) -> list[Step]:  # fmt: skip
+            return Writer(node, problem, plan, context, compute, waits, opaque).steps()
+
         try:
-            return Writer(node, problem, sizes, context, compute, waits, opaque).steps()
+            if tuning.enabled() and problem.at_hint() is problem:
+                choices = Variants(problem, compute, host())
+                chosen = tuning.fastest(
+                    chosen, build, choices.others, asdict, choices.read, context
+                )
+            return build(chosen)
         except NeedSplit:
             continue
     raise AssertionError("an opaque index asks for no split")
