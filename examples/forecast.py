@@ -23,7 +23,7 @@ def made_up(hours=8000):
     t = np.arange(hours)
     noise = np.zeros(hours)
     for i in range(1, hours):
-        noise[i] = 0.8 * noise[i - 1] + rng.normal(0, 0.25)
+        noise[i] = 0.8 * noise[i - 1] + rng.normal(0, 0.15)
     day, week = 2 * np.pi * t / 24, 2 * np.pi * t / 168
     rhythm = np.sin(day) * (1 + 0.6 * np.cos(week)) + 0.4 * np.sin(2 * day + 1)
     return (20 + 5 * (rhythm + noise) + 3 * np.sin(t / 1900)).astype(np.float32)
@@ -55,7 +55,7 @@ class Forecaster(train.TrainModule):
             nn.Conv1d(width, width, 3, dilation=2**k, padding=2**k) for k in range(6)
         )
         self.head = nn.Sequential(
-            nn.Linear(width + past, 128), nn.SiLU(), nn.Dropout(0.1), nn.Linear(128, future)
+            nn.Linear(width + past, 128), nn.SiLU(), nn.Dropout(0.3), nn.Linear(128, future)
         )
 
     def forward(self, past):
@@ -89,7 +89,7 @@ def main(words=None):
     parser.add_argument("--past", type=int, default=168)
     parser.add_argument("--future", type=int, default=24)
     parser.add_argument("--period", type=int, default=168)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=4)
     args = parser.parse_args(words)
 
     train.seed_everything(0)

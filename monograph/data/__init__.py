@@ -24,7 +24,7 @@ from .loader import DataLoader
 from .mixing import CutMix, Mixup
 from .mnist import MNIST, read_idx
 from .pipeline import Pipeline
-from .readers import CSVDataset, ImageFolder, NumpyDataset, TarShards, decode_image
+from .readers import ImageFolder, NumpyDataset, TarShards, decode_image
 from .sampler import (
     BatchSampler,
     RandomSampler,
@@ -33,10 +33,13 @@ from .sampler import (
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
+from .schema import Schema
+from .tables import ArrowDataset, CSVDataset, Table
 from .text import CharText, CharVocabulary, standard_library_text
 from .worker import WorkerInfo, get_worker_info
 
 __all__ = [
+    "ArrowDataset",
     "BucketBatchSampler",
     "CSVDataset",
     "CutMix",
@@ -45,6 +48,8 @@ __all__ = [
     "NumpyDataset",
     "PackedDataset",
     "RandAugment",
+    "Schema",
+    "Table",
     "TarShards",
     "decode_image",
     "pack",

@@ -1,4 +1,4 @@
-"""Data sets in files: tar shards, folders of images, CSV and NumPy files.
+"""Data sets in files: tar shards, folders of images, NumPy files. Tables: tables.py.
 
 All are map-style and read a sample where it is needed, so that they serve a DataLoader or a
 Pipeline with any number of workers. Images are decoded by Pillow, which must be installed for them.
@@ -6,14 +6,13 @@ Pipeline with any number of workers. Images are decoded by Pillow, which must be
 
 from __future__ import annotations
 
-import csv
 import glob
 import io
 import json
 import os
 import tarfile
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -211,125 +210,6 @@ class ImageFolder(Dataset):
             raise
         image = to_tensor(image) if self.transform is None else self.transform(image)
         return image, label if self.target_transform is None else self.target_transform(label)
-
-
-class CSVDataset(Dataset):
-    """Rows of a CSV file with a header, as columns of numbers or texts.
-
-    columns  those to read, in this order; None: all
-    target   the column that becomes the second part of a sample: (features, target); None: samples
-             are dicts of columns
-    dtypes   by column: "float32", "int64" or "str"; else the first that fits all values of
-             int64, float32, str. An empty cell of a float column is nan
-
-    With a target the features (all other columns, which must be numbers) are one float32 array.
-    `statistics()` describes the columns. FileFormatError names row and column of what does not fit.
-    """
-
-    def __init__(
-        self,
-        path: Any,
-        columns: Iterable[str] | None = None,
-        target: str | None = None,
-        dtypes: dict[str, str] | None = None,
-        delimiter: str = ",",
-    ):
-        self.path = Path(path)
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file, delimiter=delimiter))
-        if not rows:
-            raise FileFormatError(f"{self.path.name}: has no header")
-        header, rows = rows[0], [row for row in rows[1:] if row]
-        for number, row in enumerate(rows, 2):
-            if len(row) != len(header):
-                raise FileFormatError(
-                    f"{self.path.name}: row {number} has {len(row)} cells, the header {len(header)}"
-                )
-        wanted = list(header if columns is None else columns)
-        if target is not None and target not in wanted:
-            wanted.append(target)
-        for name in wanted:
-            if name not in header:
-                raise ArgumentError(
-                    f"CSVDataset: there is no column {name!r}; there are {', '.join(header)}"
-                )
-        self.columns: dict[str, np.ndarray] = {}
-        for name in wanted:
-            cells = [row[header.index(name)].strip() for row in rows]
-            self.columns[name] = self._typed(name, cells, (dtypes or {}).get(name))
-        self.target = target
-        if target is not None:
-            self._features = [name for name in wanted if name != target]
-            texts = [n for n in self._features if self.columns[n].dtype.kind == "U"]
-            if texts:
-                raise FileFormatError(
-                    f"{self.path.name}: the column {texts[0]!r} holds texts; features are numbers"
-                )
-            parts = [self.columns[n].astype(np.float32) for n in self._features]
-            self.features = np.stack(parts, axis=1)
-
-    def _typed(self, name: str, cells: list[str], dtype: str | None) -> np.ndarray:
-        if dtype == "str":
-            return np.array(cells)
-        for kind, make in (("int64", int), ("float32", _number)):
-            if dtype not in (None, kind):
-                continue
-            try:
-                return np.array([make(cell) for cell in cells], dtype=kind)
-            except (ValueError, OverflowError):
-                if dtype is not None:
-                    row = next(i for i, c in enumerate(cells) if not _fits(make, c))
-                    raise FileFormatError(
-                        f"{self.path.name}: row {row + 2}, column {name!r}: {cells[row]!r} is no "
-                        f"{kind}"
-                    ) from None
-        return np.array(cells)
-
-    def __len__(self) -> int:
-        return len(next(iter(self.columns.values()))) if self.columns else 0
-
-    def __getitem__(self, index: int) -> Any:
-        if self.target is not None:
-            return self.features[index], self.columns[self.target][index]
-        return {name: column[index].item() for name, column in self.columns.items()}
-
-    def __getitems__(self, indices: Sequence[int]) -> Any:
-        if self.target is None or self.columns[self.target].dtype.kind == "U":
-            return [self[i] for i in indices]
-        index = np.asarray(indices, dtype=np.int64)
-        return Rows((self.features[index], self.columns[self.target][index]))
-
-    def statistics(self) -> dict[str, dict[str, Any]]:
-        """By column: dtype, missing cells, distinct values, and of numbers min, max, mean, std."""
-        found = {}
-        for name, column in self.columns.items():
-            missing = np.isnan(column) if column.dtype.kind == "f" else column == ""
-            entry: dict[str, Any] = {
-                "dtype": "str" if column.dtype.kind == "U" else column.dtype.name,
-                "missing": int(np.sum(missing)),
-                "distinct": len(np.unique(column)),
-            }
-            if column.dtype.kind != "U" and len(column) > entry["missing"]:
-                values = column.astype(np.float64)
-                for what, function in (
-                    ("min", np.nanmin), ("max", np.nanmax), ("mean", np.nanmean),
-                    ("std", np.nanstd),
-                ):  # fmt: skip
-                    entry[what] = float(function(values))
-            found[name] = entry
-        return found
-
-
-def _number(cell: str) -> float:
-    return float(cell) if cell else float("nan")
-
-
-def _fits(make: Callable, cell: str) -> bool:
-    try:
-        make(cell)
-    except (ValueError, OverflowError):
-        return False
-    return True
 
 
 class NumpyDataset(Dataset):
