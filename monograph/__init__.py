@@ -188,10 +188,10 @@ _install(_interpreter.interpret)
 globals().update(_FUNCTIONS)
 globals().update(_typed.TYPES)
 _attach()
+globals().update({_name: _placed(globals()[_name]) for _name in _CREATORS})
 
 # Functions of layers that PyTorch has at the top as well (all of them: monograph.nn.functional).
 _OF_LAYERS = """
-globals().update({_name: _placed(globals()[_name]) for _name in _CREATORS})
 conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d bilinear batch_norm
 layer_norm group_norm instance_norm rms_norm dropout alpha_dropout max_pool1d max_pool2d max_pool3d
 avg_pool1d adaptive_avg_pool1d adaptive_max_pool1d pixel_shuffle pixel_unshuffle channel_shuffle
