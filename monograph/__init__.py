@@ -15,6 +15,7 @@ from .api import indexing as _indexing
 from .api import interpreter as _interpreter
 from .api import lowrank as _lowrank
 from .api import random
+from .api import reshaping as _reshaping
 from .api import selection as _selection
 from .api import strided as _strided
 from .api import typed as _typed
@@ -61,6 +62,7 @@ from .api.files import load, load_file, save, save_file
 from .api.meta import CREATORS as _CREATORS
 from .api.meta import placed as _placed
 from .api.methods import attach as _attach
+from .api.misc import *  # noqa: F403
 from .api.printing import set_printoptions
 from .api.random import (
     Generator,
@@ -191,6 +193,7 @@ _attach()
 globals().update({_name: _placed(globals()[_name]) for _name in _CREATORS})
 
 # Functions of layers that PyTorch has at the top as well (all of them: monograph.nn.functional).
+_reshaping.attach()
 _OF_LAYERS = """
 conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d bilinear batch_norm
 layer_norm group_norm instance_norm rms_norm dropout alpha_dropout max_pool1d max_pool2d max_pool3d
@@ -203,8 +206,8 @@ globals().update({_name: _FUNCTIONAL[_name] for _name in _OF_LAYERS})
 # Submodules and the compiler load when they are first used, so that `import monograph` stays quick.
 _SUBMODULES = {
     "accelerator", "amp", "autograd", "backends", "compiler", "cpu", "cuda", "data",
-    "distributions", "fft", "func", "hub", "linalg", "masked", "metrics", "models", "mps",
-    "multiprocessing", "nn", "optim", "overrides", "plot", "profiler", "signal", "special",
+    "distributions", "fft", "func", "linalg", "masked", "metrics", "models", "mps",
+    "multiprocessing", "nn", "optim", "plot", "profiler", "signal", "special",
     "testing", "train", "types", "utils", "version",
 }  # fmt: skip
 _LAZY = {

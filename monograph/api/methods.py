@@ -38,6 +38,7 @@ nan_to_num
 scatter_reduce masked_scatter sinh cosh asin acos atan asinh acosh atanh exp2 log2 log10 frac
 hypot maximum minimum put absolute conj_physical
 arccos arccosh arcsin arcsinh arctan arctan2 arctanh
+gcd lcm i0 igamma igammac nextafter
 bitwise_left_shift bitwise_right_shift clip copysign deg2rad digamma divide erfc erfinv fix
 float_power greater greater_equal heaviside ldexp less less_equal lgamma logit multiply negative
 not_equal rad2deg renorm sgn sinc subtract true_divide xlogy

@@ -53,3 +53,40 @@ current_device = _missing("current_device")
 get_device_name = _missing("get_device_name")
 get_device_properties = _missing("get_device_properties")
 set_device = _missing("set_device")
+
+
+def is_initialized() -> bool:
+    """False."""
+    return False
+
+
+def init() -> None:
+    """Nothing: there is no device."""
+
+
+def ipc_collect() -> None:
+    """Nothing: no device holds memory."""
+
+
+def memory_allocated(device: Any = None) -> int:
+    """0: no device holds memory."""
+    return 0
+
+
+max_memory_allocated = memory_reserved = max_memory_reserved = memory_allocated
+
+
+def reset_peak_memory_stats(device: Any = None) -> None:
+    """Nothing: no device holds memory."""
+
+
+def get_arch_list() -> list[str]:
+    """[]: nothing is compiled for a GPU."""
+    return []
+
+
+get_device_capability = _missing("get_device_capability")
+mem_get_info = _missing("mem_get_info")
+current_stream = _missing("current_stream")
+Stream = _missing("Stream")
+Event = _missing("Event")

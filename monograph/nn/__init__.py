@@ -101,6 +101,7 @@ from .norm import (
     LocalResponseNorm,
     RMSNorm,
 )
+from .parallel import DataParallel, SyncBatchNorm
 from .parameter import Buffer, Parameter, UninitializedBuffer, UninitializedParameter
 from .pooling import (
     AdaptiveAvgPool1d,
@@ -161,6 +162,7 @@ from .transformer import (
 )
 
 __all__ = [
+    "DataParallel", "SyncBatchNorm",
     "LazyBatchNorm1d",
     "LazyBatchNorm2d",
     "LazyBatchNorm3d",

@@ -1,6 +1,8 @@
 """MultiheadAttention: projections around scaled dot-product attention."""
 
+import enum
 import math
+from contextlib import contextmanager
 
 import monograph as mg
 from monograph.core.errors import ArgumentError, DTypeError, ShapeError
@@ -223,3 +225,18 @@ def _additive(name, mask, dtype):
             f"MultiheadAttention: {name} must be boolean or floating, got {mask.dtype}"
         )
     return mask.to(dtype)
+
+
+class SDPBackend(enum.Enum):
+    """PyTorch's kernels of attention; here there is one, which never holds the scores."""
+
+    MATH = 0
+    FLASH_ATTENTION = 1
+    EFFICIENT_ATTENTION = 2
+    CUDNN_ATTENTION = 3
+
+
+@contextmanager
+def sdpa_kernel(backends, set_priority=False):
+    """A context without effect: there is one kernel of attention."""
+    yield

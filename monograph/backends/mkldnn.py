@@ -1,0 +1,6 @@
+"""The library mkldnn is not used."""
+
+
+def is_available() -> bool:
+    """False."""
+    return False
