@@ -31,21 +31,23 @@ AHEAD_BYTES = 1 << 18
 # K of one block: panels of this depth stay in the second-level cache; shorter where every row of a
 # that is read for a tile drags a whole cache line along.
 BLOCK_DEPTH, SCATTERED_DEPTH = 2048, 512
-STREAM_DEPTH = 8
+STREAM_DEPTH, STREAM_PART = 8, 96
 # Blocks get no smaller than this for more chunks; rather K is cut into parts of this depth or more.
 LEAST_ROWS, LEAST_COLUMNS, LEAST_DEPTH = 64, 96, 256
 MOST_PARTS = 32
 # So many chunks are enough to leave K whole, unless it is as long as this; and matrices of a batch.
 FEW_CHUNKS, LONG_DEPTH, FEW_MATRICES = 4, 4096, 8
 # From so many rows on b is read in panels, if it has more elements than the first cache holds.
-PANEL_ROWS, PANEL_ELEMENTS = 48, 1 << 14
+PANEL_ROWS, PANEL_ELEMENTS = 24, 1 << 14
+# K of a block for fewer rows than this, if rows of b follow memory: pages are read in long runs.
+FEW_ROWS, FEW_ROWS_DEPTH, LONG_RUN = 48, 256, 192
 # A chunk of so many rows copies its panels of b itself.
 COPY_ROWS = 192
 # Rows of a chunk that reads panels, where there are enough chunks.
 BLOCK_ROWS = 256
 # Up to so many rows run as dot products from such depths on: the alternative, transposing b, pays
 # with more rows, adding up lanes at the end costs less the longer they run.
-DOT_ROWS = ((2, 16), (16, 256), (PANEL_ROWS - 1, 512))
+DOT_ROWS = ((2, 16), (16, 256), (47, 512))
 DOT_DEPTH = 1024
 # Constant operands are not packed for so few rows: they are read once, in order, either way.
 DOT_STEADY_ROWS = 4
@@ -192,13 +194,14 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     if matrices > 1:
         wanted = min(wanted, FEW_MATRICES)
     if short_of(wanted) > 1:
-        least = 4096 if streams else nr if panels or dots else LEAST_COLUMNS
+        runs = LONG_RUN if p.n.size * p.depth > PANEL_ELEMENTS else LEAST_COLUMNS
+        least = 4096 if streams else nr if panels or dots else runs
         columns = max(1, min(short_of(wanted), p.n.size // least, column_tiles))
     if short_of(wanted) > 1:
         rows = max(rows, min(rows * short_of(wanted), p.m.size // LEAST_ROWS, row_tiles))
     rows = -(-row_tiles // -(-row_tiles // rows))
     columns = -(-column_tiles // -(-column_tiles // columns))
-    deepest = DOT_DEPTH if dots else LEAST_DEPTH
+    deepest = DOT_DEPTH if dots else STREAM_PART if streams else LEAST_DEPTH
     most_parts = min(first, p.depth // deepest, MOST_PARTS)
     parts = 1
     # A few chunks fewer than wanted are no reason to cut K.
@@ -219,6 +222,8 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     depth = STREAM_DEPTH if streams else depth
     if copy_b:
         depth = min(depth, A_ELEMENTS // nr)
+    if p.m.size < FEW_ROWS and p.n.b == 1 and not dots and not p.steady:
+        depth = min(depth, FEW_ROWS_DEPTH)
     if part * inner >= (depth + 1 if copy_b else 2 * depth) and not dots:
         blocks = -(-part * inner // depth)
         kc = -(-part // blocks)
