@@ -86,6 +86,8 @@ from .api.random import (
 )  # fmt: skip
 from .api.sampling import binomial, poisson
 from .api.sparse import sparse_coo_tensor, spmm
+from .api.standard import VERSION as __array_api_version__
+from .api.standard import __array_namespace_info__, repeat
 from .core.choices import (
     are_deterministic_algorithms_enabled,
     get_float32_matmul_precision,
@@ -172,6 +174,7 @@ from .ops import shaping as _shaping
 from .ops import slopes as _slopes
 from .ops import sorting as _sorting
 from .ops import special as _special
+from .ops import spectrogram as _spectrogram
 from .ops import triangular as _triangular
 from .ops import trigonometric as _trigonometric
 from .ops.align import FUNCTIONAL as _FUNCTIONAL
@@ -190,10 +193,10 @@ _install(_interpreter.interpret)
 globals().update(_FUNCTIONS)
 globals().update(_typed.TYPES)
 _attach()
+_reshaping.attach()
 globals().update({_name: _placed(globals()[_name]) for _name in _CREATORS})
 
 # Functions of layers that PyTorch has at the top as well (all of them: monograph.nn.functional).
-_reshaping.attach()
 _OF_LAYERS = """
 conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d bilinear batch_norm
 layer_norm group_norm instance_norm rms_norm dropout alpha_dropout max_pool1d max_pool2d max_pool3d

@@ -5,6 +5,7 @@
 tensor([ 1.,  2.,  0., -1.])
 """
 
+from .ops.arguments import OTHER_NAMES as _OTHER_NAMES
 from .ops.arguments import explained as _explained
 from .ops.fourier import (
     fft,
@@ -38,4 +39,5 @@ __all__ = [
 ]  # fmt: skip
 
 for _name in __all__:  # they take out=, axis= and axes= as well
+    _OTHER_NAMES[_name] = {"axes": "dim"} if _name[-1] in "nt2" else {}
     globals()[_name] = _explained(globals()[_name], always=True)

@@ -2,7 +2,7 @@
 
 from .ops.arguments import explained as _explained
 from .ops.autocasting import casting as _casting
-from .ops.contract import matmul
+from .ops.contract import matmul, outer, tensordot
 from .ops.factorizations import (
     cholesky_ex,
     diagonal,
@@ -10,6 +10,7 @@ from .ops.factorizations import (
     inv_ex,
     matrix_exp,
     solve_ex,
+    stacked_trace,
     tensorinv,
     tensorsolve,
     vander,
@@ -41,14 +42,17 @@ from .ops.linalg import (
 from .ops.linalg import cross_last as cross
 from .ops.linalg import linalg_norm as norm
 from .ops.lu import lu, lu_factor, lu_factor_ex, lu_solve
+from .ops.shaping import matrix_transpose
+
+trace = stacked_trace
 
 __all__ = [
     "cholesky", "cholesky_ex", "cond", "cross", "det", "diagonal", "eig", "eigh", "eigvals",
-    "eigvalsh",
-    "householder_product", "inv", "inv_ex", "lstsq", "lu", "lu_factor", "lu_factor_ex", "lu_solve",
-    "matmul", "matrix_exp", "matrix_norm", "matrix_power", "matrix_rank", "multi_dot", "norm",
-    "pinv", "qr", "slogdet", "solve", "solve_ex", "solve_triangular", "svd", "svdvals", "tensorinv",
-    "tensorsolve", "vander", "vecdot", "vector_norm",
+    "eigvalsh", "householder_product", "inv", "inv_ex", "lstsq", "lu", "lu_factor",
+    "lu_factor_ex", "lu_solve", "matmul", "matrix_exp", "matrix_norm", "matrix_power",
+    "matrix_rank", "matrix_transpose", "multi_dot", "norm", "outer", "pinv", "qr", "slogdet",
+    "solve", "solve_ex", "solve_triangular", "svd", "svdvals", "tensordot", "tensorinv",
+    "tensorsolve", "trace", "vander", "vecdot", "vector_norm",
 ]  # fmt: skip
 
 for _name in __all__:  # they take out= as well

@@ -15,6 +15,7 @@ from ..core.shape import as_index, as_shape, is_number
 from ..core.symbolic import is_symbolic
 from ..ir.op import Full
 from ..ops.align import literal
+from ..ops.arguments import both_names
 from ..ops.triangular import Iota
 from ..tensor import Tensor, wrap
 from ..transform.vmap import Batched
@@ -81,10 +82,21 @@ def tensor(
     return _leaf(array, requires_grad)
 
 
-def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
-    """`data` as a tensor, sharing memory with a NumPy array or tensor where it can."""
+def as_tensor(
+    data: Any, dtype: Any = None, device: Any = None, *, copy: bool | None = None
+) -> Tensor:
+    """`data` as a tensor, sharing memory with a NumPy array or tensor where it can.
+
+    copy  True: never sharing; False: ArgumentError where it cannot share
+    """
     usable(device, "as_tensor")
     wanted = None if dtype is None else as_dtype(dtype)
+    if copy:
+        return tensor(data, dtype=wanted)
+    if copy is False:
+        have = getattr(data, "dtype", None)
+        if have is None or as_dtype(have) is not (wanted or as_dtype(have)):
+            raise ArgumentError("as_tensor: copy=False, but a new tensor has to be made")
     if isinstance(data, Tensor):
         return data if wanted is None else data.to(wanted)
     made = _leaf(as_array(data, wanted, "as_tensor"), False)
@@ -110,30 +122,40 @@ def _full(
     return out.requires_grad_() if requires_grad else out
 
 
-def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+@both_names(size="shape")
+def zeros(
+    shape: Any = (), *more: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """A tensor of zeros of the given shape (sizes, or one tuple).
 
     >>> zeros(2, 3).shape
     (2, 3)
     """
-    return _full("zeros", as_shape("zeros", size), 0, dtype, device, requires_grad)
+    return _full("zeros", as_shape("zeros", (shape, *more)), 0, dtype, device, requires_grad)
 
 
-def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+@both_names(size="shape")
+def ones(
+    shape: Any = (), *more: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """A tensor of ones of the given shape (sizes, or one tuple)."""
-    return _full("ones", as_shape("ones", size), 1, dtype, device, requires_grad)
+    return _full("ones", as_shape("ones", (shape, *more)), 1, dtype, device, requires_grad)
 
 
-def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+@both_names(size="shape")
+def empty(
+    shape: Any = (), *more: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """A tensor of the given shape; its elements are zeros (determinism before speed)."""
-    return _full("empty", as_shape("empty", size), 0, dtype, device, requires_grad)
+    return _full("empty", as_shape("empty", (shape, *more)), 0, dtype, device, requires_grad)
 
 
+@both_names(size="shape")
 def full(
-    size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None,
+    shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
-    """A tensor of shape `size` filled with a number (its type decides the dtype).
+    """A tensor of the given shape filled with a number (its type decides the dtype).
 
     >>> full((2,), 7)
     tensor([7, 7])
@@ -143,7 +165,7 @@ def full(
     if not is_number(fill_value):
         raise ArgumentTypeError(f"full: fill_value must be a number, got {fill_value!r}")
     d = dt.of_scalar(fill_value) if dtype is None else dtype
-    return _full("full", as_shape("full", (size,)), fill_value, d, device, requires_grad)
+    return _full("full", as_shape("full", (shape,)), fill_value, d, device, requires_grad)
 
 
 def _full_as(
@@ -224,47 +246,54 @@ def full_like(
     return _full_as(input, "full_like", input.shape, fill_value, d, device, requires_grad)
 
 
+@both_names(end="stop")
 def arange(
-    start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None,
+    start: Any, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
-    """Numbers from start (default 0) up to but not including end.
+    """Numbers from start (default 0) up to but not including stop.
 
     >>> arange(3)
     tensor([0, 1, 2])
     """
     usable(device, "arange")
-    if end is None:
-        start, end = 0, start
-    start, end, step = (v.item() if isinstance(v, Tensor) else v for v in (start, end, step))
+    if stop is None:
+        start, stop = 0, start
+    start, stop, step = (v.item() if isinstance(v, Tensor) else v for v in (start, stop, step))
     if dtype is None:
-        whole = all(isinstance(v, (int, np.integer)) for v in (start, end, step))
+        whole = all(isinstance(v, (int, np.integer)) for v in (start, stop, step))
         dtype = dt.int64 if whole else dt.get_default_dtype()
     d = as_dtype(dtype)
-    if d.category == dt.INT and any(is_symbolic(v) for v in (start, end, step)):
-        count = max(-((start - end) // step), 0)
+    if d.category == dt.INT and any(is_symbolic(v) for v in (start, stop, step)):
+        count = max(-((start - stop) // step), 0)
         made = Iota((count,), d, 0)() * step + start
         return made.requires_grad_() if requires_grad else made
     if d.category == dt.INT:
-        start, end, step = int(start), int(end), int(step)
-    array = np.arange(start, end, step)
+        start, stop, step = int(start), int(stop), int(step)
+    array = np.arange(start, stop, step)
     return _leaf(array.astype(d.numpy), requires_grad)
 
 
+@both_names(end="stop", steps="num")
 def linspace(
-    start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None,
-    requires_grad: bool = False,
+    start: Any, stop: Any, num: int, *, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False, endpoint: bool = True,
 ) -> Tensor:  # fmt: skip
-    """`steps` numbers from start to end, both included.
+    """`num` numbers from start to stop, both included unless endpoint is False.
 
-    start, end  numbers or 0-d tensors; integer dtypes truncate what lies between
+    start, stop  numbers or 0-d tensors; integer dtypes truncate what lies between
 
     >>> linspace(0, 1, 3)
     tensor([0.0000, 0.5000, 1.0000])
     """
     usable(device, "linspace")
+    given = (dt.result_type(v) for v in (start, stop))
     d = dt.get_default_dtype() if dtype is None else as_dtype(dtype)
-    return _leaf(_spaced("linspace", start, end, steps, d).astype(d.numpy), requires_grad)
+    if dtype is None and any(v.is_complex for v in given):
+        d = d.to_complex()
+    count = as_index("linspace", "num", num)
+    line = _spaced("linspace", start, stop, count if endpoint else count + 1, d)
+    return _leaf(line[:count].astype(d.numpy), requires_grad)
 
 
 def _spaced(name: str, start: Any, end: Any, steps: Any, d: DType) -> np.ndarray:
@@ -299,12 +328,12 @@ def logspace(
 
 def eye(
     n: int, m: int | None = None, *, dtype: Any = None, device: Any = None,
-    requires_grad: bool = False,
+    requires_grad: bool = False, k: int = 0,
 ) -> Tensor:  # fmt: skip
-    """The (n, m) matrix with ones on the diagonal (m defaults to n)."""
+    """The (n, m) matrix with ones on diagonal k (m defaults to n)."""
     usable(device, "eye")
     d = dt.get_default_dtype() if dtype is None else as_dtype(dtype)
-    return _leaf(np.eye(n, m, dtype=d.numpy), requires_grad)
+    return _leaf(np.eye(n, m, k, dtype=d.numpy), requires_grad)
 
 
 def scalar_tensor(

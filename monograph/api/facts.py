@@ -46,8 +46,21 @@ def is_same_size(input: Tensor, other: Tensor) -> bool:
 
 
 def result_type(*tensors: Any) -> DType:
-    """The dtype of an arithmetic operation on tensors and Python numbers."""
-    return dt.result_type(*tensors)
+    """The dtype of an arithmetic operation on tensors, dtypes and Python numbers.
+
+    >>> result_type(tensor([1]), 1.5)
+    monograph.float32
+    """
+    return dt.result_type(*(_OfDType(x) if isinstance(x, DType) else x for x in tensors))
+
+
+class _OfDType:
+    """Stands for a tensor of a dtype, of one dimension."""
+
+    shape = (1,)
+
+    def __init__(self, dtype: DType):
+        self.dtype = dtype
 
 
 def promote_types(type1: Any, type2: Any) -> DType:
@@ -60,7 +73,8 @@ def promote_types(type1: Any, type2: Any) -> DType:
 
 
 def can_cast(from_: Any, to: Any) -> bool:
-    """Whether a result of dtype `from_` may be written in place into dtype `to`."""
+    """Whether a result of dtype `from_` (a dtype or a tensor) may be written into dtype `to`."""
+    from_ = from_.dtype if isinstance(from_, Tensor) else from_
     return dt.can_cast(as_dtype(from_), as_dtype(to))
 
 

@@ -15,11 +15,11 @@ from ..core.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeErr
 from ..core.shape import as_index, as_shape, broadcast_shapes, is_number
 from ..core.tracing import concrete
 from ..ops import random as source
-from ..ops.align import as_operand, broadcast_to, cast
-from ..ops.arith import add, div, ge, lt, mul
+from ..ops.align import as_operand, broadcast_to, cast, literal
+from ..ops.arith import add, div, lt, mul
 from ..ops.exponential import exp
 from ..ops.movement import Detach, Reshape
-from ..ops.reduce import any as any_of
+from ..ops.parts import FromParts
 from ..ops.reduce import argmin
 from ..ops.rounding import floor
 from ..ops.shaping import narrow
@@ -140,9 +140,25 @@ def fork_rng(enabled: bool = True) -> Iterator[None]:
 
 def _floating(name: str, dtype: Any) -> DType:
     d = dt.get_default_dtype() if dtype is None else as_dtype(dtype)
-    if not d.is_floating_point:
-        raise DTypeError(f"{name}: dtype must be floating, got {d.name}")
+    if not d.is_inexact:
+        raise DTypeError(f"{name}: dtype must be floating or complex, got {d.name}")
     return d
+
+
+def _units(shape: tuple, d: DType, generator: Generator | None) -> Tensor:
+    """Numbers of [0, 1), or of the unit square."""
+    if d.is_complex:
+        part = d.to_real()
+        return FromParts()(*(source.random_unit(shape, part, generator) for _ in "ri"))
+    return source.random_unit(shape, d, generator)
+
+
+def _normals(shape: tuple, d: DType, generator: Generator | None) -> Tensor:
+    """Numbers of variance 1; of complex ones both parts have variance 1/2."""
+    if d.is_complex:
+        parts = (source.random_normal(shape, d.to_real(), generator) for _ in "ri")
+        return mul(FromParts()(*parts), math.sqrt(0.5))
+    return source.random_normal(shape, d, generator)
 
 
 def _finish(x: Tensor, requires_grad: bool) -> Tensor:
@@ -160,7 +176,7 @@ def rand(
     """
     usable(device, "rand")
     shape = as_shape("rand", size)
-    return _finish(source.random_unit(shape, _floating("rand", dtype), generator), requires_grad)
+    return _finish(_units(shape, _floating("rand", dtype), generator), requires_grad)
 
 
 def randn(
@@ -170,7 +186,7 @@ def randn(
     """Numbers of the normal distribution with mean 0 and standard deviation 1."""
     usable(device, "randn")
     shape = as_shape("randn", size)
-    return _finish(source.random_normal(shape, _floating("randn", dtype), generator), requires_grad)
+    return _finish(_normals(shape, _floating("randn", dtype), generator), requires_grad)
 
 
 def randint(
@@ -292,7 +308,7 @@ def normal(
     else:
         shape = broadcast_shapes("normal", *(tuple(v.shape) for v in given))
     d = _floating("normal", dtype if dtype is not None or not given else given[0].dtype)
-    drawn = source.random_normal(shape, d, generator)
+    drawn = _normals(shape, d, generator)
     return _finish(add(mul(drawn, std), mean), requires_grad)
 
 
@@ -353,12 +369,13 @@ def _uniform_(
     self: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None
 ) -> Tensor:
     """Fill with numbers from [from_, to), all equally likely."""
-    _must_float(self, "uniform_")
+    _floating("uniform_", self.dtype)
     if from_ > to:
         raise ArgumentError(f"uniform_: the lower bound {from_} is above the upper bound {to}")
-    drawn = source.random_unit(tuple(self.shape), self.dtype, generator)
+    drawn = _units(tuple(self.shape), self.dtype, generator)
     if (from_, to) != (0, 1):
-        drawn = add(mul(drawn, float(to - from_)), float(from_))
+        low = complex(from_, from_) if self.dtype.is_complex else float(from_)
+        drawn = add(mul(drawn, float(to - from_)), low)
     return _written(self, drawn, "uniform_")
 
 
@@ -366,12 +383,12 @@ def _normal_(
     self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None
 ) -> Tensor:
     """Fill with normal numbers of the given mean and standard deviation."""
-    _must_float(self, "normal_")
+    _floating("normal_", self.dtype)
     if std < 0:
         raise ArgumentError(f"normal_: std must not be negative, got {std}")
-    drawn = source.random_normal(tuple(self.shape), self.dtype, generator)
+    drawn = _normals(tuple(self.shape), self.dtype, generator)
     if (mean, std) != (0, 1):
-        drawn = add(mul(drawn, float(std)), float(mean))
+        drawn = add(mul(drawn, float(std)), literal(mean, self.dtype))
     return _written(self, drawn, "normal_")
 
 

@@ -21,7 +21,54 @@ TENSORS = {
     "key", "value",
 }  # fmt: skip
 SEQUENCES = {"tensors"}  # these are tuples or lists of tensors
-NUMPY_NAMES = {"axis": "dim", "axes": "dim", "keepdims": "keepdim"}  # taken in the place of PyTorch's
+NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}  # taken in the place of PyTorch's
+
+
+# Per function: other names of arguments -> ours. The array API standard's, or PyTorch's.
+OTHER_NAMES: dict[str, dict[str, str]] = {
+    "broadcast_to": {"size": "shape"}, "roll": {"shift": "shifts", "axis": "dims"},
+    "flip": {"axis": "dims"}, "tensordot": {"axes": "dims"}, "tril": {"k": "diagonal"},
+    "triu": {"k": "diagonal"}, "moveaxis": {"axis": "dim"},
+}  # fmt: skip
+
+
+def both_names(**names: str) -> Callable:
+    """A decorator: other names of arguments are taken, too."""
+
+    def decorate(f: Callable) -> Callable:
+        OTHER_NAMES[f.__name__] = names
+        return explained(f, always=True)
+
+    return decorate
+
+
+class _Signature(inspect.Signature):
+    """A function's signature with the other names of its arguments, read when it is asked for."""
+
+    __slots__ = ("_of", "_names")
+
+    def __init__(self, f: Callable, names: dict[str, str]):
+        self._of, self._names = f, names
+
+    def _read(self) -> inspect.Signature:
+        own = inspect.signature(self._of)
+        found = dict(own.parameters)
+        rest = [p for p in found.values() if p.kind is p.VAR_KEYWORD]
+        shown = [p for p in found.values() if p.kind is not p.VAR_KEYWORD]
+        for other, name in self._names.items():
+            if name in found and other not in found:
+                p = found[name]
+                default = None if p.default is p.empty else p.default
+                shown.append(p.replace(name=other, kind=p.KEYWORD_ONLY, default=default))
+        return inspect.Signature([*shown, *rest], return_annotation=own.return_annotation)
+
+    @property
+    def parameters(self) -> Any:
+        return self._read().parameters
+
+    @property
+    def return_annotation(self) -> Any:
+        return self._read().return_annotation
 
 
 def explained(f: Callable, always: bool = False) -> Callable:
@@ -34,6 +81,7 @@ def explained(f: Callable, always: bool = False) -> Callable:
     code = inspect.unwrap(f).__code__  # inspect.signature takes as long as importing half of ops/
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     all_names = set(names)
+    others = NUMPY_NAMES | OTHER_NAMES.get(f.__name__, {})
     checks = [(i, n, False) for i, n in enumerate(names) if n in TENSORS or n in SEQUENCES]
     if code.co_flags & inspect.CO_VARARGS:
         n = code.co_varnames[len(names)]
@@ -53,7 +101,7 @@ def explained(f: Callable, always: bool = False) -> Callable:
                 out = kwargs.pop("out")
                 result = checked(*args, **kwargs)
                 return result if out is None else written(f.__name__, out, result)
-            ours = {NUMPY_NAMES.get(k, k) if k not in names else k: v for k, v in kwargs.items()}
+            ours = {others.get(k, k) if k not in names else k: v for k, v in kwargs.items()}
             if (
                 len(ours) == len(kwargs)
                 and ours.keys() != kwargs.keys()
@@ -70,6 +118,7 @@ def explained(f: Callable, always: bool = False) -> Callable:
             raise
 
     checked.__dict__["is_explained"] = True
+    checked.__dict__["__signature__"] = _Signature(f, others)
     return checked
 
 

@@ -331,6 +331,13 @@ def diagonal(A: Any, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
     return diagonal_of(A, offset, dim1, dim2)
 
 
+def stacked_trace(A: Any, *, offset: int = 0, dtype: Any = None) -> Any:
+    """Sums of a diagonal of the last two dimensions; integers give int64 unless dtype is given."""
+    return sum_over(diagonal_of(A, offset, -2, -1), -1, dtype=dtype)
+
+
+stacked_trace.__name__ = stacked_trace.__qualname__ = "trace"
+
 # -- older names -----------------------------------------------------------------------------------
 
 

@@ -285,8 +285,16 @@ def _neutral(reduce: str, dtype: Any) -> Any:
 
 
 @public
-def take(input: Any, index: Any) -> Any:
-    """Elements of the flattened `input` at `index` (negative ones from the end), in its shape."""
+def take(input: Any, index: Any, *, axis: int | None = None) -> Any:
+    """Elements of the flattened `input` at `index` (negative ones from the end), in its shape.
+
+    axis  slices along it instead, in the place of it
+    """
+    if axis is not None:
+        axis = normalize_dim("take", axis, len(input.shape))
+        index = cast(as_index_tensor("take", index), dt.int64)
+        wrapped = named("take", WrapIndex((input.shape[axis],), (axis,)), index)
+        return IndexSelect(axis)(input, wrapped)
     total = numel(input.shape)
     index = cast(as_index_tensor("take", index), dt.int64)
     flat = Reshape((total,))(input)

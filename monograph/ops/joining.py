@@ -114,8 +114,10 @@ def _promoted(xs: list[Any]) -> list[Any]:
 
 
 @public
-def cat(tensors: Sequence[Any], dim: int = 0) -> Any:
+def cat(tensors: Sequence[Any], dim: int | None = 0) -> Any:
     """Tensors one after another along `dim`; all other sizes agree, dtypes are promoted.
+
+    dim None: the tensors are flattened first.
 
     Empty 1-d tensors are skipped, as in PyTorch.
 
@@ -123,6 +125,8 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Any:
     tensor([1, 2, 3])
     """
     xs = _promoted(_sequence("cat", tensors))
+    if dim is None:
+        xs, dim = [Reshape((numel(x.shape),))(x) for x in xs], 0
     for i, x in enumerate(xs):
         if not x.shape:
             raise ShapeError(f"cat: tensors[{i}] is 0-d and cannot be concatenated")
@@ -143,13 +147,13 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Any:
 
 
 @public
-def concat(tensors: Sequence[Any], dim: int = 0) -> Any:
+def concat(tensors: Sequence[Any], dim: int | None = 0) -> Any:
     """The same as `cat`."""
     return cat(tensors, dim)
 
 
 @public
-def concatenate(tensors: Sequence[Any], dim: int = 0) -> Any:
+def concatenate(tensors: Sequence[Any], dim: int | None = 0) -> Any:
     """The same as `cat`."""
     return cat(tensors, dim)
 

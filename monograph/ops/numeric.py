@@ -74,8 +74,6 @@ def _sign(input: Any) -> Any:
     tensor([-1.,  0.,  1.])
     """
     x = as_operand("sign", input)
-    if x.dtype.is_complex:
-        raise DTypeError("sign: complex numbers have no sign", hint="sgn(x) is x / abs(x)")
     return x if x.dtype is dt.bool_ else sign(x)
 
 

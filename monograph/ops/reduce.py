@@ -468,10 +468,10 @@ def all(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
 
 
 @public
-def count_nonzero(input: Any, dim: Any = None) -> Any:
+def count_nonzero(input: Any, dim: Any = None, *, keepdim: bool = False) -> Any:
     """Number of elements that are not 0, over all or over `dim`; int64."""
     x = as_operand("count_nonzero", input)
-    return sum(cast(cast(x, dt.bool_), dt.int64), dim)
+    return sum(cast(cast(x, dt.bool_), dt.int64), dim, keepdim)
 
 
 def _moments(

@@ -35,8 +35,10 @@ def _value(name: str, x: Any) -> Any:
 
 
 @public
-def reshape(input: Any, *shape: Any) -> Any:
+def reshape(input: Any, shape: Any = (), *more: Any, copy: bool | None = None) -> Any:
     """The same elements in row-major order as `shape`; one size may be -1. A view where possible.
+
+    copy  True: never a view; False: ArgumentError where it cannot be one
 
     ShapeError if the number of elements differs.
 
@@ -44,7 +46,13 @@ def reshape(input: Any, *shape: Any) -> Any:
     tensor([1, 2, 3, 4])
     """
     x = _value("reshape", input)
-    return Reshape(resolve_reshape("reshape", shape_of(x), as_shape("reshape", shape)))(x)
+    sizes = as_shape("reshape", (shape, *more))
+    out = Reshape(resolve_reshape("reshape", shape_of(x), sizes))(x)
+    if copy is None:
+        return out
+    if copy is False and getattr(out, "_base", None) is None:
+        raise ArgumentError("reshape: copy=False, but this takes a copy")
+    return Copy()(out) if copy else out
 
 
 @public
@@ -175,6 +183,14 @@ def adjoint(input: Any) -> Any:
 
 
 @public
+def matrix_transpose(x: Any, /) -> Any:
+    """The last two dimensions exchanged. A view."""
+    if len(x.shape) < 2:
+        raise ShapeError(f"matrix_transpose: needs 2 dimensions, the shape is {shape_of(x)}")
+    return transpose(x, -2, -1)
+
+
+@public
 def movedim(input: Any, source: Any, destination: Any) -> Any:
     """Move dimension(s) `source` to `destination`; the others keep their order. A view.
 
@@ -235,9 +251,9 @@ def expand(input: Any, *size: Any) -> Any:
 
 
 @public
-def broadcast_to(input: Any, size: Sequence[int]) -> Any:
+def broadcast_to(input: Any, shape: Sequence[int]) -> Any:
     """`input` read as `size` by the broadcasting rule. A view."""
-    return expand(input, size)
+    return expand(input, shape)
 
 
 @public
@@ -327,12 +343,14 @@ def select(input: Any, dim: int, index: Any) -> Any:
 
 @public
 def flip(input: Any, *axes: Any, dims: Any = None) -> Any:
-    """With the order of elements reversed along `dims` (or the numbers given). A copy.
+    """With the order of elements reversed along `dims` (or the numbers given, or all). A copy.
 
     >>> flip(tensor([1, 2, 3]), (0,))
     tensor([3, 2, 1])
     """
     x = _value("flip", input)
+    if not axes and dims is None:
+        axes = (tuple(range(len(x.shape))),)
     given = as_shape("flip", axes if dims is None else (dims,))
     axes = tuple(normalize_dim("flip", d, len(x.shape)) for d in given)
     if len(set(axes)) != len(axes):
