@@ -563,8 +563,20 @@ class Executable:
         if self.space is not None:
             with self.family.lock:
                 self._run_at(slots, arrays, spans)
+        elif self.program is not None and spans is None:  # the same in short
+            self.program.run_at(slots)
+            for word, _ in self.checks:
+                if word[0]:
+                    self._complain()
         else:
             self._run_at(slots, arrays, spans)
+
+    def _complain(self) -> None:
+        """Raise what a kernel has noted."""
+        for word, step in self.checks:
+            if word[0]:
+                word[0] = 0
+                raise IndexRangeError(step.complaint, place=step.nodes[0].place)
 
     def _run_at(
         self, slots: int, arrays: Sequence[np.ndarray], spans: list[tuple[int, int]] | None
@@ -580,10 +592,7 @@ class Executable:
                     part.run_at(slots)
                 else:
                     self._run_host(part, arrays)
-        for word, step in self.checks:
-            if word[0]:
-                word[0] = 0
-                raise IndexRangeError(step.complaint, place=step.nodes[0].place)
+        self._complain()
         for slot, v, source in self.copies:
             if source is None:
                 source = before[v] if v in before else self._view(v, arrays)

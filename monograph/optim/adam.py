@@ -78,7 +78,7 @@ class Adam(Optimizer):
                         grad = grad + param * weight_decay
                 m, v = self._state_of(param, "exp_avg", "exp_avg_sq")
                 m.copy_(decayed(m + (grad - m) * (1 - beta1)))
-                v.copy_(v * beta2 + grad * (1 - beta2) * grad)
+                v.copy_(decayed(v * beta2 + grad * (1 - beta2) * grad))
                 if amsgrad:
                     (largest,) = self._state_of(param, "max_exp_avg_sq")
                     v = largest.copy_(mg.maximum(largest, v))

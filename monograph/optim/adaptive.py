@@ -62,7 +62,7 @@ class RMSprop(Optimizer):
             if weight_decay != 0:
                 grad = grad + param * weight_decay
             (square,) = self._state_of(param, "square_avg")
-            square.copy_(square * alpha + grad * (1 - alpha) * grad)
+            square.copy_(decayed(square * alpha + grad * (1 - alpha) * grad))
             size = square
             if centered:
                 (mean,) = self._state_of(param, "grad_avg")
@@ -203,7 +203,7 @@ class Adadelta(Optimizer):
             if weight_decay != 0:
                 grad = grad + param * weight_decay
             v, u = self._state_of(param, "square_avg", "acc_delta")
-            v.copy_(v * rho + grad * (1 - rho) * grad)
+            v.copy_(decayed(v * rho + grad * (1 - rho) * grad))
             delta = (u + eps).sqrt() / (v + eps).sqrt() * grad
-            u.copy_(u * rho + delta * (1 - rho) * delta)
+            u.copy_(decayed(u * rho + delta * (1 - rho) * delta))
             param.sub_(delta * lr)

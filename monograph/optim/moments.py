@@ -113,7 +113,7 @@ class NAdam(Optimizer):
                 product.mul_(now)
                 so_far = as_number(product)
                 m.copy_(decayed(m + (grad - m) * (1 - beta1)))
-                v.copy_(v * beta2 + grad * (1 - beta2) * grad)
+                v.copy_(decayed(v * beta2 + grad * (1 - beta2) * grad))
                 size = v.sqrt() * inverse_root + eps
                 step = grad * (lr * (1.0 - now) / (1.0 - so_far))
                 step = step + m * (lr * after / (1.0 - so_far * after))
@@ -172,7 +172,7 @@ class RAdam(Optimizer):
                         grad = grad + param * weight_decay
                 m, v = self._state_of(param, "exp_avg", "exp_avg_sq")
                 m.copy_(decayed(m + (grad - m) * (1 - beta1)))
-                v.copy_(v * beta2 + grad * (1 - beta2) * grad)
+                v.copy_(decayed(v * beta2 + grad * (1 - beta2) * grad))
                 step = m * rate
                 if isinstance(is_long, Tensor):
                     step = step * mg.where(is_long, rectified / (v.sqrt() + eps), 1.0)
@@ -214,7 +214,7 @@ class LAMB(Optimizer):
                 grad = -grad if maximize else grad
                 m, v = self._state_of(param, "exp_avg", "exp_avg_sq")
                 m.copy_(decayed(m + (grad - m) * (1 - beta1)))
-                v.copy_(v * beta2 + grad * (1 - beta2) * grad)
+                v.copy_(decayed(v * beta2 + grad * (1 - beta2) * grad))
                 step = m / first / ((v / second).sqrt() + eps) + param * weight_decay
                 length, size = (step * step).sum().sqrt(), (param * param).sum().sqrt()
                 trust = mg.where((length > 0) & (size > 0), size / length, 1.0)
@@ -293,7 +293,7 @@ class AdamWScheduleFree(Optimizer):
                     share = mg.where(summed > 0, weight / summed, 0.0)
                 else:
                     share = weight / summed if summed else 0.0
-                v.copy_(v * beta2 + grad * (1 - beta2) * grad)
+                v.copy_(decayed(v * beta2 + grad * (1 - beta2) * grad))
                 step = grad / (v.sqrt() * inverse_root + eps) + param * weight_decay
                 if isinstance(count, Tensor):
                     start = mg.where(count == 1, param, z)

@@ -250,7 +250,7 @@ def test_a_converted_model_is_captured_anew():
     "name, options",
     [
         ("SGD", {"lr": 0.1, "momentum": 0.9}),
-        ("Adam", {"lr": 0.1}),
+        ("Adam", {"lr": 0.1, "betas": (0.9, 0.9)}),
         ("RMSprop", {"lr": 0.1, "alpha": 0.9, "centered": True, "momentum": 0.9}),
     ],
 )
@@ -271,7 +271,7 @@ def test_averages_that_only_decay_end_at_zero_not_at_subnormal_numbers(name, opt
     for _ in range(1200):
         step(zeros)
     tiny = np.finfo(np.float32).tiny
-    for key in ("momentum_buffer", "exp_avg", "grad_avg"):
+    for key in ("momentum_buffer", "exp_avg", "exp_avg_sq", "grad_avg", "square_avg"):
         if key in optimizer.state[p]:
             average = array(optimizer.state[p][key])
             assert not ((average != 0) & (np.abs(average) < tiny)).any(), key
