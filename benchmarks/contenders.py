@@ -41,6 +41,7 @@ def _ours(who: str, w: Workload, weights) -> Contender:
     import monograph.nn.functional as F
     from monograph import optim
 
+    mg.set_flush_denormal(True)
     mg.manual_seed(0)
     model = build(mg, w.name)
     if weights is not None:
@@ -73,6 +74,7 @@ def _torch(who: str, w: Workload, weights, threads: int) -> Contender:
     import torch.nn.functional as F
 
     torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
     torch.manual_seed(0)
     model = build(torch, w.name)
     if weights is not None:

@@ -11,7 +11,8 @@ contender takes a turn: one step that is not counted, then enough steps for a fi
 Given are medians over the rounds. GFLOP/s count matrix products and convolutions of the network on
 paper (models.py), `peak` is their share of the float32 multiply-add peak measured in the same
 rounds. torch-tuned: fused optimizer, channels-last for the networks with convolutions;
-torch-compile: the same and torch.compile of network and loss. All start from the same weights.
+torch-compile: the same and torch.compile of network and loss. All start from the same weights, and
+take subnormal numbers for zero, as JAX always does.
 """
 
 from __future__ import annotations
