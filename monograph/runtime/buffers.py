@@ -1,4 +1,4 @@
-"""Memory for tensors and arenas: aligned, on huge pages where large, kept between uses.
+"""Memory for tensors and arenas: aligned, on huge pages but for small ones, kept between uses.
 
 `empty(shape, dtype)` gives a NumPy array whose memory returns to the pool when the last array on it
 is gone, and is given out again without a page fault. The C library would give large blocks back to
@@ -19,6 +19,9 @@ import numpy as np
 ALIGNMENT = 64
 HUGE_PAGE = 2 << 20
 _SMALLEST = 256
+# Blocks from this size to a huge page are cut from slabs, which take memory as it is touched.
+_CUT, _SLAB = 16 << 10, 32 << 20
+_slab: tuple[Any, int, int] | None = None  # memory, offset of what is left, end
 
 _lock = threading.Lock()
 _free: dict[int, list[tuple[Any, int]]] = {}  # block bytes -> (memory, offset)
@@ -47,6 +50,20 @@ def block_bytes(size_bytes: int) -> int:
 
 def _from_system(size: int) -> tuple[Any, int]:
     """(fresh memory, offset in it that is aligned)."""
+    global _slab
+    if not _CUT <= size < HUGE_PAGE:
+        return _pages(size)
+    with _lock:
+        if _slab is None or _slab[1] + size > _slab[2]:
+            memory, start = _pages(_SLAB)
+            _slab = memory, start, start + _SLAB
+        memory, offset, end = _slab
+        _slab = memory, offset + size, end
+    return memory, offset
+
+
+def _pages(size: int) -> tuple[Any, int]:
+    """Memory of its own and an aligned offset in it: on huge pages, if it is as large as one."""
     memory: Any
     alignment = HUGE_PAGE if size >= HUGE_PAGE else ALIGNMENT
     if size >= HUGE_PAGE:

@@ -46,6 +46,15 @@ def test_live_arrays_never_overlap():
     assert all((x == turn).all() for turn, x in live)
 
 
+def test_arrays_below_a_huge_page_share_huge_pages():
+    live = [buffers.empty((n,), np.uint8) for n in range(1 << 20, 1 << 21, 50_000)]
+    for number, x in enumerate(live):
+        x[...] = number
+    assert all((x == number).all() for number, x in enumerate(live))
+    pages = {page for x in live for page in (x.ctypes.data >> 21, x.ctypes.data + x.size >> 21)}
+    assert len(pages) <= 1.3 * sum(x.size for x in live) / buffers.HUGE_PAGE + 4
+
+
 def test_size_classes_waste_little():
     for size in (1, 255, 256, 257, 5000, (1 << 20) + 1, (5 << 20) + 3, (100 << 20) + 1):
         block = buffers.block_bytes(size)
