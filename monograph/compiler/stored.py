@@ -22,6 +22,7 @@ import numpy as np
 
 from ..codegen.target import host
 from ..core.dtype import DType
+from ..core.modes import modes
 from ..ir.graph import Graph, Value
 from ..ir.op import Aval, Op
 from ..ir.region import Region
@@ -203,9 +204,15 @@ def load(key: str | None, plan_again: Callable[[], Any]) -> Any:
     if data is None:
         return None
 
+    tuned = modes.autotune
+
     @functools.cache
     def bodies() -> dict[str, tuple[Any, ...]]:
-        steps = plan_again().steps
+        before, modes.autotune = modes.autotune, tuned  # so that it comes to the same plan
+        try:
+            steps = plan_again().steps
+        finally:
+            modes.autotune = before
         kernels = [s.kernel for s in steps if hasattr(s, "kernel")]
         return {digest(k): k.body for k in kernels}
 

@@ -116,6 +116,17 @@ def test_kernels_of_a_stored_plan_can_be_looked_at(kept):
     assert fresh and texts() == fresh
 
 
+def test_kernels_of_a_tuned_plan_are_those_that_were_tuned(kept):
+    x, w = mg.randn(48, 300), mg.randn(300, 500)
+
+    def texts():
+        report = mg.explain(mg.jit(lambda x: x @ w, autotune=True), x)
+        return [str(report.kernel(i)) for i in range(len(report.rows))]
+
+    fresh = texts()
+    assert fresh and texts() == fresh
+
+
 def test_the_next_process_plans_nothing(kept):
     program = (
         "import monograph as mg, monograph.compiler.pipeline as p\n"
