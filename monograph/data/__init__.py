@@ -4,7 +4,7 @@ Start reading at loader.py. Streams by stages: pipeline.py. Files: readers.py. I
 transforms.py. The sample data sets: mnist.py, digits.py, text.py.
 """
 
-from . import transforms
+from . import audio, transforms
 from .augment import RandAugment
 from .collate import default_collate, default_convert
 from .dataset import (
@@ -36,6 +36,7 @@ from .sampler import (
 from .schema import Schema
 from .tables import ArrowDataset, CSVDataset, Table
 from .text import CharText, CharVocabulary, standard_library_text
+from .tokenizing import Tokenize, train_tokenizer
 from .worker import WorkerInfo, get_worker_info
 
 __all__ = [
@@ -50,10 +51,13 @@ __all__ = [
     "RandAugment",
     "Schema",
     "Table",
+    "Tokenize",
+    "audio",
     "TarShards",
     "decode_image",
     "pack",
     "pad_collate",
+    "train_tokenizer",
     "transforms",
     "MNIST",
     "BatchSampler",
