@@ -26,9 +26,9 @@ NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}  # taken in the place of Py
 
 # Per function: other names of arguments -> ours. The array API standard's, or PyTorch's.
 OTHER_NAMES: dict[str, dict[str, str]] = {
-    "broadcast_to": {"size": "shape"}, "roll": {"shift": "shifts", "axis": "dims"},
+    "broadcast_to": {"size": "shape"}, "roll": {"shifts": "shift", "axis": "dims"},
     "flip": {"axis": "dims"}, "tensordot": {"axes": "dims"}, "tril": {"k": "diagonal"},
-    "triu": {"k": "diagonal"}, "moveaxis": {"axis": "dim"},
+    "triu": {"k": "diagonal"},
 }  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def explained(f: Callable, always: bool = False) -> Callable:
         n = code.co_varnames[len(names)]
         if n in TENSORS or n in SEQUENCES:
             checks.append((code.co_argcount, n, True))
-    if not checks and not always:
+    if not checks and not always and f.__name__ not in OTHER_NAMES:
         return f
 
     @functools.wraps(f)

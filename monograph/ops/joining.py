@@ -197,7 +197,7 @@ def dstack(tensors: Sequence[Any]) -> Any:
 
 
 @public
-def roll(input: Any, shifts: Any, dims: Any = None) -> Any:
+def roll(input: Any, shift: Any, dims: Any = None) -> Any:
     """Shift elements along `dims`; what leaves at one end enters at the other.
 
     dims None: the tensor is flattened first, and takes its shape back.
@@ -208,16 +208,16 @@ def roll(input: Any, shifts: Any, dims: Any = None) -> Any:
     shape = shape_of(input)
     if dims is None:
         flat = Reshape((numel(shape),))(input)
-        return Reshape(shape)(roll(flat, shifts, 0))
-    shifts = shifts if isinstance(shifts, (tuple, list)) else (shifts,)
+        return Reshape(shape)(roll(flat, shift, 0))
+    shifts = shift if isinstance(shift, (tuple, list)) else (shift,)
     dims = dims if isinstance(dims, (tuple, list)) else (dims,)
     if len(shifts) != len(dims):
         raise ArgumentError(f"roll: {len(shifts)} shifts for {len(dims)} dims")
     out = input
-    for shift, dim in zip(shifts, dims):
+    for step, dim in zip(shifts, dims):
         axis = normalize_dim("roll", dim, len(shape))
         n = shape[axis] if shape else 0
-        k = as_index("roll", "shifts", shift) % n if n else 0
+        k = as_index("roll", "shift", step) % n if n else 0
         if k:
             out = Concat(axis)(slice_axis(out, axis, n - k, n), slice_axis(out, axis, 0, n - k))
     return Copy()(input) if out is input else out
