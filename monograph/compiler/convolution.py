@@ -30,7 +30,7 @@ from ..ops.contract import Contract
 from ..ops.conv import Conv, ConvInput, ConvWeight
 from ..ops.movement import Copy, Expand, Flip, Pad, Permute, Reshape, Slice, Sum
 from ..ops.triangular import Iota
-from .kernels import implicit, winograd, winograd_weight
+from .kernels import implicit, implicit_weight, winograd, winograd_weight
 
 LETTERS = "hwd"
 LANES = 16  # channels of a group that fill a vector
@@ -221,13 +221,16 @@ class _Writer:
 
     def weight(self, op: ConvWeight, x: Value, y: Value) -> Value:
         spatial = LETTERS[: len(op.kernel)]
-        if set(op.kernel) == {1} and not any(op.padding) and op.groups == 1:
+        one_by_one = set(op.kernel) == {1} and not any(op.padding) and op.groups == 1
+        in_place = implicit_weight.suits(op, x.dtype.code, x.shape[1], y.shape[1])
+        if one_by_one and (set(op.stride) == {1} or not in_place):
             x = self.strided(x, op.stride)
             x = self.fitted(x, tuple(y.shape[2:]))
             made = self.add(Contract(f"nc{spatial},no{spatial}->oc"), x, y)
             return self.add(Reshape((*made.shape, *op.kernel)), made)
         places = y.shape[2:]
-        if not winograd_weight.suits(op, x.dtype.code, x.shape[1], y.shape[1], places):
+        by_winograd = winograd_weight.suits(op, x.dtype.code, x.shape[1], y.shape[1], places)
+        if not by_winograd and not in_place:
             x = self.padded(x, op.padding, op.padding)
             op = dataclasses.replace(op, padding=(0,) * len(op.padding))
         return self.add(op, self.own(x), self.own(y))

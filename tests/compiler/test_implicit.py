@@ -7,7 +7,7 @@ import pytest
 
 import monograph as mg
 import monograph.nn.functional as F
-from monograph.compiler.kernels import implicit
+from monograph.compiler.kernels import implicit, implicit_weight
 
 CASES = [  # images, channels, outputs, sizes, kernel, stride, padding, dilation
     (2, 16, 24, (9, 11), (3, 3), (2, 2), (1, 1), (1, 1)),
@@ -41,12 +41,34 @@ def exact(x, w, stride, padding, dilation):
     return total, bound
 
 
+def exact_filters(x, g, kernel, stride, padding, dilation):
+    """The filter's gradient in float64, tap by tap, and the same of absolute values."""
+    x, g = x.astype(np.float64), g.astype(np.float64)
+    x = np.pad(x, ((0, 0), (0, 0), *((p, p) for p in padding)))
+    total, bound = (np.zeros((g.shape[1], x.shape[1], *kernel)) for _ in range(2))
+    for tap in itertools.product(*map(range, kernel)):
+        cut = [
+            slice(t * d, t * d + (n - 1) * s + 1, s)
+            for t, d, s, n in zip(tap, dilation, stride, g.shape[2:])
+        ]
+        seen = x[(slice(None), slice(None), *cut)]
+        at = (slice(None), slice(None), *tap)
+        total[at] = np.einsum("nc...,no...->oc", seen, g, optimize=True)
+        bound[at] = np.einsum("nc...,no...->oc", abs(seen), abs(g), optimize=True)
+    return total, bound
+
+
 @pytest.fixture
 def used(monkeypatch):
-    """The nodes for which the lowering has been taken."""
+    """The nodes for which a lowering has been taken."""
     calls = []
-    lower = implicit.lower
-    monkeypatch.setattr(implicit, "lower", lambda n, c: calls.append(n) or lower(n, c))
+
+    def count(module):
+        lower = module.lower
+        monkeypatch.setattr(module, "lower", lambda n, c: calls.append(n.op.name) or lower(n, c))
+
+    count(implicit)
+    count(implicit_weight)
     return calls
 
 
@@ -63,6 +85,27 @@ def test_values(case, dtype, used):
     got = f(mg.tensor(x), mg.tensor(w)).numpy()
     assert used
     expected, bound = exact(x, w, *window)
+    assert (abs(got - expected) <= 2 * np.finfo(dtype).eps * bound).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_of_filters(case, dtype, used):
+    n, c, o, sizes, kernel, *window = case
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((n, c, *sizes)).astype(dtype)
+    w = rng.standard_normal((o, c, *kernel)).astype(dtype)
+    conv = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[len(sizes)]
+    g = rng.standard_normal(conv(mg.tensor(x), mg.tensor(w), None, *window).shape).astype(dtype)
+    used.clear()
+
+    @mg.jit
+    def gradient(x, w, g):
+        return mg.autograd.grad(conv(x, w, None, *window), (w,), g)[0]
+
+    got = gradient(mg.tensor(x), mg.tensor(w).requires_grad_(), mg.tensor(g)).numpy()
+    assert used == ["conv_weight"]
+    expected, bound = exact_filters(x, g, kernel, *window)
     assert (abs(got - expected) <= 2 * np.finfo(dtype).eps * bound).all()
 
 
@@ -98,21 +141,27 @@ def test_padding_hides_nothing_of_the_image(used):
 
 def test_any_number_of_threads_gives_the_same_bits():
     rng = np.random.default_rng(2)
-    x = mg.tensor(rng.standard_normal((4, 48, 20, 20)).astype(np.float32))
-    w = mg.tensor(rng.standard_normal((70, 48, 3, 3)).astype(np.float32))
+    x = mg.tensor(rng.standard_normal((4, 48, 20, 20)).astype(np.float32), requires_grad=True)
+    w = mg.tensor(rng.standard_normal((70, 48, 3, 3)).astype(np.float32), requires_grad=True)
     before = mg.get_num_threads()
     results = []
     try:
         for threads in (1, 2, 3):
             mg.set_num_threads(threads)
+            results.append([])
             for stride in (1, 2):
-                y = mg.jit(lambda x, w: F.conv2d(x, w, stride=stride, padding=1))(x, w)  # noqa: B023
-                results.append(y.numpy())
+
+                @mg.jit
+                def both(x, w):
+                    y = F.conv2d(x, w, stride=stride, padding=1)  # noqa: B023
+                    return y, *mg.autograd.grad((y * y).sum(), (x, w))
+
+                results[-1] += [v.numpy() for v in both(x, w)]
     finally:
         mg.set_num_threads(before)
-    for i in (2, 4):
-        np.testing.assert_array_equal(results[0], results[i])
-        np.testing.assert_array_equal(results[1], results[i + 1])
+    for other in results[1:]:
+        for got, expected in zip(other, results[0]):
+            np.testing.assert_array_equal(got, expected)
 
 
 def test_few_channels_and_groups_are_computed_in_place(used):

@@ -32,7 +32,7 @@ from ...kernel.ir import (
 )
 from ..index import Atom, Index, NeedSplit, whole
 from ..steps import Context, Step, lowers
-from . import implicit, winograd, winograd_weight
+from . import implicit, implicit_weight, winograd, winograd_weight
 
 CHUNK_FLOPS = 4_000_000
 FILTER_BYTES = 640 * 1024
@@ -299,6 +299,10 @@ def lower_conv_weight(node: Node, context: Context) -> list[Step] | None:
     code = x.dtype.code
     if winograd_weight.suits(op, code, channels, outputs, places):
         return winograd_weight.lower(node, context)
+    if implicit_weight.suits(op, code, channels, outputs):
+        made = implicit_weight.lower(node, context)
+        if made is not None:
+            return made
     if any(op.padding):  # type: ignore[attr-defined]
         return None
     # Rows of the tile: the run of (last taps, channels) that is contiguous in x and in the result.

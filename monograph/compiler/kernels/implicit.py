@@ -191,41 +191,45 @@ def pixel_lets(number: Expr, places: Shape) -> list[Stmt]:
     return lets
 
 
-def copy_loops(x: Value, xs: Shape, kernel: Shape, op: Any, code: str, p: Plan) -> list[Stmt]:
-    """Copy what pixel t sees, tap by tap; zeros outside of the image."""
-    channels = x.shape[1]
-    lane = Var("lane")
-    at: Expr = Var("image") * xs[0] + lane
-    to: Expr = Var("t") * p.row + lane
+def seen_place(x: Value, xs: Shape, kernel: Shape, op: Any) -> tuple[list[Stmt], Expr, Expr | None]:
+    """What pixel (image, p0, ...) of the result sees through tap (k0, ...): statements that name
+    the place, where its first channel stands, and whether it is inside of the image (None: always).
+    """
+    at: Expr = Var("image") * xs[0]
     lets: list[Stmt] = []
     inside: Expr | None = None
     for d, (size, n) in enumerate(zip(kernel, x.shape[2:])):
         stride, padding, dilation = op.stride[d], op.padding[d], op.dilation[d]
-        place = Var(f"p{d}") * stride + (Var(f"k{d}") * dilation - padding)
-        lets.append(Let(f"x{d}", place))
+        lets.append(Let(f"x{d}", Var(f"p{d}") * stride + (Var(f"k{d}") * dilation - padding)))
         at = at + Var(f"x{d}") * xs[2 + d]
-        to = to + Var(f"k{d}") * (channels * math.prod(kernel[d + 1 :]))
-        last = (node_places(n, size, op, d) - 1) * stride + (size - 1) * dilation - padding
-        for needed, test in ((padding > 0, Var(f"x{d}") >= 0), (last >= n, Var(f"x{d}") < n)):
+        reach = (size - 1) * dilation
+        count = (n + 2 * padding - reach - 1) // stride + 1
+        past = (count - 1) * stride + reach - padding >= n
+        for needed, test in ((padding > 0, Var(f"x{d}") >= 0), (past, Var(f"x{d}") < n)):
             if needed:
                 inside = test if inside is None else Call("and", (inside, test), "bool")
+    return lets, at, inside
+
+
+def copy_loops(x: Value, xs: Shape, kernel: Shape, op: Any, code: str, p: Plan) -> list[Stmt]:
+    """Copy what pixel t sees, tap by tap; zeros outside of the image."""
+    channels = x.shape[1]
+    lane = Var("lane")
+    lets, at, inside = seen_place(x, xs, kernel, op)
+    to: Expr = Var("t") * p.row + lane
+    for d in range(len(kernel)):
+        to = to + Var(f"k{d}") * (channels * math.prod(kernel[d + 1 :]))
 
     def filled(value: Expr) -> Loop:
         return Loop("lane", ZERO, const(channels), (Store("rows", to, value),), "vector")
 
-    copied: Stmt = filled(Load("x", at, code))
+    copied: Stmt = filled(Load("x", at + lane, code))
     if inside is not None:
         copied = If(inside, (copied,), (filled(Const(0.0, code)),))
     loops: tuple[Stmt, ...] = (*lets, copied)
     for d in reversed(range(len(kernel))):
         loops = (Loop(f"k{d}", ZERO, const(kernel[d]), loops),)
     return list(loops)
-
-
-def node_places(n: int, size: int, op: Any, d: int) -> int:
-    """How many places a convolution has along axis d of n elements."""
-    reach = (size - 1) * op.dilation[d] + 1
-    return (n + 2 * op.padding[d] - reach) // op.stride[d] + 1
 
 
 def product_loops(rows: int, over: Expr, code: str, x_bytes: int, p: Plan) -> Stmt:
