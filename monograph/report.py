@@ -88,6 +88,8 @@ def program_inputs(capture: Capture, leaves: list[Any] | None) -> list[np.ndarra
             array = np.zeros(source.aval.shape, source.aval.dtype.numpy)
         elif source.kind == "arg":
             array = leaves[source.source]._value()
+        elif source.kind == "arg_grad":
+            array = leaves[source.source]._grad._value()
         else:
             number = leaves[source.source]
             array = np.array(number, dt.of_scalar(number).numpy)

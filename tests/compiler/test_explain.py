@@ -140,3 +140,17 @@ def test_bad_use_is_refused():
         mg.explain(3)
     with pytest.raises(IndexRangeError):
         mg.explain(lambda t, i: F.embedding(i, t), mg.ones(4, 2), mg.tensor([1, 9]))
+
+
+def test_a_step_that_adds_to_the_gradient_of_its_argument_is_explained():
+    x = mg.ones(50, requires_grad=True)
+
+    @mg.jit
+    def step(x):
+        (x * x).sum().backward()
+        return x.grad.sum()
+
+    step(x)
+    assert step(x).item() == 200.0  # adds to what the first call left
+    assert "kernels" in mg.explain(step, x).totals
+    assert x.grad.sum().item() == 200.0
