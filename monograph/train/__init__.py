@@ -14,10 +14,12 @@ from .model_checkpoint import ModelCheckpoint
 from .model_graph import model_graph
 from .module import TrainModule
 from .monitors import PredictionWriter, ThroughputMonitor
+from .profiling import Profiler
 from .progress import ProgressBar
 from .recording import GraphMonitor, HistogramMonitor, SampleMonitor, SystemMonitor
 from .seeding import seed_everything
 from .tensorboard import TensorBoardLogger
+from .tracking import MLFlowLogger, WandbLogger
 from .trainer import Trainer
 from .tuner import find_batch_size, lr_find
 from .watchdog import NaNWatchdog, NotFiniteError
@@ -37,11 +39,13 @@ __all__ = [
     "LearningRateMonitor",
     "LintWarning",
     "Logger",
+    "MLFlowLogger",
     "ModelCheckpoint",
     "Module",
     "NaNWatchdog",
     "NotFiniteError",
     "PredictionWriter",
+    "Profiler",
     "ProgressBar",
     "SWA",
     "SampleMonitor",
@@ -51,6 +55,7 @@ __all__ = [
     "Timer",
     "TrainModule",
     "Trainer",
+    "WandbLogger",
     "find_batch_size",
     "load_checkpoint",
     "lr_find",

@@ -12,6 +12,7 @@ from typing import Any
 from ..core.errors import ArgumentError, DataError
 from .batches import END, batch_size, limited
 from .evaluation import EvalLoop
+from .fingerprint import code_hashes, data_hash
 from .hooks import is_own
 from .module import TrainModule
 from .seeding import random_state, set_random_state
@@ -32,6 +33,16 @@ class FitLoop:
         self.epoch_data: Any = None  # and the loader's own
         self.validated_at = 0  # batches of the epoch that were done at the last validation
         self._warned: set[str] = set()
+        self._hashes: dict[str, Any] | None = None
+
+    def hashes(self) -> dict[str, Any]:
+        """Of the code and the data that this run is made of, taken once; for checkpoints."""
+        if self._hashes is None:
+            things = [self.module, getattr(self.loader, "dataset", self.loader)]
+            if self.trainer.datamodule is not None:
+                things.append(self.trainer.datamodule)
+            self._hashes = {"code": code_hashes(*things), "data": data_hash(self.loader)}
+        return self._hashes
 
     def run(self, random: Any) -> None:
         """Train until it is time to stop. `random`: the state out of a checkpoint, or None."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def collect(trainer: Any, weights_only: bool = False) -> dict[str, Any]:
             "schedules": [s.scheduler.state_dict() for s in trainer._schedules],
             "callbacks": {c.state_key: c.state_dict() for c in trainer.callbacks},
             "datamodule": trainer.datamodule.state_dict() if trainer.datamodule else None,
+            "hashes": loop.hashes(),
         }
     )
     trainer.hooks.tell_callbacks("on_save_checkpoint", state)
@@ -73,6 +75,7 @@ def restore(trainer: Any, path: Path) -> Any:
                 f"Trainer: {path} has the state of {len(state[kind])} {kind}, the "
                 f"module configures {len(have)}"
             )
+    _compare_data(loop, path, state.get("hashes"))
     module.load_state_dict(weights)
     for optimizer, saved in zip(trainer.optimizers, state["optimizers"]):
         optimizer.load_state_dict(saved)
@@ -109,6 +112,20 @@ def restore(trainer: Any, path: Path) -> Any:
     module.on_load_checkpoint(state["module"])
     trainer.hooks.tell_callbacks("on_load_checkpoint", state)
     return state["random"]
+
+
+def _compare_data(loop: Any, path: Path, saved: dict[str, Any] | None) -> None:
+    """Warn if training goes on with other data than it began with."""
+    if saved is None:
+        return
+    now = loop.hashes()
+    if saved["data"] is not None and now["data"] is not None and saved["data"] != now["data"]:
+        warnings.warn(
+            f"Trainer: the training data is not what it was when {path.name} was written; training "
+            "goes on, but not as it would have without the interruption",
+            RuntimeWarning,
+            stacklevel=6,
+        )
 
 
 def own_state(loader: Any) -> Any:

@@ -28,6 +28,7 @@ from .model_checkpoint import ModelCheckpoint
 from .module import TrainModule
 from .optimizers import parse
 from .precision import Precision
+from .profiling import Profiler
 from .progress import ProgressBar
 from .runs import Run, find_last
 from .steps import EvalStep
@@ -64,6 +65,8 @@ class Trainer:
     detect_anomaly          run eagerly and stop at the first operation whose gradient has a nan
     lint                    look for silent bugs before training (lint.py) and warn of each; None:
                             in a fast_dev_run only
+    profiler                True: Profiler(), which writes trace.json to default_root_dir and prints
+                            a table; "simple": the table alone; or a Profiler
     default_root_dir        where files go, unless a callback or logger says otherwise
 
     Nothing is written to disk unless a logger or a ModelCheckpoint is given. SIGTERM ends training
@@ -117,6 +120,7 @@ class Trainer:
         deterministic: bool = True,
         detect_anomaly: bool = False,
         lint: bool | None = None,
+        profiler: Any = None,
         default_root_dir: Any = ".",
     ):
         if gradient_clip_algorithm not in ("norm", "value"):
@@ -169,6 +173,8 @@ class Trainer:
         self.loggers = _as_list("logger", logger or None, Logger)
         if fast_dev_run:
             self._make_fast(int(fast_dev_run))
+        if profiler:
+            self.callbacks.append(_as_profiler(profiler))
         if max_time is not None:
             self.callbacks.append(Timer(max_time))
         if enable_progress_bar and not any(isinstance(c, ProgressBar) for c in self.callbacks):
@@ -453,6 +459,16 @@ class Trainer:
         if values:
             self.publish(self._train_book, values)
         return values
+
+
+def _as_profiler(given: Any) -> Profiler:
+    if isinstance(given, Profiler):
+        return given
+    if given not in (True, "simple"):
+        raise ArgumentError(
+            f"Trainer: profiler must be True, 'simple' or a Profiler, got {given!r}"
+        )
+    return Profiler() if given is True else Profiler(filename=None)
 
 
 def _check_part(name: str, value: Any) -> None:

@@ -130,6 +130,9 @@ def test_a_process_killed_while_writing_never_leaves_a_broken_checkpoint(tmp_pat
     for turn in range(4):
         process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
         assert process.stdout.readline() == b"ready\n"
+        deadline = time.monotonic() + 30  # on a busy machine the first one takes its time
+        while not (tmp_path / "same").is_dir() and time.monotonic() < deadline:
+            time.sleep(0.005)
         time.sleep(0.05 + 0.037 * turn)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
