@@ -9,8 +9,8 @@
 Tensors that the function touches but does not receive become inputs by reference; those that it
 overwrites are written in place. A capture holds for one structure, set of shapes and dtypes of the
 arguments, and for the Python values that were guarded; another combination captures again, and the
-reason is logged (logger "monograph.jit", one line). Read next: transform/trace.py,
-compiler/pipeline.py.
+reason is logged (logger "monograph.jit", one line). Sizes of arguments that change become run-time
+sizes of one program (dynamic.py). Read next: transform/trace.py, compiler/pipeline.py.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class Capture(Replay):
         self.treedef = treedef
         self.live = live
         self.sizes = sizes
+        self.used = 0  # when, on the owner's clock
         trace = Trace()
         with trace:
             self._trace(trace, leaves, treedef)
@@ -222,6 +223,7 @@ class Jit:
         self._recent: list[Capture] = []
         self._recent_trees: list[Capture] = []
         self.recompiles: list[str] = []
+        self._clock, self._warned = 0, False
         self._live: set[int] = set()  # leaves that are numbers and vary
         self._static: set[int] = set()  # leaves whose value the function needs
         self._seen: dict[int, Any] = {}
@@ -320,10 +322,14 @@ class Jit:
             return self._capture(key, reason, leaves, treedef, args, kwargs, sizes)
         except NotDynamic as needed:
             assert sizes is not None
-            why = sizes.why_static(needed.guard)
+            if needed.guard is None:  # a kernel that cannot be made; or the function's own error
+                why = f"sizes cannot be dynamic: {needed.__cause__}"
+                self.policy.refuse(pattern, list(axes))
+            else:
+                why = sizes.why_static(needed.guard)
+                self.policy.refuse(pattern, sizes.blamed(needed.guard))
             self.recompiles.append(why)
             log.info("%s: %s", self.__name__, why)
-            self.policy.refuse(pattern, sizes.blamed(needed.guard))
             return self._call(leaves, treedef, args, kwargs)
 
     def _is_static(self, k: int, treedef: Any) -> bool:
@@ -363,8 +369,7 @@ class Jit:
             raise
         except Exception as error:
             if sizes is not None:
-                for guard in sizes.space.exact_guards():
-                    raise NotDynamic(guard) from error
+                raise NotDynamic(next(iter(sizes.space.exact_guards()), None)) from error
             if live:  # perhaps the function needs the number's value: keep it static from now on
                 self._live -= live
                 self._static |= live
@@ -379,13 +384,38 @@ class Jit:
         finally:
             modes.autotune = before
         self.captures.setdefault(key, []).append(capture)
+        self._bound_programs()
         if capture.has_overlaps(leaves):
             return self.function(*args, **kwargs)
         self._next_time(capture, args)
         return capture.run(leaves)
 
+    def _bound_programs(self) -> None:
+        """Forget the program used longest ago if there are too many."""
+        every = [c for variants in self.captures.values() for c in variants]
+        if len(every) <= self.max_programs:
+            return
+        if not self._warned:
+            self._warned = True
+            last = f", the last because {self.recompiles[-1]}" if self.recompiles else ""
+            warnings.warn(
+                f"jit: {self.__name__} needed more than {self.max_programs} programs{last}; the "
+                "one used longest ago is forgotten",
+                RuntimeWarning,
+                stacklevel=6,
+            )
+        oldest = min(every[:-1], key=lambda c: c.used)
+        for key, variants in list(self.captures.items()):
+            variants[:] = [c for c in variants if c is not oldest]
+            if not variants:
+                del self.captures[key]
+        self._recent = [c for c in self._recent if c is not oldest]
+        self._recent_trees = [c for c in self._recent_trees if c is not oldest]
+
     def _next_time(self, capture: Capture, args: tuple) -> None:
         """Try `capture` first from now on."""
+        self._clock += 1
+        capture.used = self._clock
         leaves_only = all(isinstance(a, LEAVES) for a in args)
         if leaves_only and len(args) == capture.treedef.num_leaves:
             self._recent = [capture, *(c for c in self._recent if c is not capture)][:RECENT]
@@ -451,6 +481,11 @@ def jit(
 
     static_argnums, static_argnames  arguments whose Python value specialises the program
     fallback                         run eagerly (with one warning) what cannot be captured
+    dynamic                          sizes of arguments that one program serves: None, those that
+                                     have changed between calls; False, none; True, all that the
+                                     function does not need the number of; or {name: axis},
+                                     {name: (axes)}, {name: {axis: size's name or Dim}}
+    max_programs                     of the function, at most; the one used longest ago goes
     autotune                         measure schedules while compiling and keep the fastest on disk
                                      (None: as MONOGRAPH_AUTOTUNE says); docs/performance.md
 
@@ -468,6 +503,9 @@ def jit(
     """
     nums = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
     names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
+
+    if not isinstance(max_programs, int) or max_programs < 1:
+        raise ArgumentError(f"jit: max_programs must be 1 or more, got {max_programs!r}")
 
     def make(f: Callable) -> Jit:
         if not callable(f):

@@ -21,6 +21,7 @@ def compile(
 
     fullgraph  raise for what cannot be captured; otherwise such a function runs eagerly, with one
                warning
+    dynamic    as for `jit`: None makes sizes that change dynamic, True all, False none
     disable    change nothing
 
     The other arguments choose among PyTorch's compilers and are accepted without effect. A whole
@@ -31,10 +32,10 @@ def compile(
     tensor([2., 4.])
     """
     if model is None:
-        return lambda f: compile(f, fullgraph=fullgraph, disable=disable)
+        return lambda f: compile(f, fullgraph=fullgraph, dynamic=dynamic, disable=disable)
     if disable:
         return model
     if callable(getattr(model, "forward", None)):
-        model.forward = jit(model.forward, fallback=not fullgraph)
+        model.forward = jit(model.forward, fallback=not fullgraph, dynamic=dynamic)
         return model
-    return jit(model, fallback=not fullgraph)
+    return jit(model, fallback=not fullgraph, dynamic=dynamic)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ..core.symbolic import is_symbolic
 from ..kernel import scalar as s
 from ..kernel.ir import Call, Const, Expr, Var
 
@@ -197,7 +198,7 @@ def _normal(table: dict[Atom, int], const: int) -> Index:
 
 def loop_index(name: str, size: int) -> Index:
     """The index of loop `name`; a loop of one iteration is the constant 0."""
-    return Index(((Atom(name, size), 1),)) if size > 1 else ZERO
+    return Index(((Atom(name, size), 1),)) if is_symbolic(size) or size > 1 else ZERO
 
 
 ZERO = Index((), 0)

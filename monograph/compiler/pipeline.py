@@ -17,7 +17,6 @@ link                one Program: tasks in order (host calls between, where an op
 
 from __future__ import annotations
 
-import copy
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -349,7 +348,8 @@ class Executable:
         key = tuple(at.sizes.values())
         made = self.family.bound.get(key)
         if made is None:
-            made = copy.copy(self)
+            made = Executable.__new__(Executable)
+            made.__dict__.update(self.__dict__)
             made.at = at
             made._place()
             made._link()
@@ -398,11 +398,11 @@ class Executable:
         for step in p.steps:
             if isinstance(step, Step) and step.status is not None:
                 lives[step.status] = [0, len(p.steps)]
+        sizes = {} if self.space is None else self.family.sizes
+        if not sizes:
+            sizes.update((b, size_bytes(b, p.layouts)) for b in lives)
         at_sizes = self.at
-        needs = [
-            Need(b, at_sizes(size_bytes(b, p.layouts)), first, last)
-            for b, (first, last) in lives.items()
-        ]
+        needs = [Need(b, at_sizes(sizes[b]), first, last) for b, (first, last) in lives.items()]
         self.offsets, self.arena_bytes = plan_arena(needs)
         p.offsets, p.arena_bytes = self.offsets, self.arena_bytes
         self.first = None if p.first is None else Executable(p.first)
@@ -562,6 +562,8 @@ class Executable:
         """
         if self.space is not None:
             with self.family.lock:
+                for status, _ in self.checks:  # other sizes use the same memory
+                    status[0] = 0
                 self._run_at(slots, arrays, spans)
         elif self.program is not None and spans is None:  # the same in short
             self.program.run_at(slots)

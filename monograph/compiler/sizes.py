@@ -29,7 +29,7 @@ MOST_BOUND = 256
 class NotDynamic(Exception):
     """Something in a graph needs the number behind a run-time size: see the guard."""
 
-    def __init__(self, guard: Guard):
+    def __init__(self, guard: Guard | None):
         super().__init__(str(guard))
         self.guard = guard
 
@@ -39,6 +39,7 @@ class Family:
 
     def __init__(self) -> None:
         self.bound: dict[tuple[int, ...], Any] = {}  # sizes -> Executable
+        self.sizes: dict[Any, Any] = {}  # value or scratch -> bytes
         self.lock = threading.Lock()
         self.arena = buffers.empty((64,), np.uint8)
 

@@ -16,6 +16,7 @@ from ..core import dtype as dt
 from ..core.dtype import DType, as_dtype
 from ..core.errors import ArgumentError, DTypeError, IndexRangeError
 from ..core.shape import Shape, is_number, normalize_dim, normalize_dims, numel
+from ..core.symbolic import is_symbolic
 from ..ir.op import Aval, Full, Opaque, Reduction, is_value, op
 from .align import as_operand, broadcast_to, cast, public
 from .arith import abs as absolute
@@ -488,7 +489,8 @@ def _moments(
     wide = cast(x, dt.float32) if dtype.itemsize == 2 else x
     center = mean(wide, axes, True) if axes else wide
     gap = sub_(wide, center)
-    count = float(numel(x.shape[a] for a in axes) - correction)
+    count = numel(x.shape[a] for a in axes) - correction
+    count = count if is_symbolic(count) else float(count)
     variance = div_(reduced(Sum, squares(gap), axes, keepdim), count if count > 0 else 0.0)
     center = center if keepdim or not axes else Reshape(shape_of(variance))(center)
     return cast(variance, dtype.to_real()), cast(center, dtype)

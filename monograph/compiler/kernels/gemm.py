@@ -154,8 +154,8 @@ class Writer:
         chunk: Expr = Var("chunk")
         # Threads take runs of chunks: of rows, so that they meet the same rows of a weight in its
         # gradient and update as in the product before, or of columns where those are its rows.
-        largest = max(p.m.size * p.n.size, p.depth * max(p.m.size, p.n.size))
-        if p.m.size * p.n.size == largest or p.m.size > p.n.size:
+        m, n, depth = hint(p.m.size), hint(p.n.size), hint(p.depth)
+        if m * n >= depth * max(m, n) or m > n:
             blocks = [Let("column_block", chunk % cb), Let("row_block", (chunk / cb) % rb)]
         else:
             blocks = [Let("row_block", chunk % rb), Let("column_block", (chunk / rb) % cb)]
