@@ -188,6 +188,8 @@ float, double, half = float32, float64, float16
 int, long, short = int32, int64, int16
 cfloat, cdouble = complex64, complex128
 newaxis = None
+legacy_contiguous_format = contiguous_format
+has_lapack, has_mkl, has_openmp, has_spectral = True, False, False, True
 
 _install(_interpreter.interpret)
 globals().update(_FUNCTIONS)
@@ -202,7 +204,8 @@ conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d bilinear
 layer_norm group_norm instance_norm rms_norm dropout alpha_dropout max_pool1d max_pool2d max_pool3d
 avg_pool1d adaptive_avg_pool1d adaptive_max_pool1d pixel_shuffle pixel_unshuffle channel_shuffle
 binary_cross_entropy_with_logits cosine_embedding_loss ctc_loss hinge_embedding_loss kl_div
-margin_ranking_loss poisson_nll_loss triplet_margin_loss
+margin_ranking_loss poisson_nll_loss triplet_margin_loss hardshrink rrelu rrelu_ celu_ selu_
+threshold_ feature_alpha_dropout
 """.split()
 globals().update({_name: _FUNCTIONAL[_name] for _name in _OF_LAYERS})
 
@@ -214,7 +217,8 @@ _SUBMODULES = {
     "testing", "train", "types", "utils", "version",
 }  # fmt: skip
 _LAZY = {
-    "autocast": "amp.autocast_mode", "is_autocast_enabled": "amp.autocast_mode",
+    "GradScaler": "amp.grad_scaler", "autocast": "amp.autocast_mode",
+    "is_autocast_enabled": "amp.autocast_mode",
     "get_autocast_dtype": "amp.autocast_mode", "set_autocast_dtype": "amp.autocast_mode",
     "set_autocast_enabled": "amp.autocast_mode", "is_autocast_available": "amp.autocast_mode",
     "is_autocast_cache_enabled": "amp.autocast_mode",

@@ -12,18 +12,30 @@ from ..core import device as devices
 from ..core import dtype as dt
 from ..core.errors import ArgumentError, ShapeError
 from ..core.modes import modes
+from ..ops.align import FUNCTIONAL
 from ..tensor import Tensor
 from .creation import arange, from_numpy
 from .typed import TYPES
 
 __all__ = [
-    "compiled_with_cxx11_abi", "frombuffer", "from_file", "get_device_module",
+    "compiled_with_cxx11_abi", "embedding", "frombuffer", "from_file", "get_device_module",
     "get_deterministic_debug_mode", "get_num_interop_threads", "is_anomaly_enabled",
     "is_deterministic_algorithms_warn_only_enabled", "is_distributed", "is_inference",
     "is_nonzero", "is_signed", "is_storage", "is_warn_always_enabled", "range",
     "set_anomaly_enabled", "set_default_tensor_type", "set_deterministic_debug_mode",
     "set_num_interop_threads", "set_warn_always", "to_dlpack", "typename",
 ]  # fmt: skip
+
+
+def embedding(
+    weight: Tensor, indices: Tensor, padding_idx: int = -1, scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:  # fmt: skip
+    """Rows of `weight` by their numbers: nn.functional.embedding with its first two exchanged."""
+    return FUNCTIONAL["embedding"](
+        indices, weight, None if padding_idx < 0 else padding_idx,
+        scale_grad_by_freq=scale_grad_by_freq, sparse=sparse,
+    )  # fmt: skip
 
 
 def is_nonzero(input: Tensor) -> bool:

@@ -7,6 +7,7 @@ of it for each op of the registry.
 from .compare import Comparison, compare
 from .comparison import TOLERANCES, as_numpy, assert_close, raises_message
 from .gradients import gradcheck, gradgradcheck
+from .made import make_tensor
 from .random_graphs import Program, random_program
 from .scalars import scalar_meaning
 
@@ -19,6 +20,7 @@ __all__ = [
     "compare",
     "gradcheck",
     "gradgradcheck",
+    "make_tensor",
     "raises_message",
     "random_program",
     "scalar_meaning",
