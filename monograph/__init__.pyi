@@ -45,6 +45,7 @@ from . import types as types
 from . import utils as utils
 from . import version as version
 
+from .dynamic import Dim as Dim
 from .api.random import Generator as Generator
 from .amp.grad_scaler import GradScaler as GradScaler
 from .core.shape import Size as Size
