@@ -162,7 +162,8 @@ from .transformer import (
 )
 
 __all__ = [
-    "DataParallel", "SyncBatchNorm",
+    "DataParallel",
+    "SyncBatchNorm",
     "LazyBatchNorm1d",
     "LazyBatchNorm2d",
     "LazyBatchNorm3d",
