@@ -69,7 +69,7 @@ class Schema:
     >>> known = Table({"age": np.array([20, 30, 40]), "sex": np.array(["f", "m", "f"])})
     >>> schema = Schema.infer(known)
     >>> schema.check(Table({"age": np.array([25, 300]), "sex": np.array(["f", "x"])}))
-    ["age: 300 in row 1 is above 40", "sex: 'x' in row 1 is none of 'f', 'm'"]
+    ['age: 300 in row 1 is above 40', "sex: 'x' in row 1 is none of 'f', 'm'"]
     """
 
     def __init__(self, columns: dict[str, Column]):

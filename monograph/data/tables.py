@@ -25,7 +25,8 @@ class Table(Dataset):
     (rows, columns). `statistics()` describes the columns.
 
     >>> table = Table({"a": np.array([1, 2]), "y": np.array([0.5, 1.5])}, target="y")
-    >>> table[1]
+    >>> inputs, target = table[1]
+    >>> inputs, float(target)
     (array([2.], dtype=float32), 1.5)
     """
 

@@ -20,6 +20,7 @@ __all__ = ["Independent", "MixtureSameFamily", "TransformedDistribution"]
 class Independent(Distribution):
     """Some of the batch dimensions of a distribution as part of the event.
 
+    >>> from monograph.distributions import Normal
     >>> normal = Independent(Normal(zeros(3, 2), ones(3, 2)), 1)
     >>> normal.batch_shape, normal.event_shape
     ((3,), (2,))
@@ -100,6 +101,7 @@ class Independent(Distribution):
 class TransformedDistribution(Distribution):
     """A variable of `base_distribution` after one transform or a list of them.
 
+    >>> from monograph.distributions import SigmoidTransform, Uniform
     >>> d = TransformedDistribution(Uniform(0.0, 1.0), SigmoidTransform().inv)  # the logistic one
     >>> d.log_prob(tensor(0.0))
     tensor(-1.3863)
