@@ -185,6 +185,7 @@ def adjoint(input: Any) -> Any:
 @public
 def matrix_transpose(x: Any, /) -> Any:
     """The last two dimensions exchanged. A view."""
+    x = _value("matrix_transpose", x)
     if len(x.shape) < 2:
         raise ShapeError(f"matrix_transpose: needs 2 dimensions, the shape is {shape_of(x)}")
     return transpose(x, -2, -1)

@@ -179,7 +179,7 @@ def test_bad_arguments_of_creation_functions_are_explained():
         mg.randint(3, 3, (2,))
     with raises_message(ArgumentError, "randint: needs a size, as in randint(10, (2, 3))"):
         mg.randint(3)
-    with raises_message(DTypeError, "rand: dtype must be floating, got int64"):
+    with raises_message(DTypeError, "rand: dtype must be floating or complex, got int64"):
         mg.rand(3, dtype=mg.int64)
     with raises_message(ArgumentError, "bernoulli: p must be in [0, 1], got 2"):
         mg.bernoulli(mg.zeros(3), 2)

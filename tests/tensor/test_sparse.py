@@ -13,7 +13,8 @@ HELD = [1.0, 2.0, 3.0, 4.0, 5.0]
 
 def both():
     torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
-    return torch.sparse_coo_tensor(AT, HELD, (3, 4)), mg.sparse_coo_tensor(AT, HELD, (3, 4))
+    theirs = torch.sparse_coo_tensor(AT, HELD, (3, 4), check_invariants=True)
+    return theirs, mg.sparse_coo_tensor(AT, HELD, (3, 4))
 
 
 def same(ours, theirs):
