@@ -90,7 +90,7 @@ def test_the_wheel_is_pure_python_and_holds_the_package_alone(tmp_path):
     expected = {
         p.relative_to(source).as_posix()
         for p in (source / "monograph").rglob("*")
-        if p.suffix in (".py", ".html", ".css", ".js") or p.name == "py.typed"
+        if p.suffix in (".py", ".pyi", ".html", ".css", ".js") or p.name == "py.typed"
     }
     assert inside == expected
     assert b"monograph = monograph.cli.main:main" in entry_points

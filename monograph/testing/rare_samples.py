@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..ops import gamma_gradient as _registers  # noqa: F401  (else only distributions load it)
 from .samples import TABLE, Sample, _integers, _matrices, _of, _op, _reals
 
 
@@ -82,6 +83,9 @@ TABLE.update(
         "gamma_p": _within(("gamma_p", (), [(0.5, 4), (0.5, 6)]), gradient=False),
         "gamma_q": _within(("gamma_q", (), [(0.5, 4), (0.5, 6)]), gradient=False),
         "zeta": _within(("zeta", (), [(1.5, 4), (0.5, 6)]), gradient=False),
+        "gamma_shape_gradient": _within(
+            ("gamma_shape_gradient", (), [(0.3, 5), (0.3, 6)]), gradient=False
+        ),
         "ndtri": _within(("ndtri", (), [(0.1, 0.9)])),
         "lu_factor": _lu,
         "as_strided": _of(

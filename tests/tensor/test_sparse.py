@@ -7,6 +7,8 @@ import monograph as mg
 from monograph.core.errors import ArgumentError, IndexRangeError, ShapeError
 from monograph.sparse import SparseTensor
 
+pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+
 AT = [[0, 2, 2, 0, 1], [1, 0, 3, 1, 2]]
 HELD = [1.0, 2.0, 3.0, 4.0, 5.0]
 
