@@ -208,7 +208,7 @@ class Replay:
         nothing at all: it is computed whole."""
         if not any(s.kind in ("arg", "live") for s in self.inputs):
             return []
-        trained = self.backward is not None or any(what == "output" for _, what, _ in self.grads)
+        trained = self.backward is not None or any(what != "set" for _, what, _ in self.grads)
         written = set(self.donate.values())
         return [
             i

@@ -212,7 +212,9 @@ def _base_in_place(
         return None
     out, base = node.outputs[0], node.inputs[0]
     u = wanted.get(out)
-    if u is None or alias.get(base, base) is not u or any(v is u for v in node.inputs[1:]):
+    if u is None or alias.get(base, base) is not u:
+        return None
+    if any(alias.get(v, v) is u for v in node.values[1:]):  # read while it is written
         return None
     is_plain = layouts.strides(out) == contiguous_strides(out.shape)
     return u if is_plain and out.dtype.code not in COMPUTE else None

@@ -135,3 +135,33 @@ def test_elements_are_scattered_in_place():
     step(places, mg.ones(2, 3))
     assert table[:3, :3].tolist() == [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
     assert program_of(step).arena_bytes < array.nbytes / 4
+
+
+AT, ALL, SOME = ([0], [1, 2, 3, 0], [3, 1])
+READS_WHAT_IT_WRITES = {
+    "itself": lambda b, v: b.index_add_(0, mg.tensor(ALL), b),
+    "flipped": lambda b, v: b.index_add_(0, mg.tensor(ALL), b.flip(0)),
+    "rows": lambda b, v: b.index_copy_(0, mg.tensor(SOME), b[:2]),
+    "gathered rows": lambda b, v: b.index_add_(0, mg.tensor(ALL), b[mg.tensor(ALL)]),
+    "columns": lambda b, v: b[:3].index_add_(1, mg.tensor([0, 1, 2]), b[:3].T),
+    "elements": lambda b, v: b.scatter_add_(0, mg.tensor([[1] * 3, [0] * 3, [3] * 3, [2] * 3]), b),
+}
+
+
+@pytest.mark.parametrize("name", READS_WHAT_IT_WRITES)
+@pytest.mark.parametrize("first", [False, True], ids=["alone", "after another write"])
+def test_a_write_that_reads_what_it_changes(name, first):
+    found = []
+    for compiled in (False, True):
+        buffer = mg.arange(12.0).reshape(4, 3).clone()
+
+        def step(v, buffer=buffer):
+            if first:
+                buffer.index_copy_(0, mg.tensor(AT), v)
+            READS_WHAT_IT_WRITES[name](buffer, v)
+            return buffer.sum() + v.sum()
+
+        run = mg.jit(step) if compiled else step
+        sums = [run(mg.ones(1, 3) * n).item() for n in (5.0, 7.0)]
+        found.append((sums, buffer.tolist()))
+    assert found[0] == found[1]
