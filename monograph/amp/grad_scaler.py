@@ -179,21 +179,27 @@ class GradScaler:
         return self._enabled
 
     def get_growth_factor(self) -> float:
+        """What the scale grows by."""
         return self._growth_factor
 
     def set_growth_factor(self, new_factor: float) -> None:
+        """Change what the scale grows by."""
         self._growth_factor = float(new_factor)
 
     def get_backoff_factor(self) -> float:
+        """What the scale shrinks by after an overflow."""
         return self._backoff_factor
 
     def set_backoff_factor(self, new_factor: float) -> None:
+        """Change what the scale shrinks by after an overflow."""
         self._backoff_factor = float(new_factor)
 
     def get_growth_interval(self) -> int:
+        """After how many good steps in a row the scale grows."""
         return self._growth_interval
 
     def set_growth_interval(self, new_interval: int) -> None:
+        """Change after how many good steps in a row the scale grows."""
         self._growth_interval = int(new_interval)
 
     def state_dict(self) -> dict[str, Any]:

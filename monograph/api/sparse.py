@@ -50,31 +50,39 @@ class SparseTensor:
 
     @property
     def shape(self) -> Size:
+        """Sizes, sparse dimensions first."""
         return Size(self._size)
 
     def size(self, dim: int | None = None) -> Any:
+        """The shape, or the size of one dimension."""
         return self.shape if dim is None else self._size[dim]
 
     @property
     def ndim(self) -> int:
+        """How many dimensions: sparse_dim() + dense_dim()."""
         return len(self._size)
 
     def dim(self) -> int:
+        """The same as ndim."""
         return self.ndim
 
     @property
     def dtype(self) -> DType:
+        """Of the values."""
         return self._held.dtype
 
     @property
     def device(self) -> Any:
+        """Of the values."""
         return self._held.device
 
     @property
     def requires_grad(self) -> bool:
+        """Whether the values require a gradient."""
         return self._held.requires_grad
 
     def numel(self) -> int:
+        """How many elements the dense form has."""
         return numel(self._size)
 
     def sparse_dim(self) -> int:
@@ -105,6 +113,7 @@ class SparseTensor:
         return self._held
 
     def is_coalesced(self) -> bool:
+        """Whether each place is known to be there once."""
         return self._coalesced
 
     def _check_coalesced(self, name: str) -> None:
@@ -203,13 +212,16 @@ class SparseTensor:
         return SparseTensor(self._at[tensor(order)], self._held, size)
 
     def detach(self) -> SparseTensor:
+        """The same without a gradient, in the same memory."""
         return self._with(self._held.detach())
 
     def detach_(self) -> SparseTensor:
+        """Take the values off the tape."""
         self._held = self._held.detach()
         return self
 
     def clone(self) -> SparseTensor:
+        """A copy."""
         return SparseTensor(self._at.clone(), self._held.clone(), self._size, self._coalesced)
 
     def to(self, *args: Any, **kwargs: Any) -> SparseTensor:
@@ -217,18 +229,23 @@ class SparseTensor:
         return self._with(self._held.to(*args, **kwargs))
 
     def float(self) -> SparseTensor:
+        """With values in float32."""
         return self.to(dt.float32)
 
     def double(self) -> SparseTensor:
+        """With values in float64."""
         return self.to(dt.float64)
 
     def cpu(self) -> SparseTensor:
+        """This tensor."""
         return self
 
     def to_sparse(self) -> SparseTensor:
+        """This tensor."""
         return self
 
     def requires_grad_(self, requires_grad: bool = True) -> SparseTensor:
+        """Say whether the values require a gradient."""
         self._held.requires_grad_(requires_grad)
         return self
 
@@ -263,14 +280,17 @@ class SparseTensor:
     div = __truediv__
 
     def mul_(self, other: Any) -> SparseTensor:
+        """Multiply the values in place."""
         self._held.mul_(other)
         return self
 
     def div_(self, other: Any) -> SparseTensor:
+        """Divide the values in place."""
         self._held.div_(other)
         return self
 
     def zero_(self) -> SparseTensor:
+        """Set the values to zero; the places stay."""
         self._held.zero_()
         return self
 

@@ -30,13 +30,14 @@ from ..kernel.digest import digest
 from ..kernel.ir import Kernel
 from ..runtime import buffers, cache
 from ..runtime.machine import cache_sizes
+from ..runtime.threads import available_cpus
 
 LARGEST_CONSTANT = 1 << 16  # bytes; a plan with more is not stored
 PACKAGES = ("core", "ir", "kernel", "ops", "codegen", "runtime", "transform", "compiler")
 
 enabled = True
 # What else decides about plans: functions of no arguments, whose results become part of the key.
-facts: list[Callable[[], Any]] = [lambda: host().key, cache_sizes]
+facts: list[Callable[[], Any]] = [lambda: host().key, cache_sizes, available_cpus]
 
 
 class _Untold(Exception):

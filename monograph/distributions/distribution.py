@@ -105,18 +105,22 @@ class Distribution:
 
     @property
     def mean(self) -> Any:
+        """The mean, of shape batch_shape + event_shape."""
         raise NotImplementedError(f"{type(self).__name__} has no mean here")
 
     @property
     def mode(self) -> Any:
+        """The likeliest outcome, of shape batch_shape + event_shape."""
         raise NotImplementedError(f"{type(self).__name__} has no mode here")
 
     @property
     def variance(self) -> Any:
+        """The variance, of shape batch_shape + event_shape."""
         raise NotImplementedError(f"{type(self).__name__} has no variance here")
 
     @property
     def stddev(self) -> Any:
+        """The standard deviation: the root of the variance."""
         return self.variance.sqrt()
 
     def sample(self, sample_shape: Any = ()) -> Any:

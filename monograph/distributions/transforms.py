@@ -45,6 +45,7 @@ class Transform:
 
     @property
     def event_dim(self) -> int:
+        """How many dimensions one input has, where outputs have as many; else an ArgumentError."""
         if self.domain.event_dim != self.codomain.event_dim:
             raise ArgumentError(f"{type(self).__name__}: domain and codomain differ in event_dim")
         return self.domain.event_dim
@@ -60,9 +61,11 @@ class Transform:
 
     @property
     def sign(self) -> Any:
+        """1 where the transform rises, -1 where it falls."""
         raise NotImplementedError(f"{type(self).__name__} neither rises nor falls everywhere")
 
     def with_cache(self, cache_size: int = 1) -> Any:
+        """The same transform that keeps `cache_size` (0 or 1) of its last pairs."""
         if self._cache_size == cache_size:
             return self
         raise NotImplementedError(f"{type(self).__name__}.with_cache is not defined")

@@ -136,6 +136,7 @@ def own_state(loader: Any) -> Any:
 
 
 def validation_data(loop: Any) -> list[Any]:
+    """Where each validation loader stands."""
     return [own_state(loader) for loader in loop.validation_loaders]
 
 
