@@ -1,5 +1,6 @@
 """Linear algebra with the names and meanings of torch.linalg, of real and complex matrices."""
 
+from .core.errors import LinAlgError as LinAlgError
 from .ops.arguments import explained as _explained
 from .ops.autocasting import casting as _casting
 from .ops.contract import matmul, outer, tensordot
@@ -15,6 +16,7 @@ from .ops.factorizations import (
     tensorsolve,
     vander,
 )
+from .ops.ldl import ldl_factor, ldl_factor_ex, ldl_solve
 from .ops.linalg import (
     cholesky,
     cond,
@@ -48,8 +50,9 @@ trace = stacked_trace
 
 __all__ = [
     "cholesky", "cholesky_ex", "cond", "cross", "det", "diagonal", "eig", "eigh", "eigvals",
-    "eigvalsh", "householder_product", "inv", "inv_ex", "lstsq", "lu", "lu_factor",
-    "lu_factor_ex", "lu_solve", "matmul", "matrix_exp", "matrix_norm", "matrix_power",
+    "eigvalsh", "householder_product", "inv", "inv_ex", "ldl_factor", "ldl_factor_ex", "ldl_solve",
+    "lstsq", "lu", "lu_factor", "lu_factor_ex", "lu_solve", "matmul", "matrix_exp", "matrix_norm",
+    "matrix_power",
     "matrix_rank", "matrix_transpose", "multi_dot", "norm", "outer", "pinv", "qr", "slogdet",
     "solve", "solve_ex", "solve_triangular", "svd", "svdvals", "tensordot", "tensorinv",
     "tensorsolve", "trace", "vander", "vecdot", "vector_norm",

@@ -81,6 +81,10 @@ class ArgumentError(MonographError, ValueError):
     """An argument's value is not allowed."""
 
 
+class LinAlgError(ArgumentError):
+    """A matrix has not the property that a computation needs: it is singular, say."""
+
+
 class ArgumentTypeError(MonographError, TypeError):
     """An argument's type is not allowed."""
 

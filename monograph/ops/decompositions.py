@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..core import dtype as dt
-from ..core.errors import ArgumentError
+from ..core.errors import LinAlgError
 from ..ir.op import Aval, Opaque, op
 from .align import cast
 from .arith import add, div, eq, mul, neg, sub, where
@@ -53,13 +53,13 @@ def columns_times(x: Any, v: Any) -> Any:
 
 
 def _lapack(method: Callable) -> Callable:
-    """Run a reference; a matrix that LAPACK refuses is an ArgumentError."""
+    """Run a reference; a matrix that LAPACK refuses is a LinAlgError."""
 
     def reference(self: Any, *arrays: Any) -> Any:
         try:
             return method(self, *arrays)
         except np.linalg.LinAlgError as error:
-            raise ArgumentError(f"linalg.{self.name}: {error}") from None
+            raise LinAlgError(f"linalg.{self.name}: {error}") from None
 
     return reference
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..core import dtype as dt
-from ..core.errors import ArgumentError, ShapeError
+from ..core.errors import ArgumentError, LinAlgError, ShapeError
 from ..core.shape import as_index, normalize_dim, numel
 from ..ir.op import Aval, Full, Opaque, op
 from .align import as_operand, broadcast_to, cast, public
@@ -46,7 +46,7 @@ triangular_solve_result = namedtuple(  # type: ignore[name-match]
 def _failed(name: str, info: Any, like: Any, check_errors: bool) -> Any:
     """Where info is positive, in the shape of `like`, whose leading axes are info's."""
     if check_errors and bool(gt(sum_over(info), 0)):
-        raise ArgumentError(
+        raise LinAlgError(
             f"linalg.{name}: a matrix is singular or not positive definite; info is {info.tolist()}"
         )
     lead, shape = shape_of(info), shape_of(like)

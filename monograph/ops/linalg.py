@@ -67,7 +67,7 @@ def _matrices(name: str, x: Any, square: bool = False, argument: str = "A") -> A
 
 
 def inv(A: Any) -> Any:
-    """The inverse of square matrices (..., n, n); ArgumentError if one is singular.
+    """The inverse of square matrices (..., n, n); LinAlgError if one is singular.
 
     >>> inv(tensor([[2.0, 0.0], [0.0, 4.0]]))
     tensor([[0.5000, 0.0000],

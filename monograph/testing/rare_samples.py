@@ -41,6 +41,27 @@ def _lu(rng: Any) -> list[Sample]:
     ]
 
 
+def _symmetric(rng: Any, hermitian: bool) -> np.ndarray:
+    x = _reals(rng, (2, 4, 4)) + (1j * _reals(rng, (2, 4, 4)) if hermitian else 0)
+    x[0, [0, 1], [0, 1]] = 0  # such a matrix needs blocks of two rows
+    return x + x.conj().swapaxes(-1, -2)
+
+
+def _ldl(rng: Any) -> list[Sample]:
+    both = (False, True)
+    return [Sample(_op("ldl_factor", h), (_symmetric(rng, h),), gradient=False) for h in both]
+
+
+def _ldl_solves(rng: Any) -> list[Sample]:
+    found = []
+    for sample in _ldl(rng):
+        factors, pivots, _ = sample.op.reference(*sample.args)
+        right = _reals(rng, (2, 4, 3)).astype(factors.dtype)
+        op = _op("ldl_solve", sample.op.is_hermitian)  # type: ignore[attr-defined]
+        found.append(Sample(op, (factors, pivots, right), gradient=False, batch=False))
+    return found
+
+
 def _pivots(rng: Any) -> list[Sample]:
     pivots = np.array([[2, 3, 3], [1, 2, 3]], np.int32)
     return [Sample(_op("pivots_to_order", 4), (pivots,), batch=False)]
@@ -88,6 +109,8 @@ TABLE.update(
         ),
         "ndtri": _within(("ndtri", (), [(0.1, 0.9)])),
         "lu_factor": _lu,
+        "ldl_factor": _ldl,
+        "ldl_solve": _ldl_solves,
         "as_strided": _of(
             ("as_strided", ((2, 2), (1, 3), 1), [(3, 4)]),
             ("as_strided", ((3, 2), (0, 1), 2), [(5,)]),

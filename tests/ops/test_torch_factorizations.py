@@ -146,3 +146,29 @@ def test_low_rank_forms():
     assert_close(u * s.unsqueeze(-2) @ v.mT, centred, rtol=1e-8, atol=1e-8)
     with pytest.raises(ValueError, match=r"svd_lowrank: q must be in \[0, 12\], got 13"):
         mg.svd_lowrank(mg.tensor(x), q=13)
+
+
+@pytest.mark.parametrize("hermitian", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 3), (2, 6, 6), (0, 2, 2), (3, 0, 0)])
+def test_ldl(shape, hermitian):
+    for x in (RNG.standard_normal(shape), RNG.standard_normal(shape) + 1j):
+        x[..., :1, :1] *= 1e-3  # small on the diagonal: blocks of two rows
+        x = x + (x.conj() if hermitian else x).swapaxes(-1, -2)
+        right = RNG.standard_normal((*shape[:-1], 2)).astype(x.dtype)
+        options = {"hermitian": hermitian, "grad": False}
+        check(mg.linalg.ldl_factor, torch.linalg.ldl_factor, x, **options)
+        check(mg.linalg.ldl_factor_ex, torch.linalg.ldl_factor_ex, x, **options)
+        factors, pivots = mg.linalg.ldl_factor(mg.tensor(x), hermitian=hermitian)
+        solution = mg.linalg.ldl_solve(factors, pivots, mg.tensor(right), hermitian=hermitian)
+        assert_close(mg.tensor(x) @ solution, right, rtol=1e-8, atol=1e-8)
+
+
+def test_ldl_of_a_singular_matrix():
+    x = mg.zeros(2, 2, 2)
+    assert mg.linalg.ldl_factor_ex(x).info.tolist() == [1, 1]
+    with pytest.raises(mg.linalg.LinAlgError, match="D has a 0"):
+        mg.linalg.ldl_factor(x)
+    with pytest.raises(mg.linalg.LinAlgError):
+        mg.linalg.inv(x)
+    with pytest.raises(RuntimeError, match="pivots has shape"):
+        mg.linalg.ldl_solve(x, mg.ones(2, dtype=mg.int32), x)
