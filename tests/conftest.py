@@ -1,4 +1,4 @@
-"""What all tests share: fixed seeds, where real data is, and what happens without peers."""
+"""What all tests share: fixed seeds, where real data is, all cores, what happens without peers."""
 
 import importlib.abc
 import importlib.machinery
@@ -12,6 +12,7 @@ import pytest
 
 import monograph as mg
 from monograph.compiler import stored
+from monograph.runtime.threads import available_cpus
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = str(ROOT / "tests") + os.sep
@@ -36,6 +37,18 @@ class SkipWithoutPeer(importlib.abc.MetaPathFinder):
 
 
 sys.meta_path.insert(0, SkipWithoutPeer())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """A run of all tests uses all cores, where pytest-xdist is installed; -n says otherwise."""
+    option = config.option
+    is_worker = hasattr(config, "workerinput")
+    if getattr(option, "numprocesses", 0) is not None or option.usepdb or is_worker:
+        return
+    if config.args_source is config.ArgsSource.TESTPATHS and available_cpus() > 1:
+        option.numprocesses = available_cpus()
+        option.dist = "worksteal"  # neighbours share kernels, and long tests leave nobody idle
 
 
 @pytest.fixture(autouse=True)
