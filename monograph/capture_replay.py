@@ -23,7 +23,7 @@ from .core.errors import GradError
 from .core.modes import modes
 from .core.pytree import LEAF, TreeDef
 from .core.shape import is_number
-from .core.symbolic import Binding
+from .core.sizes import Binding
 from .dynamic import Sizes
 from .ir.graph import Graph
 from .ir.op import Aval

@@ -2,7 +2,7 @@
 
 `Policy` belongs to a function under `jit` and says which axes of which arguments are dynamic, from
 what was declared and from what calls have shown. `Sizes` belongs to one program: the space of its
-run-time sizes, and from which axes they are read. Read next: core/symbolic.py.
+run-time sizes, and from which axes they are read. Read next: core/symbolic.py, core/sizes.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .core.errors import ArgumentError, ArgumentTypeError
-from .core.symbolic import Guard, Space, SymInt
+from .core.sizes import Guard, Space
+from .core.symbolic import SymInt
 
 Axis = tuple[int, int]  # (number of the leaf, axis)
 

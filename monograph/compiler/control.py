@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.symbolic import Binding
+from ..core.sizes import Binding
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Full
 from ..ir.region import Region, regions_of

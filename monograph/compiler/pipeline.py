@@ -27,7 +27,8 @@ import numpy as np
 
 from ..core.errors import IndexRangeError
 from ..core.shape import contiguous_strides
-from ..core.symbolic import PLAIN, Binding, blame, hint
+from ..core.sizes import PLAIN, Binding, blame
+from ..core.symbolic import hint
 from ..ir.evaluate import as_array
 from ..ir.graph import Graph, Node, Value
 from ..ir.region import regions_of

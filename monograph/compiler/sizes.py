@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..core.symbolic import Guard, Space, SymInt
+from ..core.sizes import Guard, Space
+from ..core.symbolic import SymInt
 from ..ir.graph import Graph
 from ..ir.region import regions_of
 from ..kernel.parameters import parametrise
