@@ -139,3 +139,28 @@ def test_processes(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["0", "1"]
     assert "file_system" in mg.multiprocessing.get_all_sharing_strategies()
     assert mg.multiprocessing.cpu_count() > 0
+
+
+def test_forms_of_functions_as_methods_and_in_place():
+    x = mg.tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert x.polygamma(1).tolist() == mg.polygamma(1, x).tolist()
+    assert x.clone().polygamma_(1).tolist() == x.polygamma(1).tolist()
+    assert x.clone().mvlgamma_(1).tolist() == mg.mvlgamma(x, 1).tolist()
+    assert x.hardshrink(1.5).tolist() == [[0.0, 2.0], [3.0, 4.0]]
+    assert x.clone().index_reduce_(0, mg.tensor([1]), x[:1], "prod").tolist() == [[1, 2], [3, 8]]
+    y = x.clone()
+    assert y.as_strided_((3,), (1,)) is y and y.tolist() == [1.0, 2.0, 3.0]
+    assert mg.qr(x[:, :1], some=False).Q.shape == (2, 2)
+
+
+def test_dropout_in_place_and_of_features():
+    for name in ("dropout_", "alpha_dropout_", "feature_dropout_", "feature_alpha_dropout_"):
+        x = mg.ones(20, 30, 2)
+        made = getattr(mg, name)(x, 0.5, True)
+        assert made is x and x.unique().numel() == 2
+        if name.startswith("feature"):
+            assert (x[..., 0] == x[..., 1]).all()
+        assert (getattr(mg, name)(mg.ones(3, 3), 0.5, False) == 1).all()
+    assert set(mg.feature_dropout(mg.ones(9, 9, 2), 0.5, True).unique().tolist()) == {0.0, 2.0}
+    with pytest.raises(ShapeError, match="at least 2"):
+        mg.feature_dropout(mg.ones(3), 0.5, True)

@@ -13,8 +13,8 @@ from ..core.shape import as_index
 from ..ops.align import public
 from ..ops.arith import sub
 from ..ops.contract import matmul
-from ..ops.decompositions import transposed
 from ..ops.linalg import qr, svd
+from ..ops.parts import adjoint_of
 from ..ops.reduce import mean
 from ..tensor import Tensor
 from .random import randn
@@ -25,7 +25,7 @@ def _range(A: Tensor, q: int, niter: int) -> Any:
     omega = randn(A.shape[-1], q, dtype=A.dtype)
     basis = qr(matmul(A, omega)).Q
     for _ in range(niter):
-        basis = qr(matmul(transposed(A), basis)).Q
+        basis = qr(matmul(adjoint_of(A), basis)).Q
         basis = qr(matmul(A, basis)).Q
     return basis
 
@@ -51,8 +51,8 @@ def svd_lowrank(
         raise ArgumentError(f"svd_lowrank: q must be in [0, {min(A.shape[-2:])}], got {count}")
     x = A if M is None else sub(A, M)
     basis = _range(x, count, 2 if niter is None else niter)
-    u, s, vh = svd(matmul(transposed(basis), x), full_matrices=False)
-    return matmul(basis, u), s, transposed(vh)
+    u, s, vh = svd(matmul(adjoint_of(basis), x), full_matrices=False)
+    return matmul(basis, u), s, adjoint_of(vh)
 
 
 @public

@@ -11,7 +11,7 @@ from ..core.dtype import DType, as_dtype
 from ..core.modes import modes, no_grad
 from ..core.shape import is_number
 from ..ops import arith, composite
-from ..ops.align import FUNCTIONS, broadcast_to, cast
+from ..ops.align import FUNCTIONAL, FUNCTIONS, broadcast_to, cast
 from ..tensor import Tensor
 from ..transform.meta import no_elements
 from ..transform.tape import keep_saved, next_number
@@ -39,7 +39,8 @@ scatter_reduce masked_scatter sinh cosh asin acos atan asinh acosh atanh exp2 lo
 hypot maximum minimum put absolute conj_physical
 arccos arccosh arcsin arcsinh arctan arctan2 arctanh
 gcd lcm i0 igamma igammac nextafter
-bitwise_left_shift bitwise_right_shift clip copysign deg2rad digamma divide erfc erfinv fix
+bitwise_left_shift bitwise_right_shift index_reduce mvlgamma polygamma
+clip copysign deg2rad digamma divide erfc erfinv fix
 float_power greater greater_equal heaviside ldexp less less_equal lgamma logit multiply negative
 not_equal rad2deg renorm sgn sinc subtract true_divide xlogy
 """.split()
@@ -83,6 +84,7 @@ def attach() -> None:
     for name, f in FUNCTIONS.items():
         if name not in NOT_METHODS and not hasattr(Tensor, name):
             setattr(Tensor, name, f)
+    Tensor.hardshrink = FUNCTIONAL["hardshrink"]  # type: ignore[attr-defined]
     for name in IN_PLACE:
         if name in FUNCTIONS:
             setattr(Tensor, name + "_", _in_place(name + "_", FUNCTIONS[name]))

@@ -13,12 +13,14 @@ from ..core import dtype as dt
 from ..core.errors import ArgumentError, ShapeError
 from ..core.modes import modes
 from ..ops.align import FUNCTIONAL
+from ..ops.random import drop
 from ..tensor import Tensor
 from .creation import arange, from_numpy
 from .typed import TYPES
 
 __all__ = [
-    "compiled_with_cxx11_abi", "embedding", "frombuffer", "from_file", "get_device_module",
+    "alpha_dropout_", "compiled_with_cxx11_abi", "dropout_", "embedding", "feature_alpha_dropout_",
+    "feature_dropout", "feature_dropout_", "frombuffer", "from_file", "get_device_module",
     "get_deterministic_debug_mode", "get_num_interop_threads", "is_anomaly_enabled",
     "is_deterministic_algorithms_warn_only_enabled", "is_distributed", "is_inference",
     "is_nonzero", "is_signed", "is_storage", "is_warn_always_enabled", "range",
@@ -36,6 +38,35 @@ def embedding(
         indices, weight, None if padding_idx < 0 else padding_idx,
         scale_grad_by_freq=scale_grad_by_freq, sparse=sparse,
     )  # fmt: skip
+
+
+def dropout_(input: Tensor, p: float, train: bool) -> Tensor:
+    """nn.functional.dropout in place."""
+    return FUNCTIONAL["dropout"](input, p, train, True)
+
+
+def alpha_dropout_(input: Tensor, p: float, train: bool) -> Tensor:
+    """nn.functional.alpha_dropout in place."""
+    return FUNCTIONAL["alpha_dropout"](input, p, train, True)
+
+
+def feature_alpha_dropout_(input: Tensor, p: float, train: bool) -> Tensor:
+    """nn.functional.feature_alpha_dropout in place."""
+    return FUNCTIONAL["feature_alpha_dropout"](input, p, train, True)
+
+
+def feature_dropout(input: Tensor, p: float, train: bool, inplace: bool = False) -> Tensor:
+    """In training, zero whole channels of (N, C, ...) with probability p; divide by 1 - p."""
+    if input.ndim < 2:
+        raise ShapeError(f"feature_dropout: needs at least 2 dimensions, got {tuple(input.shape)}")
+    return drop(
+        "feature_dropout", input, p, train, inplace, (*input.shape[:2], *[1] * (input.ndim - 2))
+    )
+
+
+def feature_dropout_(input: Tensor, p: float, train: bool) -> Tensor:
+    """feature_dropout in place."""
+    return feature_dropout(input, p, train, True)
 
 
 def is_nonzero(input: Tensor) -> bool:

@@ -13,7 +13,7 @@ from ..ops.movement import Reshape
 from ..tensor import Tensor, wrap
 from .creation import as_tensor, empty, zeros
 
-_SHAPES = ("transpose", "squeeze", "unsqueeze", "swapaxes", "swapdims", "t")
+_SHAPES = ("transpose", "squeeze", "unsqueeze", "swapaxes", "swapdims", "t", "as_strided")
 
 
 def _become(self: Tensor, made: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..core import dtype as dt
-from ..core.errors import LinAlgError
+from ..core.errors import GradError, LinAlgError
 from ..ir.op import Aval, Opaque, op
 from .align import cast
 from .arith import add, div, eq, mul, neg, sub, where
@@ -205,8 +205,12 @@ class SignLogDeterminant(_Matrix):
 
 @op
 class QR(_Matrix):
-    """x = Q R with orthonormal columns in Q (..., m, k), upper triangular R (..., k, n)."""
+    """x = Q R with orthonormal columns in Q (..., m, k), upper triangular R (..., k, n).
 
+    is_full: Q (..., m, m) and R (..., m, n), which for m > n have no gradient.
+    """
+
+    is_full: bool
     name = "qr"
     saves = "outputs"
     holomorphic = False
@@ -215,15 +219,20 @@ class QR(_Matrix):
     def infer(self, x: Any) -> tuple[Aval, Aval]:
         self.check_dtypes(x)
         *lead, m, n = x.shape
-        k = min(m, n)
+        k = m if self.is_full else min(m, n)
         return Aval((*lead, m, k), x.dtype), Aval((*lead, k, n), x.dtype)
 
     def reference(self, x: Any) -> Any:
-        return tuple(np.linalg.qr(x))
+        return tuple(np.linalg.qr(x, "complete" if self.is_full else "reduced"))
 
     def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
         (gq, gr), (q, r) = g, out
         m, n = x.shape[-2:]
+        if self.is_full and m > n:
+            raise GradError(
+                f"linalg.qr: mode='complete' has no gradient for more rows than columns, {m} x {n}",
+                hint="the reduced form has one",
+            )
         if m < n:
             # The first m columns decide Q; R of the others is Q' times them.
             left, right = _cut(gr, m), _cut(gr, m, n)

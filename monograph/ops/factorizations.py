@@ -23,7 +23,7 @@ from .contract import matmul
 from .cumulative import cumprod
 from .decompositions import _cut, _Matrix, diagonal_mask, transposed
 from .joining import concat_values
-from .linalg import _matrices, cholesky, inv, solve, solve_triangular, svd
+from .linalg import _matrices, cholesky, inv, qr, solve, solve_triangular, svd
 from .lu import _rows, lu_factor_ex
 from .movement import Copy, Flip, Permute, Reshape
 from .parts import adjoint_of, conj
@@ -355,6 +355,13 @@ def _old_svd(input: Any, some: bool = True, compute_uv: bool = True) -> Any:
     return svd_result(zeros[0], s, zeros[1])
 
 
+def _old_qr(input: Any, some: bool = True) -> Any:
+    """(Q, R) with Q R = input; some=False: a square Q, as linalg.qr with mode="complete"."""
+    return qr(input, "reduced" if some else "complete")
+
+
+_old_qr.__name__ = _old_qr.__qualname__ = "qr"
+public(_old_qr)
 _old_svd.__name__ = _old_svd.__qualname__ = "svd"
 public(_old_svd)
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from ..core import dtype as dt
 from ..core.errors import ArgumentError
-from ..ir.op import Elementwise, op
+from ..core.shape import is_number
+from ..ir.op import Elementwise, is_value, op
 from .align import as_operand, cast, function, public
 from .arith import mul
 from .exponential import copy_sign, log_formula
@@ -229,9 +230,13 @@ digamma = function(Digamma, floating=True)
 def polygamma(n: int, input: Any) -> Any:
     """The n-th derivative of digamma at each element; n = 0 is digamma itself.
 
+    The arguments may be exchanged: x.polygamma(n).
+
     >>> polygamma(1, tensor([1.0]))
     tensor([1.6449])
     """
+    if is_value(n) and not is_number(n):
+        n, input = input, n
     if n < 0:
         raise ArgumentError(f"polygamma: n must not be negative, got {n}")
     x = as_operand("polygamma", input)

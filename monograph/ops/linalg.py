@@ -138,10 +138,19 @@ def cholesky(A: Any, *, upper: bool = False) -> Any:
 
 
 def qr(A: Any, mode: str = "reduced") -> Any:
-    """(Q, R) with Q R = A, orthonormal columns in Q, R upper triangular; the reduced form."""
-    if mode != "reduced":
-        raise ArgumentError(f"linalg.qr: mode must be 'reduced', got {mode!r}")
-    return QRResult(*QR()(_matrices("qr", A)))
+    """(Q, R) with Q R = A (..., m, n), orthonormal columns in Q, R upper triangular.
+
+    mode  "reduced": Q (..., m, k) and R (..., k, n) with k the smaller of m and n; "complete":
+          Q (..., m, m) and R (..., m, n), with a gradient for m <= n; "r": R alone, Q is empty
+
+    >>> Q, R = qr(tensor([[3.0], [4.0]]), mode="complete")
+    >>> Q.shape, R.shape
+    ((2, 2), (2, 1))
+    """
+    if mode not in ("reduced", "complete", "r"):
+        raise ArgumentError(f"linalg.qr: mode must be 'reduced', 'complete' or 'r', got {mode!r}")
+    q, r = QR(mode == "complete")(_matrices("qr", A))
+    return QRResult(Full((0,), r.dtype, 0)() if mode == "r" else q, r)
 
 
 def eigh(A: Any, UPLO: str = "L") -> Any:
@@ -450,5 +459,5 @@ def _norm(
 
 
 _norm.__name__ = _norm.__qualname__ = "norm"
-for _f in (det, slogdet, cholesky, qr, matrix_power, _norm):
+for _f in (det, slogdet, cholesky, matrix_power, _norm):
     public(_f)

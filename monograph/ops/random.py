@@ -314,7 +314,7 @@ def _checked(name: str, input: Any, p: Any) -> float:
     return float(p)
 
 
-def _drop(name: str, input: Any, p: Any, training: bool, inplace: bool, shape: Shape) -> Any:
+def drop(name: str, input: Any, p: Any, training: bool, inplace: bool, shape: Shape) -> Any:
     p = _checked(name, input, p)
     if not training or p == 0:
         return input
@@ -332,7 +332,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
 
     Source: Srivastava and others, "Dropout", 2014.
     """
-    return _drop("dropout", input, p, training, inplace, tuple(input.shape))
+    return drop("dropout", input, p, training, inplace, tuple(input.shape))
 
 
 def _drop_channels(
@@ -342,7 +342,7 @@ def _drop_channels(
         expected = " or ".join(map(str, ndims))
         raise ShapeError(f"{name}: needs {expected} dimensions, got shape {tuple(input.shape)}")
     shape = tuple(n if a < lead else 1 for a, n in enumerate(input.shape))
-    return _drop(name, input, p, training, inplace, shape)
+    return drop(name, input, p, training, inplace, shape)
 
 
 @functional

@@ -509,7 +509,10 @@ TABLE: dict[str, Callable[[Any], list[Sample]]] = {
     "solve": _solves,
     "solve_triangular": _triangular_solves,
     "cholesky": _positive_definite,
-    "qr": _matrices("qr", shape=(4, 3)),
+    "qr": lambda rng: [
+        *_matrices("qr", False, shape=(4, 3))(rng), *_matrices("qr", True, shape=(2, 4))(rng),
+        *_matrices("qr", True, shape=(4, 3), gradient=False)(rng),
+    ],
     "eigh": _matrices("eigh", False, gradient=False),
     "svd": _matrices("svd", False, shape=(4, 3)),
     "index_select": _indexed("index_select", [[2, 0], [0, 3]]),

@@ -172,3 +172,21 @@ def test_ldl_of_a_singular_matrix():
         mg.linalg.inv(x)
     with pytest.raises(RuntimeError, match="pivots has shape"):
         mg.linalg.ldl_solve(x, mg.ones(2, dtype=mg.int32), x)
+
+
+@pytest.mark.parametrize("mode", ["reduced", "complete", "r"])
+@pytest.mark.parametrize("shape", [(3, 3), (2, 4, 3), (3, 5), (0, 3), (3, 0)])
+def test_modes_of_qr(shape, mode):
+    grad = mode == "reduced" or (mode == "complete" and shape[-2] <= shape[-1])
+    check(
+        mg.linalg.qr, torch.linalg.qr, matrices(*shape), mode=mode, grad=grad and 0 not in shape,
+        rtol=1e-9, atol=1e-9,
+    )  # fmt: skip
+
+
+def test_what_qr_refuses():
+    x = mg.tensor(matrices(4, 3), requires_grad=True)
+    with pytest.raises(mg.core.errors.GradError, match="4 x 3"):
+        mg.linalg.qr(x, "complete").R.sum().backward()
+    with pytest.raises(ValueError, match="mode must be"):
+        mg.linalg.qr(x, "full")
