@@ -3,8 +3,7 @@
     for l in lanes:  unroll j in 0..c:  buffer[l*stride + j] = value(l, j)
 
 As scatters that would be one store per element. Here the c registers are transposed in log2(c)
-rounds of shuffles (blocks of d lanes change places between registers d apart), and each lane's c
-elements are stored at once. Packing and transposed copies run on this. Called by llvm.py.
+rounds of shuffles between pairs of registers, and each lane's c elements are stored at once. Packing and transposed copies run on this. Called by llvm.py.
 """
 
 from __future__ import annotations
@@ -127,21 +126,19 @@ def _store_block(
 ) -> None:
     """Store element (lane l, register j) at base + l*stride + j; len(values) is a power of two."""
     count = len(values)
-    distance = count // 2
-    while distance:
-        swapped = list(values)
+    # What stands where: of each register, the (register, lane) that its elements came from.
+    holds = [[(i, p) for p in range(w.width)] for i in range(count)]
+    for distance, low, high in _rounds(count, w.width, 16 // BYTES[array.dtype]):
         for i in range(count):
             if i & distance == 0:
-                x, y = values[i], values[i + distance]
-                low = [p if p & distance == 0 else w.width + p - distance for p in range(w.width)]
-                high = [p + distance if p & distance == 0 else w.width + p for p in range(w.width)]
-                swapped[i] = _shuffle(w, x, y, low)
-                swapped[i + distance] = _shuffle(w, x, y, high)
-        values = swapped
-        distance //= 2
+                j = i + distance
+                x, y, held = values[i], values[j], holds[i] + holds[j]
+                values[i], holds[i] = _shuffle(w, x, y, low), [held[p] for p in low]
+                values[j], holds[j] = _shuffle(w, x, y, high), [held[p] for p in high]
+    found = {held: (i, p) for i, row in enumerate(holds) for p, held in enumerate(row)}
     for lane in range(w.width):
-        first = lane // count * count
-        value = values[lane % count]
+        at, first = found[0, lane]
+        value = values[at]
         if count < w.width:
             value = _shuffle(w, value, value, list(range(first, first + count)))
         offset = poly.multiply(stride, poly.constant(lane))
@@ -155,6 +152,45 @@ def _store_block(
             w.line(f"{name} = extractelement <1 x {element}> {text}, i64 0")
             text = name
         w.line(f"store {kind} {text}, ptr {pointer.text}, align {BYTES[array.dtype]}")
+
+
+def _rounds(count: int, width: int, near: int) -> Iterator[tuple[int, list[int], list[int]]]:
+    """Shuffles that transpose: (d, low, high) makes of registers x, y that are d apart two others.
+
+    low and high number the lanes of x, then those of y. Each round brings one bit of the register's
+    number into the lane's. x86 shuffles within 16 bytes (`near` lanes), and those of whole 16 bytes,
+    without a register for the order only in some forms: halves joined; even and odd quarters of 64
+    bytes; lanes of either half interleaved. Orders in registers would stay there while a
+    product runs on what was packed.
+    """
+    lanes = range(width)
+
+    def exchange(bit: int) -> tuple[list[int], list[int]]:
+        """Blocks of `bit` lanes: x's even ones and y's; x's odd ones and y's."""
+        low = [p if p & bit == 0 else width + p - bit for p in lanes]
+        return low, [p + bit for p in low]
+
+    far = count // near  # registers, in blocks of `near`
+    if far == 4 and width == count:
+        low, high = exchange(width // 2)
+        yield near, low, high
+        pairs = [p for p in range(2 * width) if p & near == 0]
+        yield 2 * near, pairs, [p + near for p in pairs]
+    else:
+        distance = count // 2
+        while distance >= near:
+            yield distance, *exchange(distance)
+            distance //= 2
+    distance = min(count, near) // 2
+    if count < near:
+        while distance:
+            yield distance, *exchange(distance)
+            distance //= 2
+    while distance:
+        firsts = [p - p % near + p % near // 2 for p in lanes]
+        low = [p + width * (at % 2) for at, p in enumerate(firsts)]
+        yield distance, low, [p + near // 2 for p in low]
+        distance //= 2
 
 
 def _shuffle(w: KernelWriter, x: Value, y: Value, order: list[int]) -> Value:
