@@ -107,8 +107,9 @@ class KernelWriter(VectorLoops):
             if self.lanes is None:
                 pointer = self.address(self.arrays[stmt.buffer], self.index(stmt.index))
                 name = self.intrinsic("prefetch", "p0", "void", "ptr, i32, i32, i32")
-                # For reading, into the second cache.
-                self.line(f"call void {name}(ptr {pointer.text}, i32 0, i32 2, i32 1)")
+                # For reading, into the second cache; what will be stored to, into the first.
+                how = "1, i32 3" if self.arrays[stmt.buffer].written else "0, i32 2"
+                self.line(f"call void {name}(ptr {pointer.text}, i32 {how}, i32 1)")
         elif isinstance(stmt, If):
             self.branch(stmt)
         elif stmt.kind == "unroll":

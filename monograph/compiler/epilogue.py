@@ -7,7 +7,7 @@ from typing import Any
 
 from ..ir.graph import Value
 from ..ir.op import Reduction
-from ..kernel.ir import Buffer, Call, Const, Expr, Stmt, Store
+from ..kernel.ir import Buffer, Call, Const, Expr, Prefetch, Stmt, Store
 from .fuse import Fusion, Group
 from .index import Index, flat, loop_index, whole
 from .layout import Layouts
@@ -40,7 +40,8 @@ def fuse_epilogues(fusion: Fusion, names: set[str]) -> Absorbed:
     """Let a group of maps that follows a contraction or convolution run in its epilogue.
 
     Conditions: no reductions, the full shape is the result's, the result is read at its own place
-    only, and nothing that the group reads is made after the producer.
+    only, and nothing that the group reads is made after the producer. After a contraction, what
+    comes before the reductions of a group may be taken alone (`part_before_reductions`).
     """
     result = Absorbed()
     result.fusion = fusion
@@ -54,8 +55,16 @@ def fuse_epilogues(fusion: Fusion, names: set[str]) -> Absorbed:
             continue
         readers = [g for g in fusion.groups if out in g.reads]
         for consumer in readers:
-            if consumer.node is not None or consumer.axes is not None:
+            if consumer.node is not None:
                 continue
+            whole = consumer
+            if whole.axes is not None and node.op.kind != "contraction":
+                continue
+            if whole.axes is not None:
+                part = part_before_reductions(fusion, whole, out)
+                if part is None:
+                    continue
+                consumer = part
             if consumer.full != tuple(out.shape) or consumer in result.absorbed:
                 continue
             if any(isinstance(v.node.op, Reduction) for v in consumer.items):  # type: ignore
@@ -67,12 +76,57 @@ def fuse_epilogues(fusion: Fusion, names: set[str]) -> Absorbed:
                 continue
             if not reads_in_place(consumer, out, fusion):
                 continue
+            if consumer is not whole:
+                fusion.cut(whole, consumer)
+                position[consumer] = position[whole]
             result.by_producer[group] = consumer
             result.absorbed.add(consumer)
             if len(readers) == 1 and out not in fusion.graph.outputs:
                 fusion.stored.discard(out)
             break
     return result
+
+
+def part_before_reductions(fusion: Fusion, group: Group, out: Value) -> Group | None:
+    """The items that are made of `out` and of no reduction of the group, if nothing else reads
+    `out`, and what the rest reads of them stands in memory anyway.
+
+    Such as the gradient of an activation, which a layer's other gradients read, before it is summed
+    for the gradient of the bias.
+    """
+    below: dict[Value, set[Value]] = {}
+    free: set[Value] = set()
+    for v in group.items:
+        below[v] = fusion.reads_of(v)
+        inside = {u for u in below[v] if fusion.group_of.get(u) is group}
+        is_map = not isinstance(v.node.op, Reduction) and tuple(v.shape) == group.full  # type: ignore
+        if is_map and inside <= free:
+            free.add(v)
+    taken: set[Value] = set()
+    for v in reversed(group.items):
+        needed = any(v in below[u] for u in taken)
+        if v in free and (needed or out in _all_below(v, below)):
+            taken.add(v)
+    rest = [v for v in group.items if v not in taken]
+    if not taken or any(out in below[v] for v in rest):
+        return None
+    if any(u in taken and u not in fusion.stored for v in rest for u in below[v]):
+        return None
+    items = [v for v in group.items if v in taken]
+    reads = {u for v in items for u in below[v]} - taken
+    return Group(group.full, None, items, reads=reads, order=group.order)
+
+
+def _all_below(v: Value, below: dict[Value, set[Value]]) -> set[Value]:
+    """What v is made of, by way of other items of its group."""
+    found: set[Value] = set()
+    stack = [v]
+    while stack:
+        for u in below.get(stack.pop(), ()):
+            if u not in found:
+                found.add(u)
+                stack.append(u)
+    return found
 
 
 def reads_in_place(consumer: Group, out: Value, fusion: Fusion) -> bool:
@@ -127,6 +181,20 @@ class GroupEpilogue(Epilogue):
             for u, places in self.loads.items():
                 if places == mine and u.dtype is v.dtype and u.shape == v.shape:
                     self.overwrites.append((v, u))
+
+        # What is read or written at the result's own place.
+        self.alike = [
+            u for u, places in self.loads.items()
+            if u.shape == self.out.shape and places == {flat(index, self.strides(u))}
+        ]  # fmt: skip
+        self.alike += [v for v in self.stores if self.alias.get(v, v) not in self.alike]
+
+    def ahead(self, index: tuple[Index, ...]) -> list[Stmt]:
+        reader = Reader(self._storage)
+        for u in self.alike:
+            place = reader.position(index, self.strides(u))
+            reader.emit(Prefetch(self._buffer(u, False), place))
+        return reader.scopes[0].body
 
     def _storage(self, v: Value) -> Storage | None:
         if v in self.consumer.items or v is self.out:

@@ -252,6 +252,21 @@ class Fusion:
             else:
                 stack.extend(u.node.values)
 
+    def reads_of(self, v: Value) -> set[Value]:
+        """Items and inputs that computing item v reads."""
+        found: set[Value] = set()
+        for operand in v.node.values:  # type: ignore[union-attr]
+            self._reads_below(operand, found)
+        return found
+
+    def cut(self, group: Group, part: Group) -> None:
+        """Make a part of a group's items a group of its own, before the rest."""
+        group.items = [v for v in group.items if v not in part.items]
+        for v in part.items:
+            self.group_of[v] = part
+        group.reads = {u for v in group.items for u in self.reads_of(v)} - set(group.items)
+        self.groups.insert(self.groups.index(group), part)
+
     def _joins(self, v: Value, reads: set[Value], group: Group) -> bool:
         """Add v to the group if shapes, reads and order allow."""
         node = v.node

@@ -64,6 +64,10 @@ class Epilogue:
     def emit(self, index: tuple[Index, ...], value: Expr) -> list[Stmt]:
         raise NotImplementedError("abstract: Epilogue.emit")
 
+    def ahead(self, index: tuple[Index, ...]) -> list[Stmt]:
+        """Ask for the cache lines that emit(index) will touch, of arrays as large as the result."""
+        return []
+
 
 @dataclass
 class Context:

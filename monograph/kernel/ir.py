@@ -145,7 +145,10 @@ class Reduce:
 
 @dataclass(frozen=True, slots=True)
 class Prefetch:
-    """A hint that buffer[index] will soon be loaded. No effect, and no condition on the index."""
+    """A hint that buffer[index] will soon be read, or written where the kernel writes that buffer.
+
+    No effect, and no condition on the index.
+    """
 
     buffer: str
     index: Expr

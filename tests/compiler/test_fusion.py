@@ -87,6 +87,29 @@ def test_bias_and_activation_are_in_the_epilogue_of_a_product():
     assert not [s for s in steps if s.title.startswith(("map", "reduce"))]
 
 
+def test_what_comes_before_a_sum_is_in_the_epilogue_of_a_product():
+    def gradients(x, w, h):
+        g = F.linear(x, w)
+        g = mg.where(h > 0, g, 0.0)
+        return g, g.sum(0)
+
+    w, h = mg.randn(40, 96) * 0.1, mg.randn(48, 40)
+    product, *rest = (s for s in steps_of(gradients, X, w, h) if "pack" not in s.title)
+    assert product.title == "contract" and any(v.shape == h.shape for v in product.buffers[2:])
+    assert [ops_of(s) for s in rest] == [{"sum"}]
+
+    def residual(x, w, r, scale):
+        y = F.linear(x, w) + r
+        return y, F.layer_norm(y, (40,), scale)
+
+    steps = steps_of(residual, X, w, h, mg.randn(40))
+    assert "add" not in ops_of(steps[-1]) and h.shape in [v.shape for v in steps[-2].buffers[2:]]
+
+    # What a sum needs alone would have to be stored for it: the product is.
+    steps = steps_of(lambda x, w, h: (F.linear(x, w) * h).sum(0), X, w, h)
+    assert ops_of(steps[-1]) == {"sum"} and steps[-1].kernel.name == "reduce_sum"
+
+
 def test_bias_and_activation_are_in_the_epilogue_of_a_convolution():
     x, w, b = mg.randn(2, 8, 10, 10), mg.randn(16, 8, 3, 3) * 0.1, mg.randn(16)
 

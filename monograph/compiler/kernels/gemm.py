@@ -51,6 +51,8 @@ from .packing import ZERO, Matrix, Sizes, const, copy_block, outer_pairs, pack
 from .variants import Variants
 
 ITEM_BYTES = {"f16": 2, "bf16": 2, "f32": 4, "f64": 8}
+# Multiply-adds in a tile from which on its results' places are asked for before they are done.
+AHEAD_PRODUCTS = 1 << 15
 Write = Callable[[Expr, Expr, Expr], "list[Stmt]"]
 
 
@@ -301,7 +303,7 @@ class Writer:
             stop = s.minimum(row_start + plan.mc, m_size)
             return Loop("tile_row", row_start, stop, (Let("first_row", first), *body), step=mr)
 
-        tile = self.tile(a, b, a_tile, b_tile)
+        tile = [*self.results_ahead(pairs), *self.tile(a, b, a_tile, b_tile)]
         if plan.keep:
             tile.append(_tile_loop(mr, nr, Store("kept", self.kept_place(), self.sum())))
         else:
@@ -451,6 +453,22 @@ class Writer:
                     at = (column + k % line) * b.step + k - k % line
             found.append(Prefetch("rhs", b.base + at))
         return found
+
+    def results_ahead(self, pairs: list[tuple[Dim, str]]) -> list[Stmt]:
+        """Ask for what the end of a tile reads and writes, so that it is there after a long sum."""
+        p, plan, epilogue = self.problem, self.plan, self.context.epilogue
+        once = plan.parts == 1 and plan.blocks == 1 and not plan.keep and not plan.dots
+        if not once or plan.mr * plan.nr * p.depth < AHEAD_PRODUCTS:
+            return []
+        line = 64 // ITEM_BYTES[p.out.dtype.code]
+        row, column = Var("first_row") + Var("r"), Var("first_column") + Var("j") * line
+        if epilogue is None:
+            asked: list[Stmt] = [Prefetch("out", self.result_place(row, column))]
+        else:
+            index = output_index(p, [*pairs, (p.m, "row"), (p.n, "column")], self.opaque)
+            asked = [Let("row", row), Let("column", column), *epilogue.ahead(index)]
+        lines = Loop("j", ZERO, const(-(-plan.nr // line)), tuple(asked))
+        return [Loop("r", ZERO, const(plan.mr), (lines,))]
 
     def end(self, pairs: list[tuple[Dim, str]]) -> Write:
         """What is done with an element of the result: the epilogue, or the output's store."""
