@@ -3,7 +3,8 @@
     for l in lanes:  unroll j in 0..c:  buffer[l*stride + j] = value(l, j)
 
 As scatters that would be one store per element. Here the c registers are transposed in log2(c)
-rounds of shuffles between pairs of registers, and each lane's c elements are stored at once. Packing and transposed copies run on this. Called by llvm.py.
+rounds of shuffles between pairs of registers, and each lane's c elements are stored at once.
+Packing and transposed copies run on this. Called by llvm.py.
 """
 
 from __future__ import annotations
@@ -158,10 +159,10 @@ def _rounds(count: int, width: int, near: int) -> Iterator[tuple[int, list[int],
     """Shuffles that transpose: (d, low, high) makes of registers x, y that are d apart two others.
 
     low and high number the lanes of x, then those of y. Each round brings one bit of the register's
-    number into the lane's. x86 shuffles within 16 bytes (`near` lanes), and those of whole 16 bytes,
-    without a register for the order only in some forms: halves joined; even and odd quarters of 64
-    bytes; lanes of either half interleaved. Orders in registers would stay there while a
-    product runs on what was packed.
+    number into the lane's. x86 shuffles `near` lanes (16 bytes), or whole 16 bytes, without a
+    register for the order only in some forms: halves joined; even and odd quarters of 64 bytes;
+    lanes of either half interleaved. Orders in registers would stay there while a product runs on
+    what was packed.
     """
     lanes = range(width)
 
