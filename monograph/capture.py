@@ -233,6 +233,11 @@ class Jit:
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
 
+    @property
+    def latest(self) -> Capture | None:
+        """The variant used last, if its arguments were leaves."""
+        return self._recent[0] if self._recent else None
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if modes.trace is not None or modes.vmap is not None:
             return self.function(*args, **kwargs)

@@ -13,7 +13,9 @@ def is_tensor(x) -> bool:
 
 def as_array(x) -> np.ndarray:
     """The values of a tensor (its own memory where possible), or np.asarray of anything else."""
-    return x.detach().numpy() if is_tensor(x) else np.asarray(x)
+    if is_tensor(x):
+        return x.detach().numpy() if x.requires_grad else x.numpy()
+    return np.asarray(x)
 
 
 def to_tensor(array: np.ndarray):

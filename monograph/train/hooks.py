@@ -33,26 +33,46 @@ class Hooks:
         return is_own(self.trainer.module, name, TrainModule) or bool(self.listeners(name))
 
     def tell(self, name: str, *args: Any, weight: int = 1) -> None:
-        """Call the hooks of this name; `weight` is what the module's logged values count."""
+        """Call the hooks of this name; `weight` is what values logged in them count."""
         ends = name.endswith("_end")
         if not ends:
-            self.tell_callbacks(name, *args)
+            self.tell_callbacks(name, *args, weight=weight)
         self.tell_module(name, *args, weight=weight)
         if ends:
-            self.tell_callbacks(name, *args)
+            self.tell_callbacks(name, *args, weight=weight)
 
-    def tell_callbacks(self, name: str, *args: Any) -> None:
+    def tell_callbacks(self, name: str, *args: Any, weight: int = 1) -> None:
         trainer = self.trainer
-        for callback in trainer.callbacks:
-            getattr(callback, name)(trainer, trainer.module, *args)
+        for hook in self.listeners(name):
+            self._call(name, hook, (trainer, trainer.module, *args), weight, True)
 
     def tell_module(self, name: str, *args: Any, weight: int = 1) -> None:
         module = self.trainer.module
-        if not is_own(module, name, TrainModule):
-            return
-        book, in_step = self.trainer._book, name.startswith("on_train_batch")
+        if is_own(module, name, TrainModule):
+            self._call(name, getattr(module, name), args, weight, False)
+
+    def _call(self, name: str, hook: Callable, args: tuple, weight: int, late: bool) -> None:
+        """Call a hook and take in what it logs. late: a callback hears the end of an epoch when its
+        values were given out; what it logs then follows them."""
+        trainer, book = self.trainer, self.trainer._book
+        before = book.open, book.step_on, book.epoch_on
+        in_step = name.startswith("on_train_batch")
         book.start(in_step, not in_step)
-        getattr(module, name)(*args)
-        book.add(book.take(), weight)
+        try:
+            hook(*args)
+            values = book.take()
+        finally:
+            book.open, book.step_on, book.epoch_on = before
+        if not values:
+            return
+        if late and name.endswith("_end") and "batch" not in name:
+            kept, book.sums = book.sums, {}
+            book.add(values, weight)
+            found = book.epoch_values()
+            book.sums = kept
+            trainer.publish(book, found)
+            trainer.log_metrics(book.for_loggers(found))
+        else:
+            book.add(values, weight)
         if not in_step:
-            self.trainer.publish(book, book.flush())
+            trainer.publish(book, book.flush())

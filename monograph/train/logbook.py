@@ -44,6 +44,7 @@ class LogBook:
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
+        self._names: dict[str, set[str]] = {}  # attribute -> names of entries that have it set
         self.open: dict[str, Any] | None = None  # what the step or hook in progress has logged
         self.sums: dict[str, list] = {}  # name -> [reduced value, weight]
         self.metrics: dict[str, Metric] = {}  # logged objects, by name
@@ -94,6 +95,7 @@ class LogBook:
         if not isinstance(value, Metric):
             self.open[name] = value
         self.weighs = self.weighs or bool(self.epoch_on if on_epoch is None else on_epoch)
+        self._names = {}
         self.entries[name] = Entry(
             prog_bar,
             self.step_on if on_step is None else on_step,
@@ -111,6 +113,7 @@ class LogBook:
     def add(self, values: dict[str, Any], weight: int, suffix: str = "") -> None:
         """Take in the values of one step of `weight` samples."""
         if suffix:
+            self._names = {}
             for name in values:
                 self.entries.setdefault(name + suffix, self.entries[name])
             values = {name + suffix: value for name, value in values.items()}
@@ -171,6 +174,7 @@ class LogBook:
 
     def finish_metrics(self, suffix: str = "") -> None:
         """Compute the logged Metric objects: their values are those of the epoch."""
+        self._names = {}
         for name, metric in self.metrics.items():
             self.entries[name + suffix] = self.entries[name]
             self.sums[name + suffix] = [float(metric.compute()), 1]
@@ -192,15 +196,16 @@ class LogBook:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what state_dict gave."""
+        self._names = {}
         self.entries = {name: Entry(**entry) for name, entry in state["entries"].items()}
         self.weighs = any(entry.on_epoch for entry in self.entries.values())
         self.sums, self.steps = state["sums"], state.get("steps", {})
 
     def _wanted(self, values: dict[str, float], attribute: str) -> dict[str, float]:
-        names = set()
-        for name, entry in self.entries.items():
-            if getattr(entry, attribute):
-                names.update(entry.names(name))
+        names = self._names.get(attribute)
+        if names is None:
+            wanted = [x.names(name) for name, x in self.entries.items() if getattr(x, attribute)]
+            names = self._names[attribute] = {name for pair in wanted for name in pair}
         return {name: value for name, value in values.items() if name in names}
 
     def for_bar(self, values: dict[str, float]) -> dict[str, float]:

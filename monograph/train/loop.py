@@ -167,7 +167,7 @@ class FitLoop:
         if self.starts_heard:
             trainer.hooks.tell("on_train_batch_start", batch, index, weight=batch_size(batch))
         ends = self.window == 1 or is_last or (index + 1) % self.window == 0
-        outputs, logged, updated = self.step(book, batch, index, ends)
+        outputs, logged, updated = self.step(batch, index, ends)
         trainer.batches_done = index + 1
         logs_now = False
         if updated:
@@ -181,19 +181,26 @@ class FitLoop:
         if logged:
             book.add(logged, batch_size(batch) if book.weighs else 1)
             if book.numbers:
-                self.warn_of_numbers()
+                self.warn_of_numbers(logged)
         if self.module_hears_ends:
             trainer.hooks.tell_module(
                 "on_train_batch_end", outputs, batch, index, weight=batch_size(batch)
             )
         if logs_now:
             trainer.log_metrics(book.for_loggers(trainer.read_steps()))
-        for hook in self.ends:
-            hook(trainer, self.module, outputs, batch, index)
+        if self.ends:
+            book.start(True, False)
+            for hook in self.ends:
+                hook(trainer, self.module, outputs, batch, index)
+            if book.open:
+                book.add(book.take(), batch_size(batch))
+                if logs_now:
+                    trainer.log_metrics(book.for_loggers(trainer.read_steps()))
 
-    def warn_of_numbers(self) -> None:
-        names = self.trainer._train_book.numbers - self._warned
-        if not names or not self.step.compiled.jit:
+    def warn_of_numbers(self, logged: dict[str, Any]) -> None:
+        """Python numbers that a captured step has logged: each of its calls will give the same."""
+        names = {name for name, value in logged.items() if type(value) is float} - self._warned
+        if not self.step.compiled.jit:
             return
         for name in sorted(names):
             self._warned.add(name)

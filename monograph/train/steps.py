@@ -16,6 +16,7 @@ import numpy as np
 
 import monograph as mg
 
+from ..capture_replay import NO
 from ..core import pytree
 from ..core.errors import ArgumentError, ArgumentTypeError, CompileError, TraceError
 from ..core.tracing import concrete
@@ -31,7 +32,8 @@ class Compiled:
     fails.
 
     A program takes the tensors of a batch as they are and reads the number from `index`, a tensor
-    of its own: nothing is built or looked up for a call where the batch is like the last one.
+    of its own: nothing is built or looked up for a call where the batch is like the last one, and
+    the variant that took that one is asked first, past what else a call of `mg.jit` looks at.
     """
 
     def __init__(self, function: Callable, jit: bool, name: str):
@@ -40,56 +42,56 @@ class Compiled:
         self.jit = jit
         self.programs: dict[Any, Any] = {}  # (structure of the batch, choices) -> program
         self._kind: Any = None  # of the last batch, where it was a plain row of tensors
-        self._length = 0
         self._choices: tuple = ()
         self._program: Any = None
-        self._number = np.zeros((), np.int64)
-        self.index = mg.from_numpy(self._number)
+        self._again: Any = None  # the last call once more, with other tensors; or NO
+        self.number = 0  # of the batch
+        self.cell = np.zeros((), np.int64)  # the same where programs read it
+        self.index = mg.from_numpy(self.cell)
 
-    def __call__(self, book: LogBook, batch: Any, batch_idx: int, *choices: Any) -> Any:
+    def __call__(self, batch: Any, batch_idx: int, *choices: Any) -> Any:
         """(result, what was logged)."""
-        program, leaves = None, batch
-        if type(batch) is self._kind and len(batch) == self._length and choices == self._choices:
-            program = self._program  # as the last one, probably
-            for x in batch:
-                if type(x) is not mg.Tensor:
-                    program = None
+        self.number = batch_idx
+        if type(batch) is self._kind and choices == self._choices:
+            program = self._program
+            if program.reads_index:
+                self.cell[()] = batch_idx
+            made = self._again(batch)
+            if made is not NO:
+                result = program.result
+                if result.is_bare:
+                    return made, dict.fromkeys(result.logged, made) if result.logged else {}
+                return result.rebuilt(made)
+        return self._slowly(batch, choices)
+
+    def _slowly(self, batch: Any, choices: tuple) -> Any:
+        """A batch that is not like the last one."""
+        self._kind = None
+        if not self.jit:
+            return self.function(batch, self.number, *choices)
+        leaves, structure = pytree.flatten(batch)
+        odd = next((x for x in leaves if not isinstance(x, _PLAIN)), None)
+        if odd is not None:
+            self._give_up(f"the batch holds {type(odd).__name__}, which varies")
+            return self.function(batch, self.number, *choices)
+        key = (structure, *choices)
+        program = self.programs.get(key)
         if program is None:
-            if not self.jit:
-                return self.function(batch, batch_idx, *choices)
-            leaves, structure = pytree.flatten(batch)
-            odd = next((x for x in leaves if not isinstance(x, _PLAIN)), None)
-            if odd is not None:
-                self._give_up(f"the batch holds {type(odd).__name__}, which varies")
-                return self.function(batch, batch_idx, *choices)
-            program = self._find(batch, structure, choices)
-        self._number[()] = batch_idx
+            program = self.programs[key] = _Program(self, structure, choices)
+        self.cell[()] = self.number
         try:
             made = program.jit(*leaves)
         except (TraceError, CompileError) as error:
             self._give_up(str(error))
-            book.start(book.step_on, book.epoch_on)
-            return self.function(batch, batch_idx, *choices)
+            return self.function(batch, self.number, *choices)
         except _OtherResult:  # a guard changed, and with it what is returned or logged
-            del self.programs[self._key]
-            self._kind = None
-            return self(book, batch, batch_idx, *choices)
-        result = program.result
-        if result.is_bare:
-            return made, dict.fromkeys(result.logged, made) if result.logged else {}
-        return result.rebuilt(made)
-
-    def _find(self, batch: Any, structure: Any, choices: tuple) -> _Program:
-        """The program for batches of this structure."""
-        self._key = (structure, *choices)
-        program = self.programs.get(self._key)
-        if program is None:
-            program = self.programs[self._key] = _Program(self, structure, choices)
-        self._kind = None
-        if type(batch) in (list, tuple) and all(type(x) is mg.Tensor for x in batch):
-            self._kind, self._length = type(batch), len(batch)
-            self._choices, self._program = choices, program
-        return program
+            del self.programs[key]
+            return self._slowly(batch, choices)
+        latest = program.jit.latest
+        if type(batch) in (list, tuple) and len(batch) == len(leaves) and latest is not None:
+            self._kind, self._choices = type(batch), choices
+            self._program, self._again = program, latest.run_again
+        return program.result.rebuilt(made)
 
     @property
     def captures(self) -> int:
@@ -119,8 +121,13 @@ class _Program:
     def __init__(self, owner: Compiled, structure: Any, choices: tuple):
         self.result: Any = None
 
+        self.reads_index = False
+
         def run(*leaves: Any) -> Any:
+            owner.cell[()] = owner.number
             made = owner.function(structure.unflatten(leaves), owner.index, *choices)
+            if type(owner.index._payload) is Symbol:
+                self.reads_index = True
             result, tensors = _Result.of(*made)
             if self.result is None:
                 self.result = result
@@ -224,18 +231,15 @@ class TrainStep:
         self.touched: set[int] = set()
         self.inside = 0  # batches in the window so far
 
-    def __call__(
-        self, book: LogBook, batch: Any, batch_idx: int, ends: bool
-    ) -> tuple[Any, dict, bool]:
+    def __call__(self, batch: Any, batch_idx: int, ends: bool) -> tuple[Any, dict, bool]:
         """(what training_step returned, what it logged, whether parameters were updated)."""
-        book.open, book.step_on, book.epoch_on = {}, True, False
         if not self.windows:
-            outputs, logged = self.compiled(book, batch, batch_idx)
+            outputs, logged = self.compiled(batch, batch_idx)
             return outputs, logged, outputs is not None
         if self.sums is None:
             self.sums = [mg.zeros_like(p, requires_grad=False) for p in self.params]
             self.total = mg.zeros((), dtype=mg.float64)
-        outputs, logged = self.compiled(book, batch, batch_idx, self.inside == 0, ends)
+        outputs, logged = self.compiled(batch, batch_idx, self.inside == 0, ends)
         if ends and outputs is not None:
             self.inside = 0
         elif outputs is not None:
@@ -246,6 +250,7 @@ class TrainStep:
 
     def _whole(self, batch: Any, batch_idx: Any) -> tuple[Any, dict]:
         precision = self.trainer.precision
+        self.trainer._book.start(True, False)
         result = precision.run(self.module.training_step, batch, batch_idx)
         loss = self._loss_of(result)
         if loss is not None and self.optimizer is not None:
@@ -257,6 +262,7 @@ class TrainStep:
 
     def _part(self, batch: Any, batch_idx: Any, first: bool, ends: bool) -> tuple[Any, dict]:
         precision = self.trainer.precision
+        self.trainer._book.start(True, False)
         result = precision.run(self.module.training_step, batch, batch_idx)
         loss = self._loss_of(result)
         if loss is None:
@@ -361,6 +367,7 @@ class EvalStep:
         step = getattr(module, f"{kind}_step")
 
         def run(batch: Any, batch_idx: Any, loader: int) -> tuple[Any, dict]:
+            self.book.start(False, True)
             rest = (batch_idx, loader) if several else (batch_idx,)
             result = trainer.precision.run(step, batch, *rest)
             return detached(result), trainer._book.take()
@@ -369,9 +376,8 @@ class EvalStep:
 
     def __call__(self, batch: Any, batch_idx: int, loader: int) -> tuple[Any, dict]:
         """(what the step returned, what it logged)."""
-        self.book.start(False, True)
         with mg.no_grad():
-            return self.compiled(self.book, batch, batch_idx, loader)
+            return self.compiled(batch, batch_idx, loader)
 
 
 def detached(result: Any) -> Any:

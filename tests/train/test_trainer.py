@@ -1,6 +1,7 @@
 """Trainer: the loop, what is logged, accumulation, clipping, capture and its limits."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -252,6 +253,42 @@ def test_a_number_logged_in_a_captured_step_is_warned_of():
     with pytest.warns(RuntimeWarning, match="'constant' is a Python number") as caught:
         quiet(max_epochs=2).fit(Number(), loader())
     assert len(caught) == 1
+
+
+def test_numbers_of_hooks_are_no_cause_for_a_warning(tmp_path):
+    class Hook(Regression):
+        def on_train_batch_end(self, outputs, batch, batch_idx):
+            self.log("number", float(batch_idx))
+
+    trainer = quiet(max_epochs=2)
+    trainer.fit(Hook(), loader())
+    assert trainer.callback_metrics["number"] == len(loader()) - 1
+
+
+def test_callbacks_log_as_the_module_does(tmp_path):
+    class Logs(train.Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            module.log("of_step", float(batch_idx))
+            module.log("of_epoch", float(batch_idx), on_step=False, on_epoch=True)
+
+        def on_train_epoch_end(self, trainer, module):
+            module.log("at_the_end", 10.0 + trainer.current_epoch)
+
+        def on_validation_end(self, trainer, module):
+            module.log("validated", 20.0 + trainer.current_epoch)
+
+    stop = train.EarlyStopping("validated", patience=1)
+    logger = train.CSVLogger(tmp_path)
+    trainer = quiet(
+        max_epochs=3, callbacks=[Logs(), stop], logger=logger, log_every_n_steps=len(loader())
+    )
+    trainer.fit(Regression(), loader(), loader())
+    last = len(loader()) - 1
+    expected = {"of_step": last, "of_epoch": last / 2, "at_the_end": 11, "validated": 21}
+    assert {name: trainer.callback_metrics[name] for name in expected} == expected
+    header, *rows = (Path(logger.log_dir) / "metrics.csv").read_text().splitlines()
+    table = dict(zip(header.split(","), rows[-1].split(",")))
+    assert {name: float(table[name]) for name in expected} == expected
 
 
 def test_a_gradient_norm_can_be_logged_inside_the_step():
