@@ -28,7 +28,7 @@ from ..ops.align import broadcast_to, cast, public
 from ..ops.basic import Where
 from ..ops.gathering import named
 from ..ops.indexing import IndexAdd, IndexSelect, IndexSet, WrapIndex
-from ..ops.movement import Alias, Permute, Reshape, Slice, read_through
+from ..ops.movement import Alias, Flip, Permute, Reshape, Slice, read_through
 from ..tensor import Tensor
 from .creation import as_tensor
 
@@ -37,6 +37,8 @@ class Parsed:
     """An index taken apart.
 
     view     the basic part of the tensor
+    flips    dimensions of the view whose slices go backwards; where there are any, view is a copy,
+             and `straight` the view in the tensor's memory
     indices  {dimension of view: int64 or bool index tensor}
     dims     {dimension of view: the user's dimension}, for messages
     """
@@ -63,6 +65,7 @@ class Parsed:
         shape: list[int] = []  # of the view
         self.indices: dict[int, Tensor] = {}
         self.dims: dict[int, int] = {}
+        flips: list[int] = []
         dim = 0
         sliced = False
         for item in items:
@@ -83,6 +86,11 @@ class Parsed:
                 dim += 1
             elif isinstance(item, slice):
                 lo, hi, st = self._range(item, x.shape[dim])
+                if st < 0:  # from its last element forwards, and turned round
+                    count = max(0, -((lo - hi) // st))
+                    lo, hi, st = lo + (count - 1) * st, lo + 1, -st
+                    lo = min(lo, hi)
+                    flips.append(len(shape))
                 if (lo, hi, st) != (0, x.shape[dim], 1):
                     start[dim], stop[dim], step[dim], sliced = lo, hi, st, True
                 shape.append(-(-(hi - lo) // st))
@@ -102,6 +110,9 @@ class Parsed:
         elif not sliced and not self.indices:
             self.ops = (Alias(),)
         self.view: Tensor = read_through(self.ops, x)
+        self.straight, self.flips = self.view, tuple(flips)
+        if flips:
+            self.view = Flip(self.flips)(self.view)
 
     def _range(self, item: slice, size: int) -> tuple[int, int, int]:
         try:
@@ -113,11 +124,11 @@ class Parsed:
             ) from None
         except ValueError:
             raise ArgumentError(f"{self.name}: slice step must not be 0") from None
-        if st < 0:
-            raise ArgumentError(
-                f"{self.name}: slice step must be positive, got {st}", hint="use flip(dim)"
-            )
-        return lo, max(lo, hi), st
+        return lo, hi if st < 0 else max(lo, hi), st
+
+    def write(self, value: Tensor) -> None:
+        """Overwrite the elements that the view shows."""
+        self.straight._write(Flip(self.flips)(value) if self.flips else value, self.name)
 
     def single_mask(self) -> tuple[int, Tensor] | None:
         """(first dimension, mask) if the only index is one bool mask."""
@@ -239,12 +250,14 @@ _FULL = 4096
 
 
 def _key(index: Any) -> Any:
-    """A hashable form of an index of ints, slices of ints, None and Ellipsis; False for others."""
+    """A hashable form of an index of ints, None, Ellipsis and slices forwards; False for others."""
     kind = type(index)
     if kind is int or index is None or index is Ellipsis:
         return index
     if kind is slice:
         limits = index.start, index.stop, index.step
+        if type(index.step) is int and index.step < 0:
+            return False
         return limits if all(v is None or type(v) is int for v in limits) else False
     if kind is tuple:
         keys = tuple([_key(i) for i in index])
@@ -328,18 +341,18 @@ def _setitem(self: Tensor, index: Any, value: Any) -> None:
 def _assign(parsed: Parsed, value: Tensor, name: str) -> None:
     view = parsed.view
     if not parsed.indices:
-        view._write(_fit(name, value, tuple(view.shape)), name)
+        parsed.write(_fit(name, value, tuple(view.shape)))
         return
     made = _over_mask(parsed, value)
     if made is None:
         parsed.resolve()
         parsed.arrange()
         value = _fit(name, value, parsed.result_shape)
-        if _is_plain(view, value, parsed.index) and view._may_write(name):
+        if not parsed.flips and _is_plain(view, value, parsed.index) and view._may_write(name):
             _write_rows(parsed, view, value)
             return
         made = _with_rows(parsed, value)
-    view._write(made, name)
+    parsed.write(made)
 
 
 def _with_rows(parsed: Parsed, value: Tensor, accumulate: bool = False) -> Tensor:

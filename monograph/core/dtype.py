@@ -228,19 +228,6 @@ def can_cast(source: DType, to: DType) -> bool:
     return source.category <= to.category
 
 
-class _Name(str):
-    """A dtype's name, which also equals the dtype: PyTorch has the one, the array API the other."""
-
-    __slots__ = ()
-    __hash__ = str.__hash__
-
-    def __eq__(self, other: object) -> bool:
-        return str.__eq__(self, other.name if isinstance(other, DType) else other) is True
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-
 def _dtype_of(x: Any) -> DType:
     """The dtype meant by a dtype or by something that has one."""
     return as_dtype(x.dtype if isinstance(getattr(x, "dtype", None), DType) else x)
@@ -257,7 +244,7 @@ class finfo:
         if d.category != FLOAT:
             raise DTypeError(f"finfo: needs a floating dtype, got {d.name}")
         info = ml_dtypes.finfo(d.numpy)
-        self.dtype = _Name(d.name)
+        self.dtype = d
         self.bits = d.itemsize * 8
         self.eps, self.max, self.min = float(info.eps), float(info.max), float(info.min)
         self.tiny = self.smallest_normal = float(info.smallest_normal)
@@ -272,5 +259,5 @@ class iinfo:
         if d.category != INT:
             raise DTypeError(f"iinfo: needs an integer dtype, got {d.name}")
         info = np.iinfo(d.numpy)
-        self.dtype = _Name(d.name)
+        self.dtype = d
         self.bits, self.min, self.max = info.bits, int(info.min), int(info.max)
