@@ -25,6 +25,7 @@ from ..ops.movement import Copy, Expand, Reshape
 from ..runtime.program import Control, Slot
 from ..transform.control import Cond, Scan, While, WhileCotangent
 from ..transform.region import copy_node
+from .locate import whole_input
 from .simplify import remove_dead
 from .steps import Scratch
 
@@ -341,6 +342,7 @@ class ControlStep:
     finals   (slot, position in buffers, bytes): where the last address of a slot must stand
     trips    how often at most; test: the slot of a bool that says whether to go on, or -1
     results  where a body's results are: carries first, then ys
+    prologue  whether the body's prologue, what depends on the first operands alone, is run before
     """
 
     node: Node
@@ -353,6 +355,23 @@ class ControlStep:
     test: int
     results: list[int]
     title: str
+    prologue: bool = True
+
+    @property
+    def same(self) -> list[Any]:
+        """What a loop reads whole in each iteration; other values of all else."""
+        return self.buffers[: getattr(self.node.op, "consts", 0)] or [self]
+
+    def apart(self) -> tuple[list[ControlStep], ControlStep]:
+        """A step that runs the prologue alone, if there is one, and one that runs all but it."""
+        if not self.is_native or self.bodies[0].prologue is None:
+            return [], self
+        consts = len(self.same)
+        starts = [(i if i < consts else 0, 0) for i, _ in enumerate(self.starts)]
+        once = dataclasses.replace(
+            self, buffers=self.same, starts=starts, finals=[], trips=0, title=f"{self.title}_once"
+        )
+        return [once], dataclasses.replace(self, prologue=False)
 
     @property
     def nodes(self) -> list[Node]:
@@ -374,7 +393,7 @@ class ControlStep:
         return Control(
             [address(b) for b in self.buffers],
             [b.program for b in bodies],
-            bodies[0].prologue,
+            bodies[0].prologue if self.prologue else None,
             [(b, at(n)) for b, n in self.starts],
             [(s, at(n)) for s, n in self.updates],
             [(s, b, at(n)) for s, b, n in self.finals],
@@ -438,7 +457,8 @@ def _spare(v: Value) -> Scratch:
 
 
 def _lower_cond(node: Node, op: Cond, compile_body: Callable) -> ControlStep:
-    buffers: list[Any] = [*node.inputs[1:], *node.outputs, node.inputs[0]]
+    pred, *operands = map(whole_input, node.inputs)
+    buffers: list[Any] = [*operands, *node.outputs, pred]
     count = len(buffers)
     bodies = [compile_body(r.graph, 1, 0) for r in (op.true, op.false)]
     still = [(i, 0) for i in range(count)]
@@ -448,14 +468,14 @@ def _lower_cond(node: Node, op: Cond, compile_body: Callable) -> ControlStep:
 
 def _lower_while(node: Node, op: While, compile_body: Callable) -> ControlStep:
     consts, count = op.consts, len(node.outputs)
-    pred = node.inputs[consts]
-    carry = node.inputs[consts + 1 :]
+    operands = [whole_input(v) for v in node.inputs]
+    pred, carry = operands[consts], operands[consts + 1 :]
     # Slots of the body: consts, carries, next condition, next carries; then where the carries go
     # after that, and the condition.
     body = compile_body(op.body.graph, count + 1, consts)
     spares = [_spare(v) for v in node.outputs]
     buffers: list[Any] = [
-        *node.inputs[:consts], *carry, Scratch("bool", 64), *node.outputs, *spares, pred,
+        *operands[:consts], *carry, Scratch("bool", 64), *node.outputs, *spares, pred,
     ]  # fmt: skip
     starts = [(i, 0) for i in range(len(buffers))]
     ins, test = consts, consts + count
@@ -476,7 +496,8 @@ def _lower_while(node: Node, op: While, compile_body: Callable) -> ControlStep:
 def _lower_scan(node: Node, op: Scan, compile_body: Callable) -> ControlStep:
     consts, carries = op.consts, op.carries
     fixed = consts + carries
-    xs = node.inputs[fixed:]
+    operands = [whole_input(v) for v in node.inputs]
+    xs = operands[fixed:]
     graph = op.body.graph.copy()
     # A carry that is also stacked stays where it is stacked; the others go to and fro.
     own: list[int] = []  # carries with results of their own
@@ -494,7 +515,7 @@ def _lower_scan(node: Node, op: Scan, compile_body: Callable) -> ControlStep:
     outputs = list(node.outputs)
     # Slots: consts, carries, xs, results of own carries, ys, spares.
     buffers: list[Any] = [
-        *node.inputs, *(outputs[c] for c in own), *outputs[carries:], *spares,
+        *operands, *(outputs[c] for c in own), *outputs[carries:], *spares,
         *(outputs[c] for c in range(carries) if c not in own),
     ]  # fmt: skip
     count = len(node.inputs) + len(own) + len(stacked) + len(own)

@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from ..kernel.evaluate import evaluate_index
 from ..kernel.printer import str_kernel
 from ..runtime import machine
 from ..runtime.machine_code import kernel_assembly, kernel_text
+from ..runtime.program import Slot
 from ..runtime.threads import get_num_threads
 from .control import ControlStep
 from .fuse import Group
@@ -30,6 +31,8 @@ from .steps import Scratch, Step
 
 # A constant longer than this prints as its first characters.
 LONGEST_CONSTANT = 60
+# Operands that a row shows.
+MOST_SHAPES = 12
 
 
 @dataclass
@@ -69,7 +72,7 @@ class Row:
     @property
     def shapes(self) -> str:
         """What it reads -> what it writes."""
-        return f"{_repeats(self.reads)} -> {_repeats(self.writes)}"
+        return f"{_repeats(self.reads, most=MOST_SHAPES)} -> {_repeats(self.writes)}"
 
 
 @dataclass
@@ -86,6 +89,7 @@ class Explanation:
     """A compiled function, readable. `str()` is the report; the parts are attributes.
 
     rows          one per kernel, in the order of execution
+    inner         row number -> the body of a loop or branch there, of one iteration
     seconds       the whole program as one call (best of the measured runs), or None
     copy_seconds  of that, results that are copied to their place at the end, or None
     limits        the machine's measured peaks, or None before `measure`
@@ -102,7 +106,12 @@ class Explanation:
     def __post_init__(self) -> None:
         if not self.rows:
             e = self.executable
-            self.rows = [_row(s) for s in (e.plan.steps if e.is_body else e.steps)]
+            self.rows = [_row(s) for s in (e.steps if e.prologue is not None else e.plan.steps)]
+        self.inner = {
+            i: [Explanation(body) for body in r.step.bodies]
+            for i, r in enumerate(self.rows)
+            if isinstance(r.step, ControlStep)
+        }
 
     # Text
 
@@ -148,37 +157,59 @@ class Explanation:
     @property
     def once(self) -> str:
         """What is computed of unchanging tensors alone: before the first call, and when they have
-        changed. Empty if there is nothing."""
-        e = self.executable
-        parts = []
-        if e.must_prepare:
-            steps = [] if e.first is None else list(e.first.plan.steps)
-            if e.prologue is not None:
-                steps += e.plan.steps[: e.plan.prologue]
-            parts = [[r.title, r.shapes, r.lines] for r in map(_row, steps)]
+        changed (of other tensors that a loop reads in each turn: before the loop). Empty if there
+        is nothing."""
+        parts = self._once()
         return align(["kernel", "reads -> writes", "lines"], parts, left={0, 1, 2}) if parts else ""
+
+    def _once(self) -> list[list[str]]:
+        e = self.executable
+        steps = [] if e.first is None else list(e.first.plan.steps)
+        if e.prologue is not None:
+            steps += [s for s in e.plan.steps[: e.plan.prologue] if isinstance(s, Step)]
+        parts = [[r.title, r.shapes, r.lines] for r in map(_row, steps)]
+        for inner in (x for bodies in self.inner.values() for x in bodies):
+            parts += inner._once()
+        return parts
 
     @property
     def bodies(self) -> str:
         """The kernels of each loop's or branch's body, one table after another."""
         parts = []
-        for i, row in enumerate(self.rows):
-            for body in row.step.bodies if isinstance(row.step, ControlStep) else ():
-                inner = Explanation(body)
-                parts.append(f"body of {row.title} (row {i})\n" + _indent(inner.table))
+        for i, bodies in self.inner.items():
+            for inner in bodies:
+                parts.append(f"body of {self.rows[i].title} (row {i})\n" + _indent(inner.table))
                 parts += [inner.bodies] if inner.bodies else []
         return "\n".join(parts)
+
+    @property
+    def every_row(self) -> list[Row]:
+        """The rows, and instead of a loop whose body was measured the body's, all turns of it."""
+        found: list[Row] = []
+        for i, r in enumerate(self.rows):
+            inner = self.inner.get(i, [])
+            if len(inner) != 1 or inner[0].limits is None:
+                found.append(r)
+                continue
+            trips = r.step.trips  # type: ignore[union-attr]
+            found += [
+                replace(b, flops=b.flops * trips, bytes=b.bytes * trips,
+                        seconds=(b.seconds or 0.0) * trips)
+                for b in inner[0].every_row
+            ]  # fmt: skip
+        return found
 
     @property
     def families(self) -> str:
         """Kernels of one kind added up, the slowest (or else the largest) kind first."""
         kinds: dict[str, list[Row]] = {}
-        for r in self.rows:
+        rows_of_all = self.every_row
+        for r in rows_of_all:
             kinds.setdefault(r.family, []).append(r)
         order = sorted(kinds.items(), key=lambda kv: _weight(kv[1]), reverse=True)
         body = [[name, f"{len(rows)}", *self._measures(rows)] for name, rows in order]
         if self.rows:
-            body.append(["all", f"{len(self.rows)}", *self._measures(self.rows)])
+            body.append(["all", f"{len(rows_of_all)}", *self._measures(rows_of_all)])
         return align(["kind", "kernels", *_MEASURES], body, left={0})
 
     @property
@@ -302,6 +333,28 @@ class Explanation:
         # Measured anew, and more than once: a neighbour may have had a core for a moment.
         peak = max(machine.fma_peak.__wrapped__("f32", threads) for _ in range(3))
         self.limits = Limits(peak, machine.read_bandwidth(parallel=threads > 1), threads)
+        for i in self.inner:
+            self._measure_body(i, slots, max(1, rounds))
+
+    def _measure_body(self, i: int, slots: np.ndarray, rounds: int) -> None:
+        """The first iteration of a loop whose number of turns is known, kernel by kernel."""
+        e, (inner, *others) = self.executable, self.inner[i]
+        step: ControlStep = self.rows[i].step  # type: ignore[assignment]
+        body = inner.executable
+        if others or step.test >= 0 or body.program is None or body.space is not None:
+            return
+        where = [e._address(b) for b in step.buffers]
+        given = [int(slots[a.index]) + a.offset_bytes if isinstance(a, Slot) else a for a in where]
+        start = np.array([given[b] + shift for b, shift in step.starts], np.int64)
+        each = []
+        for _ in range(rounds):
+            stamps = body.program.run_timed(start.ctypes.data)
+            each.append([(b - a) / 1e9 for a, b in zip(stamps, stamps[1:])])
+        for row, times in zip(inner.rows, zip(*each), strict=True):
+            row.seconds = min(times)
+        inner.limits = self.limits
+        for number in inner.inner:
+            inner._measure_body(number, start, rounds)
 
     # Helpers
 
@@ -387,15 +440,16 @@ def _group_line(group: Group) -> str:
     return f"{what} {shapes}".rstrip() + (f"  # {where}" if where else "")
 
 
-def _repeats(words: Iterable[str], between: str = " ") -> str:
-    """Words in order; equal neighbours once, with their number."""
+def _repeats(words: Iterable[str], between: str = " ", most: int = 1 << 30) -> str:
+    """Words in order; equal neighbours once, with their number; no more than `most` of them."""
     found: list[tuple[str, int]] = []
     for w in words:
         if found and found[-1][0] == w:
             found[-1] = (w, found[-1][1] + 1)
         else:
             found.append((w, 1))
-    return between.join(w if n == 1 else f"{n}x {w}" for w, n in found)
+    parts = [w if n == 1 else f"{n}x {w}" for w, n in found[:most]]
+    return between.join([*parts, f"+{len(found) - most}"] if len(found) > most else parts)
 
 
 def _weight(rows: list[Row]) -> tuple[float, int]:

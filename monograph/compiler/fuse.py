@@ -15,9 +15,10 @@ from ..core.shape import Shape, numel
 from ..core.symbolic import hint
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Reduction
+from ..ir.region import regions_of
 from ..ops.movement import Expand
 from .layout import STRIDED, Layouts, demanded_layouts
-from .locate import affine_view
+from .locate import affine_view, whole_input
 
 # Elementwise ops cheaper than a trip through memory when they are computed twice.
 CHEAP_OPS = 3
@@ -111,6 +112,8 @@ class Fusion:
                 for v in node.values[1:] if fills(node) else node.values:
                     if kind == "contraction" or node.op.name in STRIDED:
                         v = stored_operand(v, items, layouts)
+                    elif regions_of(node.op):
+                        v = whole_input(v)
                     if v.node is not None:
                         items.add(v)
         for node in self.graph.nodes:

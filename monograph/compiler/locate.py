@@ -28,6 +28,14 @@ class Locator:
         return found
 
 
+def whole_input(v: Value) -> Value:
+    """The input or constant that v is another shape of, or v."""
+    base = v
+    while base.node is not None and base.node.op.name == "reshape":
+        base = base.node.inputs[0]
+    return base if base.node is None else v
+
+
 def affine_view(
     v: Value,
     stops: Callable[[Value], bool],

@@ -8,6 +8,7 @@ prune_control       bodies of loops: what is dead goes, what is constant comes o
 leave_complex_to_numpy
 split_reductions    long sums in two steps
 split_constants     what depends on unchanging inputs alone, into a graph of its own
+loop_over_blocks    inference on many images, a few at a time
 fuse                groups of loops; contractions and opaque ops with kernels of their own
 lower               groups and nodes -> kernels of the loop language
 place               memory: inputs and outputs in place, one arena for the rest
@@ -38,6 +39,7 @@ from ..runtime.machine_code import compile_kernels
 from ..runtime.program import Control, Program, Slot, Task
 from . import kernels as _kernels  # noqa: F401  registers the lowerings
 from . import stored
+from .blocks import loop_over_blocks
 from .complex import leave_complex_to_numpy
 from .constant import split_constants
 from .control import ControlStep, inline_scans, lower_control, prune_control, separate_outputs
@@ -227,7 +229,10 @@ def _move_steady_first(plan: Plan, constant: set[Value]) -> None:
     first: list[Any] = []
     outputs = set(plan.graph.outputs)
     writers = Counter(b for step in plan.steps for b in _written(step))
-    for step in plan.steps:
+    for number, step in enumerate(plan.steps):
+        if isinstance(step, ControlStep) and same.issuperset(step.same):
+            once, plan.steps[number] = step.apart()
+            first += once
         if isinstance(step, Step) and step.status is None:
             written = _written(step)
             read = [b for b, k in zip(step.buffers, step.kernel.buffers) if not k.written]
@@ -314,6 +319,8 @@ class Executable:
                 simple = leave_complex_to_numpy(separate_outputs(simple))
             elif steady:
                 first, simple = split_constants(simple, {simple.inputs[i] for i in steady})
+                if not donate:
+                    simple = loop_over_blocks(simple, [simple.inputs[i] for i in steady])
             made = plan(simple, donate, steady)
             made.first = first
             return made
