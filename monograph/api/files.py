@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +36,7 @@ DTYPES = {
 }  # fmt: skip
 LARGEST_HEADER = 100_000_000  # bytes; the limit that the format's own library sets
 LARGEST_COUNT = 1 << 58  # elements, empty dimensions counted as 1: what NumPy can address
+SHOWN = 50  # problems that a message lists
 PAIRS = "monograph.complex128"  # metadata key of the names of pairs of F64 that stand for them
 STRUCTURE = "monograph.structure"  # metadata key of what is not a flat dict of tensors
 
@@ -281,11 +283,11 @@ def _header(file: BinaryIO, size: int, name: str) -> tuple[dict, int]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [k for k, _ in pairs]
-        twice = next(k for k in names if names.count(k) > 1)
-        raise ValueError(f"{twice!r} occurs twice")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name[:200]!r} occurs twice")
+        found[name] = value
     return found
 
 
@@ -308,16 +310,17 @@ def _checked(header: dict, available: int, name: str) -> tuple[dict[str, str], l
         code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
         dtype = DTYPES.get(code) if isinstance(code, str) else None
         if dtype is None:
-            problems.append(f"tensor {key!r} has dtype {code!r}; known are {', '.join(DTYPES)}")
+            shown = reprlib.repr(code)
+            problems.append(f"tensor {key!r} has dtype {shown}; known are {', '.join(DTYPES)}")
         if (
             not _is_sizes(shape)
             or len(shape) > 64
             or numel(max(n, 1) for n in shape) >= LARGEST_COUNT
         ):
-            problems.append(f"tensor {key!r} has shape {shape!r}")
+            problems.append(f"tensor {key!r} has shape {reprlib.repr(shape)}")
             continue
         if not _is_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-            problems.append(f"tensor {key!r} has data_offsets {offsets!r}")
+            problems.append(f"tensor {key!r} has data_offsets {reprlib.repr(offsets)}")
             continue
         begin, end = offsets
         if dtype is not None and end - begin != numel(shape) * dtype.itemsize:
@@ -337,7 +340,8 @@ def _checked(header: dict, available: int, name: str) -> tuple[dict[str, str], l
         problems = _gaps(sorted(spans), available)
     if problems:
         text = problems[0] if len(problems) == 1 else f"{len(problems)} problems:"
-        lines = "".join(f"\n    {p}" for p in problems) if len(problems) > 1 else ""
+        lines = "".join(f"\n    {p}" for p in problems[:SHOWN]) if len(problems) > 1 else ""
+        lines += f"\n    and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         hint = f"{missing} bytes are missing, as after an interrupted copy; " if missing else ""
         raise FileFormatError(f"{name}: {text}{lines}", hint=f"{hint}nothing was loaded")
     return metadata, layout

@@ -15,6 +15,7 @@ import pickletools
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ STORAGES = {
 }  # fmt: skip
 DTYPES = {d.name: d for d in dt.ALL} | {"half": dt.float16, "float": dt.float32, "long": dt.int64}
 LARGEST_PICKLE = 1 << 28  # bytes; it holds names and shapes, the elements are elsewhere
+LARGEST_PROGRAM = 5_000_000  # instructions of a pickle; each may make an object
+LARGEST_SIZE = 1 << 58  # elements along a dimension, and in steps of them
+LARGEST_KEY = 1 << 60  # numbers beyond have the hashes of smaller ones
+UNPACKED = (1 << 28, 100)  # bytes that an .npz may unpack to: this many, or so many times its size
 DAMAGED = (
     zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, EOFError,
     ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError,
@@ -60,6 +65,12 @@ def load_zip(path: Path) -> Any:
                     )
                 return _Reader(archive, path.name, pickles[0], size).load()
             if names and all(n.endswith(".npy") for n in names):
+                if sum(m.file_size for m in members) > max(UNPACKED[0], UNPACKED[1] * size):
+                    raise FileFormatError(
+                        f"{path.name}: its {size} bytes would unpack to more than {UNPACKED[1]} "
+                        f"times that, and more than {UNPACKED[0] >> 20} MiB",
+                        hint="np.savez writes the same arrays uncompressed",
+                    )
                 return {n.removesuffix(".npy"): _read_npy(archive.open(n), path.name, n,
                         archive.getinfo(n).file_size) for n in names}  # fmt: skip
     except FileFormatError:
@@ -87,7 +98,7 @@ def load_npy(path: Path) -> Tensor:
 
 
 def _damaged(name: str, error: Exception) -> FileFormatError:
-    text = str(error) or type(error).__name__
+    text = str(error)[:300] or type(error).__name__
     return FileFormatError(f"{name}: the file is damaged: {text}", hint="nothing was loaded")
 
 
@@ -133,6 +144,8 @@ class _Storage:
 class _Mapping(dict):
     """A dict that may still be given attributes by the pickle (they are dropped)."""
 
+    __slots__ = ()
+
 
 _MARK = object()
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -149,6 +162,7 @@ _FUNCTIONS = {
     "builtins.set", "builtins.frozenset", "__builtin__.set", "__builtin__.frozenset",
 }  # fmt: skip
 _CLASSES = {"torch.Tensor", "torch.nn.parameter.Parameter"}
+_KEYS = {str, int, float, bool, bytes, type(None), frozenset, DType}
 
 
 class _Reader:
@@ -167,7 +181,9 @@ class _Reader:
             if order != b"little":
                 raise self._refused(f"elements in the byte order {order!r}")
         text = self._bytes(self.member, LARGEST_PICKLE)
-        for instruction, argument, _ in pickletools.genops(text):
+        for count, (instruction, argument, _) in enumerate(pickletools.genops(text)):
+            if count > LARGEST_PROGRAM:
+                raise self._refused(f"a pickle of more than {LARGEST_PROGRAM} instructions")
             if instruction.name == "STOP":
                 (found,) = self.stack
                 return self._finished(found)
@@ -217,25 +233,27 @@ class _Reader:
             count = int(name[-1])
             stack[-count:] = [tuple(self._last(count))]
         elif name in ("TUPLE", "LIST", "FROZENSET"):
-            made: Any = {"TUPLE": tuple, "LIST": list, "FROZENSET": frozenset}[name]
+            made: Any = {"TUPLE": tuple, "LIST": list, "FROZENSET": self._frozenset}[name]
             stack.append(made(self._marked()))
         elif name == "DICT":
-            stack.append(_Mapping(_pairs(self._marked())))
+            stack.append(_Mapping(self._pairs(self._marked())))
         elif name in ("APPEND", "APPENDS"):
             items = self._marked() if name == "APPENDS" else [stack.pop()]
             self._top(list).extend(items)
         elif name == "ADDITEMS":
             items = self._marked()
-            self._top(set).update(items)
+            self._top(set).update(self._keys(items))
         elif name in ("SETITEM", "SETITEMS"):
             items = self._marked() if name == "SETITEMS" else [stack.pop() for _ in range(2)][::-1]
-            self._top(_Mapping).update(_pairs(items))
+            self._top(_Mapping).update(self._pairs(items))
         elif name == "GLOBAL":
             module, _, what = argument.partition(" ")
             stack.append(self._named(module, what))
         elif name == "STACK_GLOBAL":
             module, what = self._last(2)
-            stack[-2:] = [self._named(str(module), str(what))]
+            if type(module) is not str or type(what) is not str:
+                raise ValueError("the pickle names something by what is no text")
+            stack[-2:] = [self._named(module, what)]
         elif name == "BINPERSID":
             stack.append(self._storage(stack.pop()))
         elif name == "REDUCE":
@@ -266,6 +284,21 @@ class _Reader:
             raise ValueError(f"the pickle adds to a {type(self.stack[-1]).__name__}")
         return self.stack[-1]
 
+    def _keys(self, items: Iterable[Any]) -> list[Any]:
+        """The items, if all may be keys: plain, as a hash goes through all that a tuple holds."""
+        found = list(items)
+        for x in found:
+            for part in x if type(x) is tuple else (x,):
+                if type(part) is int and abs(part) >= LARGEST_KEY or type(part) not in _KEYS:
+                    raise self._refused(f"a {type(part).__name__} as a key, or as a part of one")
+        return found
+
+    def _pairs(self, items: list[Any]) -> list[tuple[Any, Any]]:
+        return list(zip(self._keys(items[::2]), items[1::2], strict=True))
+
+    def _frozenset(self, items: Iterable[Any] = ()) -> frozenset:
+        return frozenset(self._keys(items))
+
     # ---- what names mean
 
     def _named(self, module: str, name: str) -> Any:
@@ -276,7 +309,7 @@ class _Reader:
             return _Name(module, name)
         if module in ("torch", "torch.storage") and name in STORAGES:
             return _Name(module, name)
-        raise self._refused(repr(text))
+        raise self._refused(repr(text[:200]))
 
     def _call(self, function: Any, arguments: Any) -> Any:
         if type(function) is not _Name or function.text not in _FUNCTIONS:
@@ -295,33 +328,39 @@ class _Reader:
         if what == "_rebuild_from_type_v2":
             inner, kind, inside, _ = arguments
             if type(kind) is not _Name or kind.text not in _CLASSES:
-                raise self._refused(f"a tensor of the class {getattr(kind, 'text', kind)}")
+                what = getattr(kind, "text", type(kind).__name__)
+                raise self._refused(f"a tensor of the class {what}")
             return self._call(inner, inside)
         if what in ("OrderedDict", "Counter"):
-            return _Mapping(*arguments[:1])
+            given = arguments[0] if arguments else {}
+            pairs = list(given.items() if type(given) is _Mapping else given)
+            return _Mapping(self._pairs([x for key, value in pairs for x in (key, value)]))
         if what in ("set", "frozenset"):
-            return (set if what == "set" else frozenset)(*arguments[:1])
+            return (set if what == "set" else frozenset)(self._keys(*arguments[:1] or ((),)))
         if what == "Size":
             return tuple(arguments[0])
         if what == "device":
+            if any(type(a) not in (str, int) for a in arguments):
+                raise ValueError("a device that is no text and number")
             return ":".join(str(a) for a in arguments)
         if what == "encode":
             text, coding = arguments
             if coding != "latin1":
-                raise self._refused(f"bytes in the coding {coding!r}")
+                raise self._refused("bytes in another coding than latin1")
             return text.encode("latin1")
         return None  # a layout: all tensors here are dense
 
     def _storage(self, reference: Any) -> _Storage:
         kind, cls, key, _, count = reference
-        if kind != "storage" or type(cls) is not _Name or type(count) is not int:
-            raise ValueError(f"the pickle refers to {kind!r}, not to a storage")
+        kinds = (type(cls), type(key), type(count))
+        if kind != "storage" or kinds != (_Name, str, int) or not 0 <= count < LARGEST_SIZE:
+            raise ValueError("the pickle refers to something that is no storage")
         dtype = STORAGES[cls.text.rpartition(".")[2]]
         if key not in self.storages:
             data = self._bytes(f"{self.root}data/{key}", self.size)
             self.storages[key] = np.frombuffer(bytearray(data), np.uint8)
         data_of = self.storages[key]
-        if count < 0 or count * dtype.itemsize > data_of.size:
+        if count * dtype.itemsize > data_of.size:
             raise FileFormatError(
                 f"{self.name}: storage {key} has {data_of.size} bytes; {count} elements of "
                 f"{dtype.name} take {count * dtype.itemsize}",
@@ -334,17 +373,14 @@ class _Reader:
             raise ValueError("a tensor without a storage")
         dtype = storage.dtype if dtype is None else dtype
         size, stride = tuple(size), tuple(stride)
-        if (
-            not isinstance(dtype, DType)
-            or any(type(n) is not int or n < 0 for n in (offset, *size, *stride))
-            or len(size) != len(stride)
-            or len(size) > 64
-        ):
-            raise ValueError(f"a tensor of size {size}, stride {stride} and offset {offset}")
+        if not isinstance(dtype, DType) or len(size) != len(stride) or len(size) > 64:
+            raise ValueError("a tensor without a dtype, or with other strides than sizes")
+        if any(type(n) is not int or not 0 <= n < LARGEST_SIZE for n in (offset, *size, *stride)):
+            raise ValueError("a tensor whose size, stride or offset is no number or out of range")
         available = storage.count * storage.dtype.itemsize // dtype.itemsize
         count = numel(size)
         last = offset + sum((n - 1) * s for n, s in zip(size, stride)) if count else 0
-        if (count and last >= available) or max(size, default=0) >= 1 << 58:
+        if count and last >= available:
             raise FileFormatError(
                 f"{self.name}: a tensor of size {size}, stride {stride} and offset {offset} does "
                 f"not fit its storage of {available} elements",
@@ -373,7 +409,3 @@ class _Reader:
                 waiting.extend(x)
                 waiting.extend(x.values() if isinstance(x, dict) else ())
         return found
-
-
-def _pairs(items: list[Any]) -> list[tuple[Any, Any]]:
-    return list(zip(items[::2], items[1::2], strict=True))
