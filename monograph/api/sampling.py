@@ -2,16 +2,18 @@
 
 Rejection in a fixed number of rounds, each for all elements: so that a captured program holds it,
 and the same seed gives the same numbers eager and captured. A round accepts more than nine in ten;
-what no round accepts (less than one in 10**10) gets the middle of the distribution.
+what no round accepts (less than one in 10**10) gets the middle of the distribution. Where there are
+not too many elements all rounds are made at once, along an axis in front: a tenth of the code.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..core import dtype as dt
 from ..core.errors import DTypeError
-from ..core.shape import broadcast_shapes
+from ..core.shape import Shape, broadcast_shapes, numel
 from ..ops import random as source
 from ..ops.align import as_operand, broadcast_to, cast
 from ..ops.arith import abs as absolute
@@ -35,9 +37,11 @@ from ..ops.gamma import lgamma
 from ..ops.movement import Detach
 from ..ops.power import sqrt
 from ..ops.rounding import clamp, floor
+from ..ops.shaping import select
 from ..tensor import Tensor
 
 ROUNDS = 10
+AT_ONCE = 1 << 20  # elements up to which all rounds are made at once
 FEW = 10.0  # means below are drawn by inversion
 STEPS = 60  # of inversion: nothing of a mean below FEW reaches there
 
@@ -53,9 +57,8 @@ def standard_gamma(shape_parameter: Tensor, generator: Any = None) -> Tensor:
     small = lt(a, 1.0)  # x of a + 1, times u ** (1 / a)
     third = sub(add(a, cast(small, d)), 1 / 3)
     c = div(1 / 3, sqrt(third))
-    made = third
-    taken: Any = None
-    for _ in range(ROUNDS):
+
+    def attempt(size: Shape) -> tuple[Any, Any]:
         x = source.random_normal(size, d, generator)
         v = add(mul(c, x), 1.0)
         v = mul(mul(v, v), v)
@@ -63,11 +66,9 @@ def standard_gamma(shape_parameter: Tensor, generator: Any = None) -> Tensor:
         positive = gt(v, 0.0)
         safe = where(positive, v, 1.0)
         bound = add(mul(mul(x, x), 0.5), mul(third, add(sub(1.0, safe), log(safe))))
-        good = logical_and(positive, gt(bound, mul(u, -1.0)))
-        if taken is not None:
-            good = logical_and(good, logical_not(taken))
-        made = where(good, mul(third, safe), made)
-        taken = good if taken is None else logical_or(taken, good)
+        return mul(third, safe), logical_and(positive, gt(bound, mul(u, -1.0)))
+
+    made = _first_accepted(size, attempt, third)
     boost = exp(mul(source.random_exponential(size, d, generator), div(-1.0, a)))
     made = where(small, mul(made, boost), made)
     return cast(clamp(made, min=dt.finfo(d).tiny), shape_parameter.dtype)
@@ -173,17 +174,33 @@ def _rejected(
 ) -> Any:
     """Whole numbers by transformed rejection under the hat (a, b, centre)."""
     a, b, centre = hat
-    made, taken = floor(middle), None
-    for _ in range(ROUNDS):
+    middle = floor(middle)
+
+    def attempt(size: Shape) -> tuple[Any, Any]:
         u = sub(source.random_unit(size, dt.float64, generator), 0.5)
         v = add(source.random_unit(size, dt.float64, generator), 2.0**-54)
         us = add(sub(0.5, absolute(u)), 2.0**-54)
         k = floor(add(mul(add(div(mul(a, 2.0), us), b), u), centre))
         inside = possible(k)
         at_once = logical_and(ge(us, 0.07), le(v, squeeze))
-        late = logical_and(accepted(us, v, where(inside, k, made)), inside)
-        good = logical_or(logical_and(at_once, inside), late)
-        good = good if taken is None else logical_and(good, logical_not(taken))
-        made = where(good, k, made)
-        taken = good if taken is None else logical_or(taken, good)
+        late = logical_and(accepted(us, v, where(inside, k, middle)), inside)
+        return k, logical_or(logical_and(at_once, inside), late)
+
+    return _first_accepted(size, attempt, middle)
+
+
+def _first_accepted(size: Shape, attempt: Callable[[Shape], tuple[Any, Any]], made: Any) -> Any:
+    """For each element the number of the first round that was accepted, else what `made` has.
+
+    attempt(shape) gives numbers of a shape and which of them are accepted.
+    """
+    rounds = ROUNDS if numel(size) <= AT_ONCE else 1
+    taken: Any = None
+    for _ in range(ROUNDS // rounds):
+        numbers, accepted = attempt((rounds, *size))
+        for i in range(rounds):
+            good = select(accepted, 0, i)
+            first = good if taken is None else logical_and(good, logical_not(taken))
+            made = where(first, select(numbers, 0, i), made)
+            taken = good if taken is None else logical_or(taken, good)
     return made
