@@ -7,13 +7,90 @@ mean (`compute`). Read next: classification.py, regression.py.
 from __future__ import annotations
 
 import copy
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 import monograph as mg
 
-from ..core.errors import ArgumentError, ArgumentTypeError, ShapeError
+from ..core import pytree
+from ..core.errors import ArgumentError, ArgumentTypeError, ShapeError, TraceError
+
+
+class Later:
+    """The value of a metric for a batch, while the step is captured: to be logged, nothing else."""
+
+    def __init__(self) -> None:
+        self.value: Any = None  # once the captured step was run
+
+    def _unknown(self, *_: Any) -> Any:
+        raise TraceError(
+            "the value of a metric is not known while a step is captured; it can be logged"
+        )
+
+    __float__ = __int__ = __bool__ = __index__ = __array__ = __format__ = _unknown
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _unknown
+    __truediv__ = __rtruediv__ = __neg__ = __lt__ = __le__ = __gt__ = __ge__ = _unknown
+
+
+# Updates of metrics inside a step that is captured: (metric, arguments, their names' values, where
+# the batch's value goes or None). The arguments leave the program, and the updates follow it.
+_postponed: list[tuple] | None = None
+
+
+@contextmanager
+def postponed_updates() -> Iterator[list[tuple]]:
+    """Gather updates instead of doing them, while a step is captured."""
+    global _postponed
+    outer, _postponed = _postponed, []
+    try:
+        yield _postponed
+    finally:
+        _postponed = outer
+
+
+def catch_up(updates: list[tuple]) -> None:
+    """Do updates that were postponed."""
+    for metric, args, kwargs, later in updates:
+        if later is None:
+            metric.update(*args, **kwargs)
+        else:
+            later.value = metric(*args, **kwargs)
+
+
+def _postpone(metric: Metric, args: tuple, kwargs: dict, later: Later | None) -> None:
+    def detached(x: Any) -> Any:
+        return x.detach() if isinstance(x, mg.Tensor) else x
+
+    assert _postponed is not None
+    _postponed.append((metric, *pytree.tree_map(detached, (args, kwargs)), later))
+
+
+def _can_wait(update: Callable) -> Callable:
+    @functools.wraps(update)
+    def method(self: Metric, *args: Any, **kwargs: Any) -> None:
+        if _postponed is None:
+            update(self, *args, **kwargs)
+        else:
+            _postpone(self, args, kwargs, None)
+
+    return method
+
+
+def _knows(compute: Callable) -> Callable:
+    @functools.wraps(compute)
+    def method(self: Metric) -> Any:
+        if _postponed and any(metric is self for metric, *_ in _postponed):
+            raise TraceError(
+                f"{type(self).__name__}.compute: the value is not known while a step is captured; "
+                "log the metric itself, or compute it in on_train_epoch_end and its kin"
+            )
+        return compute(self)
+
+    return method
 
 
 class Metric:
@@ -26,11 +103,18 @@ class Metric:
     metric(...)    update, and give the value of this batch alone
 
     States are integers, integer arrays and exact sums: the value does not depend on how the
-    samples are divided into batches or among processes.
+    samples are divided into batches or among processes. In steps that a Trainer compiles, updates
+    are done when the program has run.
     """
 
     def __init__(self) -> None:
         self.reset()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name, wrapped in (("update", _can_wait), ("compute", _knows)):
+            if name in vars(cls):
+                setattr(cls, name, wrapped(vars(cls)[name]))
 
     def _initial(self) -> dict[str, Any]:
         """The states, by name, before any batch: values that `+` combines."""
@@ -58,6 +142,10 @@ class Metric:
 
     def __call__(self, *args, **kwargs):
         """Update with a batch; the value of this batch alone."""
+        if _postponed is not None:
+            later = Later()
+            _postpone(self, args, kwargs, later)
+            return later
         batch = copy.copy(self)
         batch.reset()
         batch.update(*args, **kwargs)

@@ -14,6 +14,8 @@ from ..core.errors import ArgumentError
 from ..nn import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .batches import limited
 from .callbacks import Callback
+from .state import unchanged_metrics
+from .steps import with_index
 
 
 class _Averaging(Callback):
@@ -216,10 +218,10 @@ def refresh_batch_norm(trainer: Any, module: Any, batches: Any) -> None:
         layer.momentum = None
     module.train()
     try:
-        with mg.no_grad():
+        with mg.no_grad(), unchanged_metrics(module):
             for index, batch in enumerate(batches):
                 trainer._book.start(True, False)
-                trainer.precision.run(module.training_step, batch, index)
+                trainer.precision.run(with_index(module.training_step), batch, index)
                 trainer._book.take()
     finally:
         for layer, momentum in zip(layers, momenta):

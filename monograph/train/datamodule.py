@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.errors import DataError
+from .hparams import HyperParameters
 
 
-class DataModule:
+class DataModule(HyperParameters):
     """Loaders for training, validation, testing and prediction, made in one place.
 
     prepare_data()  before anything else: download, unpack. Keep nothing in the object

@@ -18,6 +18,7 @@ from ..capture import Capture, Jit
 from ..compiler.pipeline import Executable
 from ..core import pytree
 from ..core.errors import ArgumentTypeError
+from ..metrics.base import postponed_updates
 from ..nn import Module
 from ..runtime.buffers import HUGE_PAGE
 from .module import TrainModule
@@ -109,7 +110,8 @@ def estimate(
     try:
 
         def run(*given: Any) -> Any:
-            return step(structure.unflatten(given))
+            with postponed_updates():
+                return step(structure.unflatten(given))
 
         capture = _PlannedCapture(Jit(run), leaves, pytree.flatten((tuple(leaves), {}))[1], set())
     finally:

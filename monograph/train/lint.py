@@ -27,7 +27,7 @@ from ..nn import BatchNorm1d, BatchNorm2d, BatchNorm3d, Dropout
 from ..ops.cross_entropy import cross_entropy
 from .batches import batch_size
 from .seeding import random_state, set_random_state
-from .state import own_state
+from .state import own_state, unchanged_metrics
 
 SAMPLES = 2048  # from the head of each split, that are compared for leaks
 LARGE_INPUT, LARGE_ACTIVATION = 50.0, 1e4
@@ -60,7 +60,8 @@ def lint(trainer: Any, loader: Any, val_loaders: list[Any]) -> list[Finding]:
     batch = _first(loader)
     if batch is not None:
         found += odd_inputs(batch)
-        found += _watch_step(trainer, batch)
+        with unchanged_metrics(module):
+            found += _watch_step(trainer, batch)
     found += leaks(loader, val_loaders)
     if loader_state is not None:
         loader.load_state_dict(loader_state)
@@ -210,7 +211,7 @@ def _watch_step(trainer: Any, batch: Any) -> list[Finding]:
     before = random_state()
     trainer._book.start(True, False)
     with _Watch(module, batch_size(batch)) as watch:
-        result = trainer.precision.run(module.training_step, batch, 0)
+        result = trainer.precision.run(step.training_step, batch, 0)
         loss = result.get("loss") if isinstance(result, dict) else result
         if step.automatic and isinstance(loss, mg.Tensor) and loss.requires_grad:
             module.zero_grad()
@@ -220,7 +221,7 @@ def _watch_step(trainer: Any, batch: Any) -> list[Finding]:
         found += _gradients(step)
         if step.windows and not (isinstance(result, dict) and "weight" in result):
             set_random_state(before)
-            found += _sums(trainer, batch, weights)
+            found += _sums(trainer, batch)
     module.load_state_dict(weights)
     for optimizer, kept in zip(trainer.optimizers, optimizers):
         optimizer.load_state_dict(kept)
@@ -256,10 +257,10 @@ def _gradients(step: Any) -> Iterator[Finding]:
         )
 
 
-def _sums(trainer: Any, batch: Any, weights: dict) -> Iterator[Finding]:
+def _sums(trainer: Any, batch: Any) -> Iterator[Finding]:
     """With accumulation a loss must be a mean over the batch: it is not, if twice the batch gives
     twice the loss."""
-    module = trainer.module
+    module, step = trainer.module, trainer._loop.step
     size = batch_size(batch)
 
     def double(x: Any) -> Any:
@@ -274,7 +275,7 @@ def _sums(trainer: Any, batch: Any, weights: dict) -> Iterator[Finding]:
     with mg.no_grad():
         for b in (batch, pytree.tree_map(double, batch)):
             trainer._book.start(True, False)
-            result = trainer.precision.run(module.training_step, b, 0)
+            result = trainer.precision.run(step.training_step, b, 0)
             loss = result.get("loss") if isinstance(result, dict) else result
             values.append(float(loss))
     for m, mode in modes.items():

@@ -16,6 +16,7 @@ import monograph as mg
 
 from ..core.errors import ArgumentError, ArgumentTypeError
 from ..metrics import Metric
+from ..metrics.base import Later
 
 _PENDING = 256  # steps whose values may wait to be summed
 _REDUCTIONS = ("mean", "sum", "min", "max")
@@ -77,6 +78,8 @@ class LogBook:
                     f"log: {name!r} must be one number, got a tensor of shape {tuple(value.shape)}"
                 )
             value = value.detach()
+        elif isinstance(value, Later):
+            pass  # what a metric says of the batch, when the step has run
         elif isinstance(value, Metric):
             if on_step:
                 raise ArgumentError(

@@ -20,6 +20,7 @@ from ..core.errors import ArgumentTypeError
 from ..ir.graph import Value
 from ..nn import Module
 from ..transform.trace import Symbol
+from .steps import with_index
 
 # Operations that say little on an edge.
 SILENT = {"detach", "cast", "convert", "reshape", "expand", "permute", "copy", "check_classes"}
@@ -91,7 +92,7 @@ def model_graph(model: Any, batch: Any, training: bool = False) -> ModelGraph:
     """
     if not isinstance(model, Module):
         raise ArgumentTypeError(f"model_graph: needs a Module, got {type(model).__name__}")
-    step: Callable = (lambda b: model.training_step(b, 0)) if training else model
+    step: Callable = (lambda b: with_index(model.training_step)(b, 0)) if training else model
     leaves, structure = pytree.flatten(batch)
     leaves = [mg.as_tensor(x) if isinstance(x, np.ndarray) else x for x in leaves]
     recorder = _Recorder()

@@ -13,13 +13,15 @@ from ..core.modes import modes
 from ..core.tracing import live_scalar
 from ..nn import Module as NNModule
 from ..nn.utils import clip_grad_norm_, clip_grad_value_
-from .checkpoint import encode, load_checkpoint
+from .checkpoint import load_checkpoint
+from .hparams import HyperParameters
 
 
-class TrainModule(NNModule):
+class TrainModule(HyperParameters, NNModule):
     """A model with its training: define training_step and configure_optimizers.
 
     training_step(batch, batch_idx)     -> the loss, or a dict with "loss"; None skips the batch.
+                                           All steps may leave batch_idx out.
                                            "weight" in the dict: what the batch counts when batches
                                            are accumulated (its tokens, say; else its samples)
     validation_step, test_step          -> anything; log with self.log
@@ -49,10 +51,6 @@ class TrainModule(NNModule):
 
     trainer: Any = None  # the Trainer that ran this module last
     automatic_optimization = True  # False: training_step itself calls manual_backward and step
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.__dict__["_hparams"] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in super().__getstate__().items() if k != "trainer"}
@@ -195,34 +193,7 @@ class TrainModule(NNModule):
         """The epoch, from 0: an int, or inside a captured step a 0-d float32 tensor."""
         return live_scalar(lambda: self.trainer.current_epoch if self.trainer else 0)
 
-    # Hyper-parameters and loading
-
-    def save_hyperparameters(self, *ignore: str) -> None:
-        """Keep the arguments of __init__ (but those named) in self.hparams and in checkpoints.
-
-        Call it in __init__, before the arguments are changed.
-        """
-        frame = inspect.currentframe().f_back  # type: ignore[union-attr]
-        code, values = frame.f_code, frame.f_locals  # type: ignore[union-attr]
-        if code.co_name != "__init__":
-            raise ArgumentError("save_hyperparameters: must be called in __init__")
-        names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
-        for name in names:
-            if name not in ignore and name in values:
-                try:
-                    encode(values[name], {})
-                except ArgumentTypeError:
-                    raise ArgumentTypeError(
-                        f"save_hyperparameters: {name} is a {type(values[name]).__name__}, which a "
-                        "checkpoint cannot hold",
-                        hint=f"leave it out: self.save_hyperparameters({name!r})",
-                    ) from None
-                self._hparams[name] = values[name]
-
-    @property
-    def hparams(self) -> dict[str, Any]:
-        """What save_hyperparameters kept."""
-        return self._hparams
+    # Loading
 
     @classmethod
     def load_from_checkpoint(cls, path: Any, strict: bool = True, **arguments: Any) -> Any:

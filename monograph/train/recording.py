@@ -103,7 +103,7 @@ class HistogramMonitor(Callback):
 
         try:
             with undisturbed(trainer, keep):
-                result = trainer.precision.run(module.training_step, batch, 0)
+                result = trainer.precision.run(trainer._loop.step.training_step, batch, 0)
                 loss = result.get("loss") if isinstance(result, dict) else result
                 wanted = self.gradients and module.automatic_optimization
                 if wanted and isinstance(loss, mg.Tensor) and loss.requires_grad:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +150,17 @@ def module_metrics(module: Any) -> list[tuple[str, Metric]]:
             if isinstance(value, Metric):
                 found.append((f"{prefix}.{name}" if prefix else name, value))
     return found
+
+
+@contextmanager
+def unchanged_metrics(module: Any) -> Iterator[None]:
+    """Metrics are as before afterwards."""
+    kept = [(metric, metric.state_dict()) for _, metric in module_metrics(module)]
+    try:
+        yield
+    finally:
+        for metric, state in kept:
+            metric.load_state_dict(state)
 
 
 def logged_metrics(trainer: Any) -> dict[str, str]:

@@ -7,6 +7,7 @@ module's Python cannot be captured. Read next: loop.py.
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ import monograph as mg
 from ..capture_replay import NO
 from ..core import pytree
 from ..core.errors import ArgumentError, ArgumentTypeError, CompileError, TraceError
+from ..core.modes import modes
 from ..core.tracing import concrete
+from ..metrics.base import Later, catch_up, postponed_updates
 from ..transform.trace import Symbol
 from .batches import batch_size
 from .logbook import LogBook
@@ -36,8 +39,8 @@ class Compiled:
     the variant that took that one is asked first, past what else a call of `mg.jit` looks at.
     """
 
-    def __init__(self, function: Callable, jit: bool, name: str):
-        self.function = function
+    def __init__(self, function: Callable, jit: bool, name: str, module: Any):
+        self.function, self.module = function, module
         self.name = name
         self.jit = jit
         self.programs: dict[Any, Any] = {}  # (structure of the batch, choices) -> program
@@ -61,7 +64,7 @@ class Compiled:
                 result = program.result
                 if result.is_bare:
                     return made, dict.fromkeys(result.logged, made) if result.logged else {}
-                return result.rebuilt(made)
+                return program.finish(made)
         return self._slowly(batch, choices)
 
     def _slowly(self, batch: Any, choices: tuple) -> Any:
@@ -91,7 +94,7 @@ class Compiled:
         if type(batch) in (list, tuple) and len(batch) == len(leaves) and latest is not None:
             self._kind, self._choices = type(batch), choices
             self._program, self._again = program, latest.run_again
-        return program.result.rebuilt(made)
+        return program.finish(made)
 
     @property
     def captures(self) -> int:
@@ -125,10 +128,12 @@ class _Program:
 
         def run(*leaves: Any) -> Any:
             owner.cell[()] = owner.number
-            made = owner.function(structure.unflatten(leaves), owner.index, *choices)
+            with postponed_updates() as updates:
+                made = owner.function(structure.unflatten(leaves), owner.index, *choices)
             if type(owner.index._payload) is Symbol:
                 self.reads_index = True
-            result, tensors = _Result.of(*made)
+            _refuse_collections(owner.module)
+            result, tensors = _Result.of((made[0], updates), made[1])
             if self.result is None:
                 self.result = result
             elif self.result != result:
@@ -138,15 +143,51 @@ class _Program:
         run.__name__ = run.__qualname__ = owner.name
         self.jit = mg.jit(run)
 
+    def finish(self, made: Any) -> tuple[Any, dict]:
+        """(result, logged) of a call; metrics take in what it gave."""
+        (result, updates), logged = self.result.rebuilt(made)
+        if updates:
+            catch_up(updates)
+            logged = {k: v.value if type(v) is Later else v for k, v in logged.items()}
+        return result, logged
+
+
+def _refuse_collections(module: Any) -> None:
+    """TraceError if the step in progress has put tensors into a list or dict of the module: they
+    are of this capture alone, and later calls would put none there. They are taken out again."""
+    trace = modes.trace
+    known = {id(c.tensor) for c in trace.captured} if trace is not None else set()
+
+    def is_lost(x: Any) -> bool:
+        return isinstance(x, mg.Tensor) and type(x._payload) is Symbol and id(x) not in known
+
+    for path, part in module.named_modules():
+        for name, kept in list(vars(part).items()):
+            if isinstance(kept, list):
+                sound = [x for x in kept if not any(map(is_lost, pytree.tree_leaves(x)))]
+                lost = len(sound) < len(kept)
+                if lost:
+                    kept[:] = sound
+            elif isinstance(kept, dict) and not name.startswith("_"):
+                bad = [k for k, x in kept.items() if any(map(is_lost, pytree.tree_leaves(x)))]
+                lost = bool(bad)
+                for k in bad:
+                    del kept[k]
+            else:
+                continue
+            if lost:
+                where = ".".join(filter(None, [path, name]))
+                raise TraceError(f"it keeps tensors of the step in self.{where}")
+
 
 @dataclass
 class _Result:
-    """How (result, logged) is put together from the tensors that a program gives."""
+    """How ((result, updates of metrics), logged) is put together from what a program gives."""
 
     structure: Any  # of the result
     leaves: list[tuple[bool, Any]]  # (is a tensor, its number) or (False, another value)
     logged: dict[str, tuple[bool, Any]]
-    is_bare: bool  # one tensor, which is the result and all that was logged
+    is_bare: bool  # one tensor, which is the result and all that was logged; no updates
 
     @classmethod
     def of(cls, result: Any, logged: dict[str, Any]) -> tuple[_Result, list[mg.Tensor]]:
@@ -167,7 +208,8 @@ class _Result:
         places = [place(x) for x in leaves]
         known = {name: place(x) for name, x in logged.items()}
         is_bare = (
-            type(result) is mg.Tensor
+            type(result[0]) is mg.Tensor
+            and not result[1]
             and len(tensors) == 1
             and all(is_tensor for is_tensor, _ in known.values())
         )
@@ -178,9 +220,6 @@ class _Result:
         if type(made) is mg.Tensor:
             made = (made,)
         logged = {name: made[x] if is_t else x for name, (is_t, x) in self.logged.items()}
-        if self.structure is pytree.LEAF:
-            is_tensor, x = self.leaves[0]
-            return made[x] if is_tensor else x, logged
         leaves = [made[x] if is_t else x for is_t, x in self.leaves]
         return self.structure.unflatten(leaves), logged
 
@@ -224,8 +263,9 @@ class TrainStep:
         if self.windows and not self.automatic:
             raise ArgumentError("Trainer: accumulate_grad_batches needs automatic optimization")
         self.name = f"{type(module).__name__}.training_step"
+        self.training_step = with_index(module.training_step)
         function = self._part if self.windows else self._whole
-        self.compiled = Compiled(function, trainer.jit, self.name)
+        self.compiled = Compiled(function, trainer.jit, self.name, module)
         self.sums: list[mg.Tensor] | None = None
         self.total: Any = None  # the weights of the window so far, a tensor
         self.touched: set[int] = set()
@@ -235,7 +275,7 @@ class TrainStep:
         """(what training_step returned, what it logged, whether parameters were updated)."""
         if not self.windows:
             outputs, logged = self.compiled(batch, batch_idx)
-            return outputs, logged, outputs is not None
+            return outputs, logged, outputs is not None or not self.automatic
         if self.sums is None:
             self.sums = [mg.zeros_like(p, requires_grad=False) for p in self.params]
             self.total = mg.zeros((), dtype=mg.float64)
@@ -251,7 +291,7 @@ class TrainStep:
     def _whole(self, batch: Any, batch_idx: Any) -> tuple[Any, dict]:
         precision = self.trainer.precision
         self.trainer._book.start(True, False)
-        result = precision.run(self.module.training_step, batch, batch_idx)
+        result = precision.run(self.training_step, batch, batch_idx)
         loss = self._loss_of(result)
         if loss is not None and self.optimizer is not None:
             self.module.on_before_zero_grad(self.optimizer)
@@ -263,7 +303,7 @@ class TrainStep:
     def _part(self, batch: Any, batch_idx: Any, first: bool, ends: bool) -> tuple[Any, dict]:
         precision = self.trainer.precision
         self.trainer._book.start(True, False)
-        result = precision.run(self.module.training_step, batch, batch_idx)
+        result = precision.run(self.training_step, batch, batch_idx)
         loss = self._loss_of(result)
         if loss is None:
             return None, self.trainer._book.take()
@@ -364,7 +404,7 @@ class EvalStep:
     def __init__(self, trainer: Any, module: Any, kind: str, several: bool):
         self.module = module  # kept alive: the Trainer finds this step by the module's id
         self.book = LogBook()  # lives as long as the captured programs, which log into it
-        step = getattr(module, f"{kind}_step")
+        step = with_index(getattr(module, f"{kind}_step"))
 
         def run(batch: Any, batch_idx: Any, loader: int) -> tuple[Any, dict]:
             self.book.start(False, True)
@@ -372,12 +412,27 @@ class EvalStep:
             result = trainer.precision.run(step, batch, *rest)
             return detached(result), trainer._book.take()
 
-        self.compiled = Compiled(run, trainer.jit, f"{type(module).__name__}.{kind}_step")
+        name = f"{type(module).__name__}.{kind}_step"
+        self.compiled = Compiled(run, trainer.jit, name, module)
 
     def __call__(self, batch: Any, batch_idx: int, loader: int) -> tuple[Any, dict]:
         """(what the step returned, what it logged)."""
         with mg.no_grad():
             return self.compiled(batch, batch_idx, loader)
+
+
+def with_index(step: Callable) -> Callable:
+    """A step as a function of (batch, batch number, ...): the user's may be one of batch alone."""
+    try:
+        accepted = inspect.signature(step).parameters.values()
+    except (TypeError, ValueError):
+        return step
+    if len(accepted) == 1 and next(iter(accepted)).kind in (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    ):
+        return lambda batch, *_: step(batch)
+    return step
 
 
 def detached(result: Any) -> Any:

@@ -39,7 +39,7 @@ class Trainer:
     """Train, validate, test and predict with a TrainModule.
 
     max_epochs, max_steps   when to stop; -1: no limit (1000 epochs if neither is given). A step is
-                            an update of the parameters
+                            an update of the parameters, or with manual optimization a batch
     min_epochs, min_steps   before these no callback ends training
     max_time                a Timer's duration
     callbacks               one or a list; those that write checkpoints are called last
@@ -291,8 +291,9 @@ class Trainer:
         self.optimizers, self._schedules = parse(model.configure_optimizers())
         loop = self._loop = FitLoop(self, loader, val_loaders)
         random = None if path is None else state.restore(self, path)
+        settings = {**getattr(self.datamodule, "hparams", {}), **model.hparams}
         for logger in self.loggers:
-            logger.log_hyperparams(model.hparams)
+            logger.log_hyperparams(settings)
         if val_loaders and self.num_sanity_val_steps:
             EvalLoop(self, "validation", val_loaders).run(self.num_sanity_val_steps, quiet=True)
         if self.lint:

@@ -11,7 +11,7 @@ class Regression(TrainModule):
 
     def __init__(self, rate=0.01, dropout=0.2, optimizer="Adam", schedule=None):
         super().__init__()
-        self.save_hyperparameters("schedule")
+        self.save_hyperparameters(ignore="schedule")
         self.net = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Dropout(dropout), nn.Linear(16, 1))
         self.rate, self.optimizer, self.schedule = rate, optimizer, schedule
 
