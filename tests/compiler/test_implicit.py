@@ -7,6 +7,7 @@ import pytest
 
 import monograph as mg
 import monograph.nn.functional as F
+from monograph.codegen.target import host
 from monograph.compiler.kernels import implicit, implicit_weight
 
 CASES = [  # images, channels, outputs, sizes, kernel, stride, padding, dilation
@@ -169,3 +170,11 @@ def test_few_channels_and_groups_are_computed_in_place(used):
     grouped = mg.jit(lambda x, w: F.conv2d(x, w, stride=2, groups=2))
     grouped(mg.ones(1, 64, 8, 8), mg.ones(64, 32, 3, 3))
     assert not used
+
+
+@pytest.mark.parametrize("outputs", [16, 17, 24, 31, 33, 100])
+def test_sums_are_whole_vectors_for_any_number_of_channels(outputs):
+    lanes = host().vector_bytes // 4
+    for plan in (implicit.plan(500, 180, outputs, 4), implicit_weight.plan(500, 9, 20, outputs, 4)):
+        assert plan.nr % lanes == 0
+        assert plan.width == min(plan.nr, outputs)

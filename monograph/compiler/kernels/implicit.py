@@ -59,12 +59,14 @@ PACK_ELEMENTS = 8192
 class Plan:
     """`block` pixels and `panels` panels of NR output channels make a chunk.
 
+    nr     whole vectors, of which the first `width` elements are channels
     row    elements from one pixel's row of taps x C to the next
     depth  of taps x C, whose filters stay in the first cache
     """
 
     mr: int
     nr: int
+    width: int
     block: int
     blocks: int
     panels: int
@@ -87,7 +89,8 @@ def plan(pixels: int, rows: int, outputs: int, element_bytes: int) -> Plan:
     vectors = min(vectors, -(-outputs // lanes))
     if vectors == 1:
         mr = 28 if wide else 12
-    nr = min(vectors * lanes, outputs)
+    nr = vectors * lanes
+    width = min(nr, outputs)
     panels = -(-outputs // nr)
     row = rows if rows * element_bytes % 1024 else rows + 16
     room = ((1 << 20) if wide else (1 << 18)) // element_bytes
@@ -104,7 +107,7 @@ def plan(pixels: int, rows: int, outputs: int, element_bytes: int) -> Plan:
     each = -(-panels // groups)
     most = max(16, NEAR_BYTES // (nr * element_bytes))
     depth = -(-rows // -(-rows // most))
-    return Plan(mr, nr, block, blocks, each, -(-panels // each), row, depth)
+    return Plan(mr, nr, width, block, blocks, each, -(-panels // each), row, depth)
 
 
 def lower(node: Node, context: Context) -> list[Step] | None:
@@ -133,7 +136,7 @@ def lower(node: Node, context: Context) -> list[Step] | None:
     stores, more_buffers, more_values = store_loops(node, context, p)
     at_end = Loop("t", ZERO, over, (*lets, *stores))
     panel = Var("group") * p.panels + Var("local_panel")
-    first = s.minimum(Var("panel") * p.nr, const(outputs - p.nr))
+    first = s.minimum(Var("panel") * p.nr, const(outputs - p.width))
     panel_body = (
         Let("panel", panel),
         Let("column", first),
@@ -164,7 +167,7 @@ def filter_step(w: Value, ws: Shape, filters: Scratch, p: Plan, title: str) -> S
     code, j = filters.dtype, Var("j")
     begin = (Var("chunk") % parts) * each
     # Taps and channels are one run of rows in a filter's order.
-    value = Load("w", Var("row") * ws[1] + Var("column") + j, code)
+    value = Load("w", Var("row") * ws[1] + Var("column") + j, code, live_lanes(p))
     at = (Var("panel") * rows + Var("row")) * p.nr + j
     inside = Loop("j", ZERO, const(p.nr), (Store("filters", at, value),), "vector")
     kernel_ = Kernel(
@@ -172,13 +175,18 @@ def filter_step(w: Value, ws: Shape, filters: Scratch, p: Plan, title: str) -> S
         (Buffer("w", code), Buffer("filters", code, True)),
         (
             Let("panel", Var("chunk") // parts),
-            Let("column", s.minimum(Var("panel") * p.nr, const(outputs - p.nr))),
+            Let("column", s.minimum(Var("panel") * p.nr, const(outputs - p.width))),
             Loop("row", begin, s.minimum(begin + each, const(rows)), (inside,)),
         ),
         (),
         const(p.panels * p.groups * parts),
     )
     return Step(kernel_, [w, filters], parallel=filters.size > 1 << 16, title=title)
+
+
+def live_lanes(p: Any) -> Expr | None:
+    """Which elements of a panel's row are channels: None for all."""
+    return None if p.width == p.nr else Var("j") < p.width
 
 
 def pixel_lets(number: Expr, places: Shape) -> list[Stmt]:
@@ -274,7 +282,7 @@ def store_loops(
     code = out.dtype.code
     index = (
         _variable("image", out.shape[0]),
-        _variable("column", max(out.shape[1] - p.nr + 1, 2)) + _variable("j", p.nr),
+        _variable("column", max(out.shape[1] - p.width + 1, 2)) + _variable("j", p.width),
         *(_variable(f"p{d}", n) for d, n in enumerate(out.shape[2:])),
     )
     value = Load("sums", Var("t") * p.nr + Var("j"), code)
@@ -291,7 +299,7 @@ def store_loops(
         except NeedSplit:  # an epilogue that reshapes: by divisions
             written = context.epilogue.emit(tuple(map(whole, index)), Var("sum", code))
         stores = [Let("sum", value), *written]
-    return [Loop("j", ZERO, const(p.nr), tuple(stores), "vector")], buffers, values
+    return [Loop("j", ZERO, const(p.width), tuple(stores), "vector")], buffers, values
 
 
 def _variable(name: str, size: int) -> Index:

@@ -51,14 +51,15 @@ class Plan:
     """`taps` of them, and `blocks` of BLOCK_PIXELS pixels, make a chunk."""
 
     mr: int
-    nr: int
+    nr: int  # whole vectors, of which the first `width` elements are channels
+    width: int
     rows: int  # panels of mr channels in
     columns: int  # panels of nr channels out
     taps: int
     groups: int  # of taps
     blocks: int
     parts: int  # of the pixels
-    width: int  # a row's elements, in whole vectors
+    row: int  # its elements, in whole vectors
 
 
 def suits(op: Any, dtype: str, channels: int, outputs: int) -> bool:
@@ -74,7 +75,7 @@ def plan(pixels: int, taps: int, channels: int, outputs: int, element_bytes: int
     mr, vectors = (14, 2) if wide else (8, 3) if target.registers == 32 else (6, 2)
     rows = -(-channels // mr)
     mr = -(-channels // rows)
-    nr = min(vectors * lanes, outputs)
+    nr = min(vectors, -(-outputs // lanes)) * lanes
     columns = -(-outputs // nr)
     tap_bytes = rows * columns * mr * nr * element_bytes
     together = max(1, min(taps, (SUM_BYTES if wide else SUM_BYTES // 2) // tap_bytes))
@@ -83,8 +84,9 @@ def plan(pixels: int, taps: int, channels: int, outputs: int, element_bytes: int
     count = -(-pixels // BLOCK_PIXELS)
     parts = min(count, -(-CHUNKS // groups))
     blocks = -(-count // parts)
-    width = -(-mr // lanes) * lanes
-    return Plan(mr, nr, rows, columns, together, groups, blocks, -(-count // blocks), width)
+    row = -(-mr // lanes) * lanes
+    width, parts = min(nr, outputs), -(-count // blocks)
+    return Plan(mr, nr, width, rows, columns, together, groups, blocks, parts, row)
 
 
 def lower(node: Node, context: Context) -> list[Step] | None:
@@ -123,7 +125,7 @@ def lower(node: Node, context: Context) -> list[Step] | None:
         (
             Let("group", Var("chunk") // p.parts),
             Let("part", Var("chunk") % p.parts),
-            Local("rows", code, p.taps * p.rows * BLOCK_PIXELS * p.width),
+            Local("rows", code, p.taps * p.rows * BLOCK_PIXELS * p.row),
             Loop("block", first_block, s.minimum(first_block + p.blocks, const(blocks)), body),
         ),
         (),
@@ -141,7 +143,7 @@ def first_row(channels: int, p: Plan) -> Let:
 
 def first_column(outputs: int, p: Plan) -> Let:
     """The first channel out of a panel; the last panel is moved back."""
-    return Let("first_column", s.minimum(Var("column") * p.nr, const(outputs - p.nr)))
+    return Let("first_column", s.minimum(Var("column") * p.nr, const(outputs - p.width)))
 
 
 def copy_loop(node: Node, xs: Shape, code: str, first_tap: Expr, stop_tap: Expr, p: Plan) -> Loop:
@@ -156,7 +158,7 @@ def copy_loop(node: Node, xs: Shape, code: str, first_tap: Expr, stop_tap: Expr,
         lets.append(Let(f"k{d}", (Var("tap") // rest) % k))
     places, at, inside = implicit.seen_place(x, xs, op.kernel, op)
     panel = (Var("tap") - first_tap) * p.rows + Var("row")
-    to = (panel * BLOCK_PIXELS + Var("t")) * p.width + lane
+    to = (panel * BLOCK_PIXELS + Var("t")) * p.row + lane
 
     def filled(value: Expr) -> Loop:
         lanes = Loop("lane", ZERO, const(p.mr), (Store("rows", to, value),), "vector")
@@ -176,9 +178,10 @@ def product_loops(
     r, j, t = Var("r"), Var("j"), Var("t")
     place = r * p.nr + j
     panel = (Var("tap") - first_tap) * p.rows + Var("row")
-    a = Load("rows", (panel * BLOCK_PIXELS + t) * p.width + r, code)
+    a = Load("rows", (panel * BLOCK_PIXELS + t) * p.row + r, code)
     pixel = Var("block") * BLOCK_PIXELS + t
-    gradient = Load("y", pixel * outputs + Var("first_column") + j, code)
+    at = pixel * outputs + Var("first_column") + j
+    gradient = Load("y", at, code, implicit.live_lanes(p))
     b = Load("grads", t * p.nr + j, code)
     number = ((Var("part") * taps + Var("tap")) * p.rows + Var("row")) * p.columns + Var("column")
     kept = number * (p.mr * p.nr) + place
@@ -221,7 +224,7 @@ def sum_step(node: Node, ws: Shape, sums: Scratch, p: Plan, title: str) -> Step:
     # Taps and channels are one run of rows in a filter's order.
     row = Var("tap") * channels + Var("first_row") + r
     store = Store("out", row * ws[1] + Var("first_column") + j, total)
-    lanes = Loop("j", ZERO, const(p.nr), (store,), "vector")
+    lanes = Loop("j", ZERO, const(p.width), (store,), "vector")
     kernel_ = Kernel(
         title,
         (Buffer("sums", code), Buffer("out", code, True)),
