@@ -10,6 +10,7 @@ from importlib import import_module as _import_module
 from math import e, inf, nan, pi
 
 from . import autograd, func, sparse
+from . import places as _places
 from .api import copies as _copies
 from .api import indexing as _indexing
 from .api import interpreter as _interpreter
@@ -211,10 +212,10 @@ globals().update({_name: _FUNCTIONAL[_name] for _name in _OF_LAYERS})
 
 # Submodules and the compiler load when they are first used, so that `import monograph` stays quick.
 _SUBMODULES = {
-    "accelerator", "amp", "autograd", "backends", "compiler", "cpu", "cuda", "data",
-    "distributions", "fft", "func", "linalg", "masked", "metrics", "models", "mps",
-    "multiprocessing", "nn", "optim", "plot", "profiler", "signal", "special",
-    "testing", "train", "types", "utils", "version",
+    "accelerator", "amp", "autograd", "backends", "compiler", "cpu", "cuda", "data", "distributed",
+    "distributions", "fft", "func", "hub", "linalg", "masked", "metrics", "models", "mps",
+    "multiprocessing", "nn", "onnx", "optim", "plot", "profiler", "signal", "special", "testing",
+    "train", "types", "utils", "version",
 }  # fmt: skip
 _LAZY = {
     "GradScaler": "amp.grad_scaler", "autocast": "amp.autocast_mode",
@@ -224,7 +225,7 @@ _LAZY = {
     "is_autocast_cache_enabled": "amp.autocast_mode",
     "set_autocast_cache_enabled": "amp.autocast_mode",
     "clear_autocast_cache": "amp.autocast_mode",
-    "jit": "capture", "Dim": "dynamic", "compile": "compiled", "explain": "report",
+    "jit": "scripting", "Dim": "dynamic", "compile": "compiled", "explain": "report",
     "estimate": "train.estimate",
     "set_flush_denormal": "runtime.pool",
     "bartlett_window": "signal.windows", "blackman_window": "signal.windows",

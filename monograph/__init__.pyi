@@ -24,9 +24,11 @@ from . import compiler as compiler
 from . import cpu as cpu
 from . import cuda as cuda
 from . import data as data
+from . import distributed as distributed
 from . import distributions as distributions
 from . import fft as fft
 from . import func as func
+from . import hub as hub
 from . import linalg as linalg
 from . import masked as masked
 from . import metrics as metrics
@@ -34,6 +36,7 @@ from . import models as models
 from . import mps as mps
 from . import multiprocessing as multiprocessing
 from . import nn as nn
+from . import onnx as onnx
 from . import optim as optim
 from . import plot as plot
 from . import profiler as profiler

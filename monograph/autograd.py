@@ -16,6 +16,7 @@ from .core.modes import (
     set_grad_enabled,
 )
 
+__path__: list[str] = []  # so that places.py is asked for torch.autograd's files
 __all__ = [
     "Function", "Variable", "backward", "detect_anomaly", "enable_grad", "functional", "grad",
     "gradcheck", "gradgradcheck", "inference_mode", "is_grad_enabled", "no_grad",

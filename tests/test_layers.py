@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "monograph"
 
 LAYERS = [
-    {"core"},
+    {"core", "places"},
     {"ir", "kernel"},
     {"ops", "codegen", "runtime"},
     {"transform"},
@@ -30,9 +30,9 @@ LAYERS = [
     {"capture_gradient"},
     {"capture_replay"},
     {"capture"},
-    {"compiled"},
+    {"compiled", "scripting"},
     {"amp"},
-    {"cuda", "cpu", "accelerator", "version", "types", "multiprocessing"},
+    {"cuda", "cpu", "accelerator", "version", "types", "multiprocessing", "onnx", "hub"},
     {"mps"},
     {"report", "profiler"},
     {"nn", "optim", "data", "metrics", "testing"},

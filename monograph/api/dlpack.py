@@ -148,3 +148,8 @@ class _Writable:
 
 Tensor.__dlpack__ = _dlpack  # type: ignore[attr-defined]
 Tensor.__dlpack_device__ = _dlpack_device  # type: ignore[attr-defined]
+
+
+def to_dlpack(tensor: Tensor) -> Any:
+    """The capsule that `from_dlpack` of another library takes."""
+    return tensor.__dlpack__()

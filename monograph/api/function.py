@@ -85,6 +85,9 @@ class Context:
         self._given = ()
 
 
+FunctionCtx = Context  # PyTorch's name
+
+
 class Function:
     """Base of operations with a gradient of their own; use them by `Name.apply(*args)`.
 

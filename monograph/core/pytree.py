@@ -104,3 +104,17 @@ def tree_map(f: Callable, tree: Any, *rest: Any) -> Any:
 
 def tree_leaves(tree: Any) -> list[Any]:
     return flatten(tree)[0]
+
+
+# PyTorch's names (torch.utils._pytree)
+tree_flatten = flatten
+
+
+def tree_unflatten(leaves: Any, treespec: TreeDef) -> Any:
+    """The tree of this structure with these leaves."""
+    return treespec.unflatten(list(leaves))
+
+
+def tree_map_only(kind: Any, f: Callable, tree: Any) -> Any:
+    """The tree with f applied to the leaves of a type."""
+    return tree_map(lambda x: f(x) if isinstance(x, kind) else x, tree)

@@ -5,6 +5,7 @@ generator unless `generator` is given.
 """
 
 import math
+import warnings
 
 import numpy as np
 
@@ -119,6 +120,15 @@ def _fans(name, tensor):
     return tensor.shape[1] * field, tensor.shape[0] * field
 
 
+def _calculate_fan_in_and_fan_out(tensor):
+    """(fan_in, fan_out), which layers of other programs ask for under this name."""
+    return _fans("fan_in and fan_out", tensor)
+
+
+def _calculate_correct_fan(tensor, mode):
+    return _fans(mode, tensor)[mode.lower() == "fan_out"]
+
+
 def xavier_uniform_(tensor, gain=1.0, generator=None):
     """Fill uniformly on [-r, r] with r = gain * sqrt(6 / (fan_in + fan_out)).
 
@@ -194,3 +204,17 @@ def sparse_(tensor, sparsity, std=0.01, generator=None):
         for column in range(columns):
             tensor[mg.randperm(rows, generator=generator)[:zeros], column] = 0
     return tensor
+
+
+_no_grad_uniform_, _no_grad_normal_ = uniform_, normal_
+
+
+def _no_grad_trunc_normal_(tensor, mean, std, a, b, generator=None):
+    return trunc_normal_(tensor, mean, std, a, b, generator)
+
+
+def __getattr__(name):
+    if name[0] != "_" and f"{name}_" in globals():
+        warnings.warn(f"nn.init.{name} is an old name of nn.init.{name}_", FutureWarning, 2)
+        return globals()[f"{name}_"]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

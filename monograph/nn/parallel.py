@@ -5,7 +5,7 @@ from monograph.core.errors import ArgumentError
 from .module import Module
 from .norm import _BatchNorm
 
-__all__ = ["DataParallel", "SyncBatchNorm"]
+__all__ = ["DataParallel", "DistributedDataParallel", "SyncBatchNorm"]
 
 
 class DataParallel(Module):
@@ -19,6 +19,16 @@ class DataParallel(Module):
 
     def forward(self, *inputs, **kwargs):
         return self.module(*inputs, **kwargs)
+
+
+class DistributedDataParallel(Module):
+    """A name to ask for with isinstance; ArgumentError if it is made: there is one process."""
+
+    def __init__(self, module, *args, **kwargs):
+        raise ArgumentError(
+            "DistributedDataParallel: there is one process",
+            hint="ask distributed.is_available() first, and train the module as it is",
+        )
 
 
 class SyncBatchNorm(_BatchNorm):

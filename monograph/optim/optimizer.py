@@ -15,6 +15,7 @@ from monograph.core.modes import enable_grad, no_grad
 from monograph.core.tracing import concrete, guarded, is_tracing, live_scalar
 from monograph.tensor import Tensor
 
+required = type("_Required", (), {"__repr__": lambda self: "<required>"})()  # a default: none
 SMALL = 64  # elements below which an eager step is not compiled
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import warnings
 
 import monograph as mg
 from monograph.api.compiled import is_enabled
@@ -45,6 +46,12 @@ def get_total_norm(tensors, norm_type=2.0, error_if_nonfinite=False, foreach=Non
     if error_if_nonfinite and not math.isfinite(total.item()):
         raise ArgumentError(f"get_total_norm: the norm of order {norm_type} is {total.item()}")
     return total
+
+
+def clip_grad_norm(parameters, max_norm, norm_type=2.0, error_if_nonfinite=False, foreach=None):
+    """The old name of `clip_grad_norm_`."""
+    warnings.warn("clip_grad_norm is an old name of clip_grad_norm_", FutureWarning, 2)
+    return clip_grad_norm_(parameters, max_norm, norm_type, error_if_nonfinite, foreach)
 
 
 def _norm(tensor, p):
