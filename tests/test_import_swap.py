@@ -135,3 +135,17 @@ def test_compile_runs_eagerly_what_cannot_be_captured():
         assert mg.compile(clip)(mg.ones(2)).tolist() == [2, 2]
     with pytest.raises(mg.core.errors.TraceError):
         mg.compile(clip, fullgraph=True)(mg.ones(2))
+
+
+def test_names_of_arguments_that_methods_and_functions_spell_differently():
+    x = mg.arange(24.0).view(2, 3, 4)
+    assert [t.shape[1] for t in x.split(split_size=2, dim=1)] == [2, 1]
+    assert [t.shape[1] for t in x.split_with_sizes(split_sizes=[1, 2], dim=1)] == [1, 2]
+    assert len(x.hsplit(sections=3)) == 3 and len(mg.vsplit(x, indices=[1])) == 2
+    assert len(mg.tensor_split(x, tensor_indices_or_sections=2, dim=2)) == 2
+    assert x.swapaxes(axis0=0, axis1=2).shape == mg.swapaxes(x, 0, axis1=2).shape == (4, 3, 2)
+    assert x[0, 0].dot(tensor=x[0, 0]).item() == 14
+    assert mg.isin(element=3, test_elements=x).item()
+    assert mg.arctan2(input=x, other=x).shape == (2, 3, 4)
+    assert mg.arcsin(mg.zeros(2), out=mg.ones(2)).tolist() == [0, 0]
+    assert mg.divide(x, other=2, rounding_mode="floor")[0, 0, 3].item() == 1

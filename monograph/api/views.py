@@ -218,7 +218,7 @@ def _matrix_transposed(self: Tensor) -> Tensor:
 
 Tensor.view = _view  # type: ignore[attr-defined]
 Tensor.view_as = lambda self, other: _view(self, *other.shape)  # type: ignore[attr-defined]
-Tensor.split_with_sizes = lambda self, sizes, dim=0: split(self, list(sizes), dim)  # type: ignore[attr-defined]
+Tensor.split_with_sizes = lambda self, split_sizes, dim=0: split(self, list(split_sizes), dim)  # type: ignore[attr-defined]
 Tensor.reshape_as = lambda self, other: shaping.reshape(self, *other.shape)  # type: ignore[attr-defined]
 Tensor.expand_as = lambda self, other: shaping.expand(self, *other.shape)  # type: ignore[attr-defined]
 Tensor.repeat = shaping.repeat  # type: ignore[attr-defined]

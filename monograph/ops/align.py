@@ -5,6 +5,7 @@ Primitives see equal shapes and dtypes, so no gradient rule ever has to undo a b
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -156,6 +157,19 @@ def public(f: Callable) -> Callable:
     """Publish a function: `monograph.<name>`, and Tensor's method where api/methods.py lists it."""
     FUNCTIONS[f.__name__] = f = _published(f)
     return f
+
+
+def alias(name: str, f: Callable) -> Callable:
+    """Publish `f` under another name as well."""
+    inner = getattr(f, "__wrapped__", f) if hasattr(f, "is_explained") else f
+
+    @functools.wraps(inner)
+    def same(*args: Any, **kwargs: Any) -> Any:
+        return inner(*args, **kwargs)
+
+    same.__name__ = same.__qualname__ = name
+    same.__doc__ = f"The same as `{f.__name__}`."
+    return public(same)
 
 
 FUNCTIONAL: dict[str, Callable] = {}

@@ -28,8 +28,14 @@ NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}  # taken in the place of Py
 OTHER_NAMES: dict[str, dict[str, str]] = {
     "broadcast_to": {"size": "shape"}, "roll": {"shifts": "shift", "axis": "dims"},
     "flip": {"axis": "dims"}, "tensordot": {"axes": "dims"}, "tril": {"k": "diagonal"},
-    "triu": {"k": "diagonal"},
+    "triu": {"k": "diagonal"}, "split": {"split_size": "split_size_or_sections"},
+    "dot": {"tensor": "other"}, "swapaxes": {"axis0": "dim0", "axis1": "dim1"},
+    "isin": {"element": "elements", "test_element": "test_elements"},
 }  # fmt: skip
+for _name in ("hsplit", "vsplit", "dsplit", "tensor_split"):
+    OTHER_NAMES[_name] = dict.fromkeys(
+        ("sections", "indices", "tensor_indices_or_sections"), "indices_or_sections"
+    )
 
 
 def both_names(**names: str) -> Callable:

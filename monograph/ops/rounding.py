@@ -12,7 +12,7 @@ from ..core import dtype as dt
 from ..core.errors import ArgumentError, ArgumentTypeError
 from ..core.shape import is_number
 from ..ir.op import Elementwise, Full, is_value, op
-from .align import align, as_operand, cast, function, literal, public
+from .align import alias, align, as_operand, cast, function, literal, public
 from .arith import (
     Comparison,
     abs,
@@ -344,16 +344,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     return TruncDivide()(x, y)
 
 
-def _division_alias(name: str) -> Any:
-    def f(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
-        return div(input, other, rounding_mode=rounding_mode)
-
-    f.__name__ = f.__qualname__ = name
-    f.__doc__ = f"Alias of div: {div.__doc__}"
-    return public(f)
-
-
-divide = _division_alias("divide")
+divide = alias("divide", div)
 
 
 @public

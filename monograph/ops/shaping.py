@@ -6,7 +6,6 @@ views. What needs strides or a tensor's identity (view, contiguous, split) is in
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,8 +20,8 @@ from ..core.shape import (
     resolve_reshape,
 )
 from ..ir.op import is_value
+from .align import alias, public
 from .align import broadcast_to as _broadcast_to
-from .align import public
 from .batching import shape_of
 from .movement import Copy, Expand, Flip, Permute, Reshape, Slice
 from .parts import conj
@@ -150,18 +149,8 @@ def transpose(input: Any, dim0: int, dim1: int) -> Any:
     return Permute(tuple(order))(x)
 
 
-def _alias(name: str, f: Any) -> Any:
-    @functools.wraps(f)
-    def g(*args: Any, **kwargs: Any) -> Any:
-        return f(*args, **kwargs)
-
-    g.__name__ = g.__qualname__ = name
-    g.__doc__ = f"The same as `{f.__name__}`."
-    return public(g)
-
-
-swapaxes = _alias("swapaxes", transpose)
-swapdims = _alias("swapdims", transpose)
+swapaxes = alias("swapaxes", transpose)
+swapdims = alias("swapdims", transpose)
 
 
 @public
@@ -218,7 +207,7 @@ def movedim(input: Any, source: Any, destination: Any) -> Any:
     return Permute(tuple(next(rest) if a is None else a for a in order))(x)
 
 
-moveaxis = _alias("moveaxis", movedim)
+moveaxis = alias("moveaxis", movedim)
 
 
 @public

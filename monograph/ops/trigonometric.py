@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core import dtype as dt
 from ..ir.op import Elementwise, op
-from .align import function, public
+from .align import alias, function, public
 from .arith import add_, div_, eq, mul, neg, sub_, where
 from .exponential import (
     _FORMATS,
@@ -420,18 +420,9 @@ acosh = function(Acosh, floating=True)
 atanh = function(Atanh, floating=True)
 
 
-def _alias(name: str, f: Any) -> Any:
-    def alias(*args: Any) -> Any:
-        return f(*args)
-
-    alias.__name__ = alias.__qualname__ = name
-    alias.__doc__ = f"Alias of {f.__name__}: {f.__doc__}"
-    return public(alias)
-
-
-arcsin, arccos, arctan = (_alias("arc" + f.__name__[1:], f) for f in (asin, acos, atan))
-arcsinh, arccosh, arctanh = (_alias("arc" + f.__name__[1:], f) for f in (asinh, acosh, atanh))
-arctan2 = _alias("arctan2", atan2)
+arcsin, arccos, arctan = (alias("arc" + f.__name__[1:], f) for f in (asin, acos, atan))
+arcsinh, arccosh, arctanh = (alias("arc" + f.__name__[1:], f) for f in (asinh, acosh, atanh))
+arctan2 = alias("arctan2", atan2)
 
 
 @public
