@@ -42,6 +42,10 @@ def default_collate(batch):
 
 
 def _whole(column):
+    if isinstance(column, dict):
+        return {key: _whole(part) for key, part in column.items()}
+    if isinstance(column, (list, tuple)):
+        return [_whole(part) for part in column]
     return to_tensor(column) if isinstance(column, np.ndarray) else column
 
 

@@ -11,11 +11,12 @@ import itertools
 import math
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from ..core.errors import ArgumentError, ArgumentTypeError, IndexRangeError, ShapeError
+from ..core.pytree import tree_map
 from .arrays import shape_of, take
 from .randomness import Stream, draw_seed
 
@@ -57,26 +58,24 @@ class Rows(Sequence):
     a batch costs one indexing operation per column and none per sample.
 
     columns   a tuple (samples are tuples) or a dict (samples are dicts) of tensors or arrays
-              with equal first axes
+              with equal first axes; lists and dicts of these are samples inside a sample
     """
 
     def __init__(self, columns: tuple | dict):
         self.columns = columns
 
-    def _first(self):
-        return next(iter(self.columns.values() if isinstance(self.columns, dict) else self.columns))
-
     def __len__(self) -> int:
-        return len(self._first())
+        first: Any = self.columns
+        while isinstance(first, (tuple, list, dict)):
+            first = next(iter(first.values() if isinstance(first, dict) else first))
+        return len(first)
 
     def __getitem__(self, index):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
             raise IndexRangeError(f"Rows: index {index} is out of range for {len(self)} samples")
-        if isinstance(self.columns, dict):
-            return {key: column[index] for key, column in self.columns.items()}
-        return tuple(column[index] for column in self.columns)
+        return tree_map(lambda column: column[index], self.columns)
 
 
 class TensorDataset(Dataset):

@@ -123,6 +123,16 @@ def _shown(shapes: Sequence[tuple]) -> str:
     return ", ".join(f"(None, {', '.join(map(str, s))})" if s else "(None,)" for s in shapes)
 
 
+def _size(layer: Layer, name: str, given: Any) -> int:
+    """A size of a layer: an integer above zero."""
+    if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given < 1:
+        raise ArgumentError(
+            f"layer {layer.name!r} ({type(layer).__name__}): {name} must be an integer of at "
+            f"least 1, got {given!r}"
+        )
+    return int(given)
+
+
 class InputLayer(Layer):
     """Where a graph begins."""
 
@@ -180,7 +190,7 @@ class Dense(_Activated):
 
     def __init__(self, units: int, activation: Any = None, use_bias: bool = True, name=None):
         super().__init__(activation, name)
-        self.units, self.use_bias = units, use_bias
+        self.units, self.use_bias = _size(self, "units", units), use_bias
 
     def build(self, shape):
         if not shape:
@@ -196,7 +206,8 @@ class Conv2D(_Activated):
         activation: Any = None, use_bias: bool = True, groups: int = 1, name=None,
     ):  # fmt: skip
         super().__init__(activation, name)
-        self.filters, self.kernel_size, self.strides = filters, kernel_size, strides
+        self.filters = _size(self, "filters", filters)
+        self.kernel_size, self.strides = kernel_size, strides
         self.padding, self.use_bias, self.groups = padding, use_bias, groups
 
     def build(self, shape):
@@ -242,7 +253,8 @@ class Embedding(Layer):
 
     def __init__(self, input_dim: int, output_dim: int, name=None):
         super().__init__(name)
-        self.inner = nn.Embedding(input_dim, output_dim)
+        sizes = (_size(self, "input_dim", input_dim), _size(self, "output_dim", output_dim))
+        self.inner = nn.Embedding(*sizes)
 
     def call(self, x):
         return self.inner(x)
@@ -255,7 +267,7 @@ class _Recurrent(Layer):
 
     def __init__(self, units: int, return_sequences: bool = False, name=None):
         super().__init__(name)
-        self.units, self.return_sequences = units, return_sequences
+        self.units, self.return_sequences = _size(self, "units", units), return_sequences
 
     def build(self, shape):
         self.inner = self.kind(shape[-1], self.units, batch_first=True)

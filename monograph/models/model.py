@@ -6,6 +6,7 @@ layers.py, losses.py, ../train/trainer.py.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,12 +15,14 @@ import numpy as np
 import monograph as mg
 
 from .. import optim
+from ..core import pytree
 from ..core.errors import ArgumentError, ArgumentTypeError, DataError, MonographError
-from ..data import DataLoader, Dataset, Rows
+from ..data import DataLoader
 from ..metrics import Metric
 from ..train import Callback, Trainer, TrainModule
+from .arrays import Columns, Endless, as_weights, unpack
+from .goals import Goals, Measure
 from .layers import InputLayer, Layer, Node, as_layer, element_count
-from .losses import LOSSES, METRICS, by_name
 
 OPTIMIZERS = {
     "sgd": (optim.SGD, 0.01), "adam": (optim.Adam, 1e-3), "adamw": (optim.AdamW, 1e-3),
@@ -45,8 +48,9 @@ class Model(TrainModule):
 
     inputs, outputs   Nodes, or lists of them (layers called on Input)
 
-    A subclass calls super().__init__() and defines `forward(x)`; it may override
-    `train_step(data)`, which does all of one training step and returns a dict of numbers to log.
+    A subclass calls super().__init__() and defines `forward(x)` or `call(x, training=False)`; it
+    may override `train_step(data)`, which does all of one training step and returns a dict of
+    numbers to log.
 
     >>> from monograph.models import Input, layers
     >>> x = Input((4,))
@@ -105,9 +109,23 @@ class Model(TrainModule):
                 self._walk(node.inputs, order, seen)
                 order.append(node)
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Any, training: bool | None = None) -> Any:
+        """The outputs: of the graph, or what a subclass's `call` makes of the inputs."""
         if "_order" not in self.__dict__:
-            raise NotImplementedError(f"{type(self).__name__}.forward is not defined")
+            call = getattr(self, "call", None)
+            if call is None:
+                raise NotImplementedError(f"{type(self).__name__} defines neither forward nor call")
+            mode = self.training if training is None else training
+            takes_mode = "training" in inspect.signature(call).parameters
+            return call(*inputs, **({"training": mode} if takes_mode else {}))
+        if len(inputs) == 1 and isinstance(inputs[0], dict):
+            names = [node.layer.name for node in self._inputs]
+            if set(names) != set(inputs[0]):
+                raise ArgumentError(
+                    f"{self.name}: needs the inputs {', '.join(names)}, got "
+                    + ", ".join(map(str, inputs[0]))
+                )
+            inputs = tuple(inputs[0][name] for name in names)
         if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)):
             inputs = tuple(inputs[0])
         if len(inputs) != len(self._inputs):
@@ -119,40 +137,46 @@ class Model(TrainModule):
         outputs = [values[id(node)] for node in self._outputs]
         return outputs[0] if self._single else outputs
 
+    @property
+    def output_names(self) -> list[str] | None:
+        """The names of the layers that give the outputs; None for a subclass."""
+        if "_order" not in self.__dict__:
+            return None
+        return [node.layer.name for node in self._outputs]
+
     # Training
 
     def compile(
         self,
         optimizer: Any = "adam",
         loss: Any = "mse",
-        metrics: Sequence[Any] = (),
+        metrics: Any = (),
+        loss_weights: Any = None,
         learning_rate: float | None = None,
         jit: bool = True,
         clipnorm: float | None = None,
+        run_eagerly: bool = False,
     ) -> None:
         """Say how the model is trained.
 
         optimizer      a name, or a function params -> Optimizer (an Optimizer of this model too)
         loss           a name, or a function (predictions, targets) -> a number for each sample or
-                       one for all. "cross_entropy" takes scores; Keras's names take probabilities
-        metrics        names, functions like losses, or Metric objects
+                       one for all. "cross_entropy" takes scores; Keras's names take probabilities.
+                       With several outputs one for all of them, a list, or a dict by output
+        metrics        names, functions like losses, or Metric objects; with several outputs a list
+                       of lists, or a dict by output
+        loss_weights   what the losses of several outputs count: a list, or a dict by output
         learning_rate  for an optimizer given by name
+        run_eagerly    the same as jit=False
         """
         if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
             raise ArgumentError(
                 f"compile: there is no optimizer {optimizer!r}; there are {', '.join(OPTIMIZERS)}"
             )
-        functions, objects = {}, {}
-        for given in metrics:
-            if isinstance(given, Metric):
-                objects[type(given).__name__.lower()] = given
-            else:
-                function = by_name("metric", given, METRICS)
-                functions[given if isinstance(given, str) else function.__name__] = function
         self.__dict__["compiled"] = {
-            "optimizer": optimizer, "learning_rate": learning_rate, "jit": jit,
-            "loss": by_name("loss", loss, LOSSES), "functions": functions, "objects": objects,
-            "clipnorm": clipnorm,
+            "optimizer": optimizer, "learning_rate": learning_rate, "clipnorm": clipnorm,
+            "jit": jit and not run_eagerly,
+            "goals": Goals(loss, loss_weights, metrics, self.output_names),
         }  # fmt: skip
         self.__dict__["optimizer"] = None if isinstance(optimizer, str) else optimizer
 
@@ -171,76 +195,98 @@ class Model(TrainModule):
             raise ArgumentError(f"{what}: the model is not compiled", hint="call compile() first")
         return self.compiled
 
-    def compute_loss(self, x: Any, y: Any, preds: Any, sample_weight: Any = None) -> Any:
-        """The loss of a batch: the mean over its samples, each times its weight."""
-        each = self.compiled["loss"](preds, y)
-        if sample_weight is None:
-            return each.mean()
-        if each.ndim == 0:
-            raise ArgumentError(
-                "fit: weights of samples need a loss that gives a number for each sample"
-            )
-        return (each * sample_weight.to(each.dtype)).mean()
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None
+    ) -> Any:
+        """The loss of a batch: the mean over its samples, each times its weight; with several
+        outputs the sum of theirs, each times its weight."""
+        return self._losses(y, y_pred, sample_weight)[0]
+
+    def _losses(self, y: Any, preds: Any, sample_weight: Any) -> tuple[Any, dict[str, Any]]:
+        """(the loss, the losses of several outputs by name)."""
+        parts, total = {}, None
+        for goal, p, target in self.compiled["goals"].paired(preds, y):
+            if goal.loss is None:
+                continue
+            part = goal.loss_of(p, target, sample_weight)
+            total = part * goal.weight if total is None else total + part * goal.weight
+            if goal.name is not None:
+                parts[goal.called("loss")] = part
+        return total, parts if len(parts) > 1 else {}
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step: data is (x, y) or (x, y, sample_weight). What is returned is logged."""
         x, y, weight = unpack(data)
-        preds = self(x)
-        loss = self.compute_loss(x, y, preds, weight)
+        y_pred = self(x)
+        loss = self.compute_loss(x, y, y_pred, weight)
         self.optimizer.zero_grad()
         loss.backward()
         self.clip_gradients(self.optimizer, self.compiled["clipnorm"])
         self.optimizer.step()
-        return {"loss": loss, **self._measured(y, preds)}
+        return self._measured(loss, y, y_pred, weight)
 
     def test_step_values(self, data: Any) -> dict[str, Any]:
         """Loss and metrics of a batch, without training."""
         x, y, weight = unpack(data)
-        preds = self(x)
-        return {"loss": self.compute_loss(x, y, preds, weight), **self._measured(y, preds)}
+        y_pred = self(x)
+        return self._measured(self.compute_loss(x, y, y_pred, weight), y, y_pred, weight)
 
-    def _measured(self, y: Any, preds: Any) -> dict[str, Any]:
-        found = {n: f(preds, y).float().mean() for n, f in self.compiled["functions"].items()}
-        self.__dict__["_seen"] = (preds, y)
+    def _measured(self, loss: Any, y: Any, preds: Any, weight: Any) -> dict[str, Any]:
+        """Losses and metrics of a batch, by name."""
+        goals = self.compiled["goals"]
+        found = {"loss": loss}
+        if not isinstance(preds, mg.Tensor):
+            found.update(self._losses(y, preds, weight)[1])
+        for goal, p, target in goals.paired(preds, y):
+            found.update({n: f(p, target).float().mean() for n, f in goal.functions.items()})
+            for name, metric in (goal.objects if self.training else goal.checks).items():
+                metric.update(p, target)
+                found[name] = metric
         return found
 
+    @property
+    def metrics(self) -> list[Measure]:
+        """The loss and the metrics of a model with one output, for a train_step of one's own."""
+        (goal,) = self._settings("metrics")["goals"].of(None)
+        return goal.measures
+
     def training_step(self, batch: Any, batch_idx: Any) -> Any:
-        self.__dict__["_seen"] = None
-        values = self.train_step(batch)
-        self.log_dict(values, prog_bar=True, on_step=False, on_epoch=True)
-        return self._outputs_for(values)
+        values = self.train_step(self._as_parameters(batch))
+        self._log(values, "", on_step=False, on_epoch=True)
+        return {k: v for k, v in values.items() if not isinstance(v, Metric)}
 
-    def _outputs_for(self, values: dict[str, Any]) -> Any:
-        if self.compiled["objects"] and self._seen is not None:
-            return {**values, "preds": self._seen[0], "target": self._seen[1]}
-        return dict(values)
+    def _log(self, values: dict[str, Any], prefix: str, **options: Any) -> None:
+        for name, value in values.items():
+            given = {} if isinstance(value, Metric) else options
+            self.log(prefix + name, value, prog_bar=True, **given)
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self._update_objects(outputs, "")
-
-    def _update_objects(self, outputs: Any, prefix: str) -> None:
-        for name, metric in self.compiled["objects"].items():
-            if isinstance(outputs, dict) and "preds" in outputs:
-                metric.update(outputs["preds"], outputs["target"])
-                self.log(prefix + name, metric, prog_bar=True)
+    def _as_parameters(self, batch: Any) -> Any:
+        """The batch with float64 as what the parameters are: NumPy makes it by default."""
+        kind = next((p.dtype for p in self.parameters() if p.dtype.is_floating_point), mg.float64)
+        if kind is mg.float64:
+            return batch
+        return pytree.tree_map(
+            lambda x: x.to(kind) if isinstance(x, mg.Tensor) and x.dtype is mg.float64 else x,
+            pytree.tree_map(lambda x: mg.as_tensor(x) if isinstance(x, np.ndarray) else x, batch),
+        )
 
     def on_train_epoch_start(self) -> None:
-        for metric in self.compiled["objects"].values():
-            metric.reset()
+        for goal in self.compiled["goals"].all():
+            for metric in goal.objects.values():
+                metric.reset()
 
-    on_validation_start = on_train_epoch_start
+    def on_validation_start(self) -> None:
+        for goal in self.compiled["goals"].all():
+            for metric in goal.checks.values():
+                metric.reset()
 
     def validation_step(self, batch: Any, batch_idx: Any) -> Any:
-        self.__dict__["_seen"] = None
-        values = self.test_step_values(batch)
-        self.log_dict({f"val_{k}": v for k, v in values.items()}, prog_bar=True)
-        return self._outputs_for(values)
-
-    def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self._update_objects(outputs, "val_")
+        values = self.test_step_values(self._as_parameters(batch))
+        self._log(values, "val_")
 
     def predict_step(self, batch: Any, batch_idx: Any) -> Any:
-        return self(batch[0] if type(batch) is list and len(batch) == 1 else batch)
+        batch = self._as_parameters(batch)
+        return self(batch[0] if type(batch) in (list, tuple) and len(batch) == 1 else batch)
 
     def fit(
         self,
@@ -256,13 +302,20 @@ class Model(TrainModule):
         class_weight: dict[int, float] | None = None,
         sample_weight: Any = None,
         steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: int = 1,
         ckpt_path: Any = None,
         **options: Any,
     ) -> History:
         """Train. Returns the History: for each metric a value for each epoch.
 
-        x, y              arrays or tensors (x may be a list of several inputs); or x alone: a
-                          DataLoader, or anything that gives batches (x, y[, sample_weight])
+        x, y              arrays or tensors; of several inputs or outputs lists, or dicts by name;
+                          or x alone: a DataLoader, or anything that gives batches
+                          (x, y[, sample_weight])
+        steps_per_epoch, validation_steps
+                          batches of an epoch, and of a validation, for data without an end
+        validation_freq   validate after every so many epochs
         validation_split  the part of the samples, at the end, to validate with
         validation_data   (x, y), or a loader
         class_weight      what samples of a class count in the loss
@@ -272,7 +325,7 @@ class Model(TrainModule):
         settings = self._settings("fit")
         checks = None
         if y is not None:
-            weights = _weights(y, class_weight, sample_weight)
+            weights = as_weights(y, class_weight, sample_weight)
             data = Columns(x, y, weights)
             if validation_split:
                 if not 0 < validation_split < 1:
@@ -281,7 +334,7 @@ class Model(TrainModule):
                     )
                 at = len(data) - int(len(data) * validation_split)
                 data, held = data.part(0, at), data.part(at, len(data))
-                checks = DataLoader(held, batch_size)
+                checks = DataLoader(held, validation_batch_size or batch_size)
             loader: Any = DataLoader(data, batch_size, shuffle=shuffle)
         else:
             for name, given in (("class_weight", class_weight), ("sample_weight", sample_weight)):
@@ -289,10 +342,13 @@ class Model(TrainModule):
                     raise ArgumentError(f"fit: {name} needs x and y as arrays")
             if validation_split:
                 raise ArgumentError("fit: validation_split needs x and y as arrays")
-            loader = x if steps_per_epoch is None else _Endless(x)
+            loader = x if steps_per_epoch is None else Endless(x)
         if validation_data is not None:
             given = isinstance(validation_data, (tuple, list))
-            checks = DataLoader(Columns(*validation_data), batch_size) if given else validation_data
+            size = validation_batch_size or batch_size
+            checks = DataLoader(Columns(*validation_data), size) if given else validation_data
+            if not given and validation_steps is not None:
+                checks = Endless(checks)
         self._build(loader)
         history = History()
         trainer = Trainer(
@@ -300,7 +356,12 @@ class Model(TrainModule):
             callbacks=[*callbacks, history],
             jit=settings["jit"],
             enable_progress_bar=bool(verbose),
-            **{"limit_train_batches": steps_per_epoch, **options},
+            **{
+                "limit_train_batches": steps_per_epoch,
+                "limit_val_batches": validation_steps,
+                "check_val_every_n_epoch": validation_freq,
+                **options,
+            },
         )
         trainer.fit(self, loader, checks, ckpt_path=ckpt_path)
         return history
@@ -321,30 +382,54 @@ class Model(TrainModule):
         modes = {m: m.training for m in self.modules()}
         self.eval()
         with mg.no_grad():
-            self(unpack(batch)[0])
+            self(unpack(self._as_parameters(batch))[0])
         for m, mode in modes.items():
             m.training = mode
 
     def evaluate(
-        self, x: Any, y: Any = None, batch_size: int = 32, sample_weight: Any = None
-    ) -> dict[str, float]:
-        """Loss and metrics over data, as dict."""
+        self, x: Any, y: Any = None, batch_size: int = 32, verbose: int | bool = 0,
+        sample_weight: Any = None, steps: int | None = None, return_dict: bool = True,
+    ) -> Any:  # fmt: skip
+        """Loss and metrics over data, as a dict; return_dict=False: their values, the loss first.
+
+        steps  how many batches, for data without an end
+        """
         self._settings("evaluate")
         if y is not None:
             x = DataLoader(Columns(x, y, sample_weight), batch_size)
-        trainer = Trainer(enable_progress_bar=False, jit=self.compiled["jit"])
+        trainer = Trainer(
+            enable_progress_bar=bool(verbose), jit=self.compiled["jit"], limit_val_batches=steps
+        )
         (found,) = trainer.validate(self, x)
-        return {name.removeprefix("val_"): value for name, value in found.items()}
+        values = {name.removeprefix("val_"): value for name, value in found.items()}
+        if return_dict:
+            return values
+        listed = [values.pop("loss"), *values.values()]
+        return listed if len(listed) > 1 else listed[0]
 
-    def predict(self, x: Any, batch_size: int = 32) -> Any:
-        """The outputs for inputs (arrays, or a loader of inputs), as NumPy arrays."""
-        is_data = isinstance(x, (np.ndarray, mg.Tensor, list, tuple)) or np.ndim(x)
+    def predict(
+        self, x: Any, batch_size: int = 32, verbose: int | bool = 0, steps: int | None = None
+    ) -> Any:
+        """The outputs for inputs (arrays, or a loader of inputs), as NumPy arrays: one, a list of
+        them, or a dict by name, as the model gives them."""
+        is_data = isinstance(x, (np.ndarray, mg.Tensor, list, tuple, dict)) or np.ndim(x)
         loader = DataLoader(Columns(x), batch_size) if is_data else x
         jit = True if self.compiled is None else self.compiled["jit"]
-        parts = Trainer(enable_progress_bar=False, jit=jit).predict(self, loader)
+        trainer = Trainer(enable_progress_bar=bool(verbose), jit=jit, limit_predict_batches=steps)
+        parts = trainer.predict(self, loader)
+        if isinstance(parts[0], dict):
+            return {k: np.concatenate([p[k].numpy() for p in parts]) for k in parts[0]}
         if isinstance(parts[0], (list, tuple)):
             return [np.concatenate([p[i].numpy() for p in parts]) for i in range(len(parts[0]))]
         return np.concatenate([p.numpy() for p in parts])
+
+    def save_weights(self, path: Any) -> None:
+        """Write parameters and buffers to a safetensors file."""
+        mg.save(self.state_dict(), path)
+
+    def load_weights(self, path: Any) -> None:
+        """Read what save_weights wrote, into a model of the same layers that is built."""
+        self.load_state_dict(mg.load(path))
 
     # Looking at it
 
@@ -428,92 +513,6 @@ class Sequential(Model):
                 error.add_note(f"  in {self.name!r}")
                 raise
         return x
-
-
-class Columns(Dataset):
-    """Samples (x, y, weight) of arrays with equal first axes; x may be a list of arrays."""
-
-    def __init__(self, x: Any, y: Any = None, weight: Any = None):
-        several = isinstance(x, (list, tuple))
-        self.inputs = [_array(a) for a in x] if several else [_array(x)]
-        self.several = several
-        self.rest = [_array(a) for a in (y, weight) if a is not None]
-        lengths = {len(a) for a in (*self.inputs, *self.rest)}
-        if len(lengths) > 1:
-            raise ArgumentError(
-                "fit: x, y and sample_weight must have as many samples each, got "
-                + ", ".join(str(len(a)) for a in (*self.inputs, *self.rest))
-            )
-
-    def __len__(self) -> int:
-        return len(self.inputs[0])
-
-    def part(self, start: int, stop: int) -> Columns:
-        made = Columns.__new__(Columns)
-        made.several = self.several
-        made.inputs = [a[start:stop] for a in self.inputs]
-        made.rest = [a[start:stop] for a in self.rest]
-        return made
-
-    def __getitem__(self, index: int) -> tuple:
-        inputs = [a[index] for a in self.inputs]
-        return (inputs if self.several else inputs[0], *(a[index] for a in self.rest))
-
-    def __getitems__(self, indices: Sequence[int]) -> Any:
-        if self.several:
-            return [self[i] for i in indices]
-        index = np.asarray(indices, dtype=np.int64)
-        return Rows((self.inputs[0][index], *(a[index] for a in self.rest)))
-
-
-class _Endless:
-    """Batches of something that is read on from epoch to epoch, and again when it ends."""
-
-    def __init__(self, batches: Any):
-        self.batches, self._position = batches, None
-
-    def __iter__(self) -> Any:
-        while True:
-            if self._position is None:
-                self._position = iter(self.batches)
-            empty = True
-            for batch in self._position:
-                empty = False
-                yield batch
-            self._position = None
-            if empty:
-                return
-
-
-def unpack(data: Any) -> tuple[Any, Any, Any]:
-    """(x, y, sample_weight) of a batch; what is not there is None."""
-    if not isinstance(data, (list, tuple)):
-        return data, None, None
-    if not 1 <= len(data) <= 3:
-        raise DataError(f"fit: a batch must be x, (x, y) or (x, y, weight), got {len(data)} parts")
-    x, y, weight = (*data, None, None)[:3]
-    return x, y, weight
-
-
-def _array(x: Any) -> np.ndarray:
-    array = x.detach().numpy() if isinstance(x, mg.Tensor) else np.asarray(x)
-    if array.dtype == np.float64 and not isinstance(x, mg.Tensor):
-        array = array.astype(np.float32)  # what models are made of
-    if not array.ndim:
-        raise ArgumentTypeError("fit: x and y must be arrays of samples, got one number")
-    return array
-
-
-def _weights(y: Any, class_weight: dict[int, float] | None, sample_weight: Any) -> Any:
-    if class_weight is None:
-        return sample_weight
-    labels = _array(y)
-    labels = (labels.argmax(1) if labels.ndim > 1 and labels.shape[1] > 1 else labels).reshape(-1)
-    unknown = sorted({int(v) for v in labels} - set(class_weight))
-    if unknown:
-        raise ArgumentError(f"fit: class_weight says nothing of class {unknown[0]}")
-    weights = np.array([class_weight[int(v)] for v in labels], np.float32)
-    return weights if sample_weight is None else weights * _array(sample_weight)
 
 
 def _listed(nodes: Any) -> list[Node]:

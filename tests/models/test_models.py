@@ -245,3 +245,153 @@ def test_a_fit_goes_on_from_its_checkpoint(tmp_path):
     run(2, keep=[train.ModelCheckpoint(tmp_path, save_last=True)])
     for a, b in zip(expected, run(4, tmp_path / "last.ckpt")):
         np.testing.assert_array_equal(a, b)
+
+
+def two_headed():
+    a, b = models.Input((4,), name="a"), models.Input((2, 3), name="b")
+    h = layers.Concatenate()([layers.Dense(8, activation="relu")(a), layers.Flatten()(b)])
+    kind = layers.Dense(3, name="kind")(h)
+    size = layers.Dense(1, name="size")(h)
+    return models.Model([a, b], [kind, size])
+
+
+def two_headed_data():
+    r = np.random.default_rng(0)
+    a, b = r.normal(size=(48, 4)), r.normal(size=(48, 2, 3))
+    return a, b, (a[:, 0] > 0).astype(np.int64), b.sum((1, 2))[:, None]
+
+
+def test_losses_and_metrics_of_several_outputs():
+    a, b, kinds, sizes = two_headed_data()
+    model = two_headed()
+    model.compile(
+        lambda params: optim.SGD(params, lr=0.05),
+        loss={"kind": "cross_entropy", "size": "mse"},
+        loss_weights={"size": 0.5},
+        metrics={"kind": ["accuracy", F1Score(num_classes=3)], "size": "mae"},
+    )
+    before = model.evaluate([a, b], {"kind": kinds, "size": sizes})
+    a32, b32 = (mg.tensor(x.astype(np.float32)) for x in (a, b))
+    with mg.no_grad():
+        scores, guesses = model(a32, b32)
+        first = F.cross_entropy(scores, mg.tensor(kinds)).item()
+        second = ((guesses - mg.tensor(sizes.astype(np.float32))) ** 2).mean().item()
+    assert before["kind_loss"] == pytest.approx(first, rel=1e-5)
+    assert before["size_loss"] == pytest.approx(second, rel=1e-5)
+    assert before["loss"] == pytest.approx(first + 0.5 * second, rel=1e-5)
+    history = model.fit(
+        {"b": b, "a": a}, [kinds, sizes], epochs=8, validation_split=0.25, verbose=0
+    ).history
+    names = {"loss", "kind_loss", "size_loss", "kind_accuracy", "kind_f1score", "size_mae"}
+    assert history.keys() == names | {f"val_{name}" for name in names}
+    assert history["loss"][-1] < 0.7 * history["loss"][0]
+    metric = F1Score(num_classes=3)
+    scores, guesses = model.predict({"a": a, "b": b})
+    metric.update(scores[36:], kinds[36:])
+    assert history["val_kind_f1score"][-1] == pytest.approx(metric.compute())
+    assert model.evaluate([a, b], [kinds, sizes], return_dict=False)[0] == pytest.approx(
+        model.evaluate([a, b], [kinds, sizes])["loss"]
+    )
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        (dict(loss={"other": "mse"}), "loss names the output 'other'; there are kind, size"),
+        (dict(loss=["mse"]), "loss must be a list of 2, one for each output"),
+        (dict(loss="mse", loss_weights=[1.0]), "loss_weights must be a list of 2"),
+        (dict(loss={"size": "msee"}), "there is no loss 'msee'"),
+        (dict(loss="mse", metrics=[F1Score(num_classes=3)]), "need a dict by output"),
+    ],
+)
+def test_what_compile_refuses_for_several_outputs(settings, message):
+    with pytest.raises(ArgumentError, match=message):
+        two_headed().compile(**settings)
+
+
+def test_targets_that_do_not_fit_the_outputs():
+    a, b, kinds, sizes = two_headed_data()
+    model = two_headed()
+    model.compile(loss={"size": "mse"})
+    assert model.fit([a, b], {"size": sizes}, verbose=0).history["loss"][0] > 0
+    for y, message in (
+        (sizes, "the model has 2 outputs"),
+        ({"kind": kinds}, "y has no targets for the output 'size'; it has kind"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            model.fit([a, b], y, verbose=0)
+    with pytest.raises(ArgumentError, match="needs the inputs a, b, got a, c"):
+        model.fit({"a": a, "c": b}, {"size": sizes}, verbose=0)
+
+
+def test_a_subclass_with_call_and_a_train_step_as_in_keras(tmp_path):
+    class Custom(models.Model):
+        def __init__(self):
+            super().__init__()
+            self.hidden, self.out = layers.Dense(8, activation="tanh"), layers.Dense(3)
+            self.drop = layers.Dropout(0.5)
+
+        def call(self, x, training=False):
+            seen.add(training)
+            return self.out(self.drop(self.hidden(x)))
+
+        def train_step(self, data):
+            x, y = data
+            y_pred = self(x, training=True)
+            loss = self.compute_loss(x=x, y=y, y_pred=y_pred)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            for metric in self.metrics:
+                if metric.name == "loss":
+                    metric.update_state(loss)
+                else:
+                    metric.update_state(y, y_pred)
+            return {m.name: m.result() for m in self.metrics}
+
+    seen = set()
+    x, y = blobs()
+    model = Custom()
+    model.compile(loss="cross_entropy", metrics=["accuracy", F1Score(num_classes=3)])
+    history = model.fit(x.astype(np.float64), y, epochs=2, validation_data=(x, y), verbose=0)
+    names = ("loss", "accuracy", "f1score")
+    assert set(history.history) == {*names, *(f"val_{name}" for name in names)}
+    assert seen == {True, False}
+    model.save_weights(tmp_path / "w.safetensors")
+    other = Custom()
+    other(mg.tensor(x[:2]))
+    other.load_weights(tmp_path / "w.safetensors")
+    np.testing.assert_array_equal(other.predict(x), model.predict(x))
+
+
+def test_generators_without_an_end_validate_too():
+    def generate():
+        r = np.random.default_rng(0)
+        while True:
+            x = r.normal(size=(8, 4))  # float64, as NumPy makes it
+            yield x, (x[:, :1] > 0).astype(np.float64)
+
+    model = models.Sequential([models.Input((4,)), layers.Dense(1, activation="sigmoid")])
+    model.compile("adam", "binary_crossentropy", ["accuracy"])
+    history = model.fit(
+        generate(), steps_per_epoch=5, epochs=4, validation_data=generate(), validation_steps=3,
+        validation_freq=2, verbose=0,
+    )  # fmt: skip
+    assert len(history.history["loss"]) == 4
+    assert 0 < model.evaluate(generate(), steps=2)["loss"] < 2
+    assert model.predict((x for x, _ in generate()), steps=2).shape == (16, 1)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: layers.Dense(-3), r"layer 'dense' \(Dense\): units must be .* got -3"),
+        (lambda: layers.Dense(2.5, name="x"), r"layer 'x' \(Dense\): units must be .* got 2.5"),
+        (lambda: layers.Conv2D(0, 3), r"layer 'conv2_d' \(Conv2D\): filters must be .* got 0"),
+        (lambda: layers.LSTM(True), r"layer 'lstm' \(LSTM\): units must be .* got True"),
+        (lambda: layers.Embedding(0, 4), r"\(Embedding\): input_dim must be .* got 0"),
+    ],
+)
+def test_sizes_that_a_layer_cannot_have(make, message):
+    with pytest.raises(ArgumentError, match=message):
+        make()
