@@ -14,7 +14,8 @@ import json
 import os
 import reprlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,7 +27,7 @@ from ..core.dtype import DType, as_dtype
 from ..core.errors import ArgumentTypeError, FileFormatError
 from ..core.shape import numel
 from ..tensor import Tensor, wrap
-from .foreign import load_npy, load_zip
+from .foreign import bytes_left, load_npy, load_zip
 
 DTYPES = {
     "BOOL": dt.bool_, "U8": dt.uint8, "I8": dt.int8, "U16": dt.uint16, "I16": dt.int16,
@@ -42,10 +43,12 @@ STRUCTURE = "monograph.structure"  # metadata key of what is not a flat dict of 
 
 
 def save(obj: Any, f: Any) -> None:
-    """Write tensors to the file `f` (a path), whole or not at all, as safetensors.
+    """Write tensors to the file `f` (a path or an open binary file) as safetensors.
 
     obj  a state dict, or any nesting of dicts (keys str or int), lists, tuples, tensors, numbers,
          strings, dtypes and None, such as {"model": ..., "optimizer": ..., "epoch": 3}
+
+    A path is written whole or not at all.
 
     The content is written beside `f`, flushed to the disk and renamed, so that an interruption
     leaves the old file. ArgumentTypeError names what cannot be saved.
@@ -59,7 +62,7 @@ def save(obj: Any, f: Any) -> None:
 
 
 def load(f: Any, map_location: Any = None, *, weights_only: bool = True) -> Any:
-    """What is in the file `f`, which its first bytes tell: tensors, alone or in plain containers.
+    """What is in the file `f` (a path or an open binary file), which its first bytes tell.
 
     safetensors  what `save` wrote, or the dict of tensors in any such file
     PyTorch      a checkpoint of torch.save (.pt, .pth): tensors, dicts, lists, tuples, numbers,
@@ -71,14 +74,14 @@ def load(f: Any, map_location: Any = None, *, weights_only: bool = True) -> Any:
     Everything is loaded to the CPU.
     """
     usable(map_location, "load")
-    path = Path(f)
-    with open(path, "rb") as file:
+    with _opened(f, "load") as (file, name):
         first = file.read(6)
-    if first[:4] == b"PK\x03\x04":
-        return load_zip(path)
-    if first == b"\x93NUMPY":
-        return load_npy(path)
-    tensors, metadata = _read(path)
+        file.seek(-len(first), os.SEEK_CUR)
+        if first[:4] == b"PK\x03\x04":
+            return load_zip(file, name)
+        if first == b"\x93NUMPY":
+            return load_npy(file, name)
+        tensors, metadata = _read(file, name)
     text = metadata.get(STRUCTURE)
     if text is None:
         return tensors
@@ -86,13 +89,13 @@ def load(f: Any, map_location: Any = None, *, weights_only: bool = True) -> Any:
         return _rebuild(json.loads(text), tensors)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FileFormatError(
-            f"{Path(f).name}: the description of the structure is damaged: {error!r}",
+            f"{name}: the description of the structure is damaged: {error!r}",
             hint="load_file() gives the tensors by name",
         ) from None
 
 
 def save_file(tensors: Mapping[str, Any], filename: Any, metadata: Any = None) -> None:
-    """Write a dict of tensors (or arrays) as a safetensors file, whole or not at all.
+    """Write a dict of tensors (or arrays) as safetensors to a path, whole, or to an open file.
 
     metadata  texts by name, kept in the file's header
     """
@@ -111,12 +114,15 @@ def save_file(tensors: Mapping[str, Any], filename: Any, metadata: Any = None) -
     if wide:  # which the format has not
         metadata[PAIRS] = json.dumps(wide)
         arrays |= {name: arrays[name][..., None].view(np.float64) for name in wide}
-    path = Path(filename)
+    import safetensors.numpy  # only here: importing it takes longer than any module of ours
+
+    if hasattr(filename, "write"):
+        filename.write(safetensors.numpy.save(arrays, metadata or None))
+        return
+    path = Path(_path(filename, "save"))
     handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     try:
         os.close(handle)
-        import safetensors.numpy  # only here: importing it takes longer than any module of ours
-
         safetensors.numpy.save_file(arrays, partial, metadata or None)
         _sync(partial)
         os.chmod(partial, _mode_of(path))
@@ -134,7 +140,30 @@ def load_file(filename: Any, device: Any = None) -> dict[str, Tensor]:
     FileFormatError, with all that is wrong, if the file is damaged; then nothing was loaded.
     """
     usable(device, "load_file")
-    return _read(Path(filename))[0]
+    with _opened(filename, "load_file") as (file, name):
+        return _read(file, name)[0]
+
+
+def _path(f: Any, operation: str) -> Any:
+    if isinstance(f, (str, os.PathLike)):
+        return f
+    raise ArgumentTypeError(
+        f"{operation}: needs a path or an open binary file, got {type(f).__name__}",
+        hint="save(obj, path): what is saved comes first" if operation == "save" else None,
+    )
+
+
+@contextmanager
+def _opened(f: Any, operation: str) -> Iterator[tuple[BinaryIO, str]]:
+    """(a file that is read from where it stands, what errors call it)."""
+    if not hasattr(f, "read"):
+        with open(_path(f, operation), "rb") as file:
+            yield file, Path(f).name
+        return
+    name = getattr(f, "name", None)
+    if not hasattr(f, "seek") or isinstance(f.read(0), str):
+        raise ArgumentTypeError(f"{operation}: the file must be open for binary reading, with seek")
+    yield f, Path(name).name if isinstance(name, str) else "the file"
 
 
 def _mode_of(path: Path) -> int:
@@ -213,31 +242,39 @@ def _rebuild(x: Any, tensors: dict[str, Tensor]) -> Any:
 # Reading
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """(tensors, metadata) of a file that was found to be whole."""
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        header, start = _header(file, size, path.name)
-        metadata, layout = _checked(header, size - start, path.name)
-        tensors = {}
-        for name, dtype, shape, offset in layout:
-            array = np.empty(shape, dtype.numpy)
-            file.seek(start + offset)
-            got = file.readinto(array.reshape(-1).view(np.uint8)) if array.size else 0
-            if got != array.nbytes:
-                raise FileFormatError(f"{path.name}: tensor {name!r} could not be read whole")
-            if dtype is dt.bool_ and array.size and array.view(np.uint8).max() > 1:
-                raise FileFormatError(
-                    f"{path.name}: tensor {name!r} is BOOL, but has bytes other than 0 and 1",
-                    hint="nothing was loaded",
-                )
-            tensors[name] = wrap(array)
-    for name in _pair_names(metadata, path.name):
+def _read(file: BinaryIO, title: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(tensors, metadata) of what follows in a file, if it is whole."""
+    size = bytes_left(file)
+    begin = file.tell()
+    header, start = _header(file, size, title)
+    metadata, layout = _checked(header, size - start, title)
+    tensors = {}
+    for name, dtype, shape, offset in layout:
+        array = np.empty(shape, dtype.numpy)
+        file.seek(begin + start + offset)
+        if array.size and not _fill(file, array.reshape(-1).view(np.uint8)):
+            raise FileFormatError(f"{title}: tensor {name!r} could not be read whole")
+        if dtype is dt.bool_ and array.size and array.view(np.uint8).max() > 1:
+            raise FileFormatError(
+                f"{title}: tensor {name!r} is BOOL, but has bytes other than 0 and 1",
+                hint="nothing was loaded",
+            )
+        tensors[name] = wrap(array)
+    for name in _pair_names(metadata, title):
         pairs = tensors[name]._payload if name in tensors else np.empty(0)
         if pairs.dtype != np.float64 or pairs.shape[-1:] != (2,):
-            raise FileFormatError(f"{path.name}: {name!r} is said to hold pairs of F64")
+            raise FileFormatError(f"{title}: {name!r} is said to hold pairs of F64")
         tensors[name] = wrap(pairs.view(np.complex128)[..., 0])
     return tensors, metadata
+
+
+def _fill(file: Any, bytes_: np.ndarray) -> bool:
+    """Whether the file had enough to fill the array."""
+    if hasattr(file, "readinto"):
+        return file.readinto(bytes_) == bytes_.size
+    found = file.read(bytes_.size)
+    bytes_[: len(found)] = np.frombuffer(found, np.uint8)
+    return len(found) == bytes_.size
 
 
 def _pair_names(metadata: dict[str, str], file: str) -> list[str]:

@@ -11,13 +11,13 @@ elements of each storage (torch.serialization; PEP 307 for the pickle's instruct
 from __future__ import annotations
 
 import errno
+import os
 import pickletools
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -47,54 +47,59 @@ DAMAGED = (
 )  # fmt: skip
 
 
-def load_zip(path: Path) -> Any:
+def bytes_left(file: BinaryIO) -> int:
+    """How many bytes a file has from where it stands."""
+    here = file.tell()
+    size = file.seek(0, os.SEEK_END) - here
+    file.seek(here)
+    return size
+
+
+def load_zip(file: BinaryIO, name: str) -> Any:
     """What a PyTorch checkpoint or an .npz file holds; FileFormatError if it is damaged."""
-    size = path.stat().st_size
+    size = bytes_left(file)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             names = [m.filename for m in members]
             if len(set(names)) != len(names):
-                raise FileFormatError(f"{path.name}: the zip file holds a name twice")
+                raise FileFormatError(f"{name}: the zip file holds a name twice")
             pickles = [n for n in names if n == "data.pkl" or n.endswith("/data.pkl")]
             if len(pickles) == 1:
                 if sum(m.file_size for m in members) > size:
                     raise FileFormatError(
-                        f"{path.name}: the members of the zip file overlap or are compressed; "
+                        f"{name}: the members of the zip file overlap or are compressed; "
                         "those of a PyTorch checkpoint never are"
                     )
-                return _Reader(archive, path.name, pickles[0], size).load()
+                return _Reader(archive, name, pickles[0], size).load()
             if names and all(n.endswith(".npy") for n in names):
                 if sum(m.file_size for m in members) > max(UNPACKED[0], UNPACKED[1] * size):
                     raise FileFormatError(
-                        f"{path.name}: its {size} bytes would unpack to more than {UNPACKED[1]} "
+                        f"{name}: its {size} bytes would unpack to more than {UNPACKED[1]} "
                         f"times that, and more than {UNPACKED[0] >> 20} MiB",
                         hint="np.savez writes the same arrays uncompressed",
                     )
-                return {n.removesuffix(".npy"): _read_npy(archive.open(n), path.name, n,
+                return {n.removesuffix(".npy"): _read_npy(archive.open(n), name, n,
                         archive.getinfo(n).file_size) for n in names}  # fmt: skip
     except FileFormatError:
         raise
     except OSError as error:
         if error.errno != errno.EINVAL:  # a place outside of the file
             raise
-        raise _damaged(path.name, error) from None
+        raise _damaged(name, error) from None
     except DAMAGED as error:
-        raise _damaged(path.name, error) from None
-    raise FileFormatError(
-        f"{path.name}: this zip file is neither a PyTorch checkpoint nor an .npz file"
-    )
+        raise _damaged(name, error) from None
+    raise FileFormatError(f"{name}: this zip file is neither a PyTorch checkpoint nor an .npz file")
 
 
-def load_npy(path: Path) -> Tensor:
+def load_npy(file: BinaryIO, name: str) -> Tensor:
     """The tensor in an .npy file."""
     try:
-        with open(path, "rb") as file:
-            return _read_npy(file, path.name, "the array", path.stat().st_size)
+        return _read_npy(file, name, "the array", bytes_left(file))
     except FileFormatError:
         raise
     except DAMAGED as error:
-        raise _damaged(path.name, error) from None
+        raise _damaged(name, error) from None
 
 
 def _damaged(name: str, error: Exception) -> FileFormatError:

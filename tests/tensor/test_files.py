@@ -1,5 +1,6 @@
 """save and load: every structure comes back; damage is told in full, and nothing is loaded."""
 
+import io
 import json
 import os
 
@@ -240,3 +241,33 @@ def test_what_cannot_be_saved_is_named(tmp_path):
         mg.save({"a": {0.5: 1}}, tmp_path / "w")
     assert caught.value.message == "save: keys must be str or int, got 0.5 in a"
     assert not (tmp_path / "w").exists()
+
+
+def test_open_files_take_and_give_what_paths_do(tmp_path):
+    for obj in ({"w": mg.ones(2)}, {"w": mg.ones(2), "epoch": 3}):
+        kept = io.BytesIO()
+        mg.save(obj, kept)
+        kept.seek(0)
+        assert str(mg.load(kept)) == str(obj)
+    with open(tmp_path / "w", "wb") as file:
+        file.write(b"12")
+        mg.save({"w": mg.ones(2)}, file)
+    with open(tmp_path / "w", "rb") as file:
+        file.read(2)  # what follows is read
+        assert mg.load(file)["w"].tolist() == [1, 1]
+    arrays = io.BytesIO()
+    np.savez(arrays, a=np.ones(3))
+    arrays.seek(0)
+    assert mg.load(arrays)["a"].tolist() == [1, 1, 1]
+    with pytest.raises(FileFormatError, match="the file: holds 3 bytes"):
+        mg.load(io.BytesIO(b"abc"))
+    with pytest.raises(ArgumentTypeError, match="must be open for binary reading"):
+        mg.load(io.StringIO("abc"))
+    with pytest.raises(
+        ArgumentTypeError, match="load: needs a path or an open binary file, got int"
+    ):
+        mg.load(3)
+    with pytest.raises(ArgumentTypeError) as caught:
+        mg.save(str(tmp_path / "w"), {"w": mg.ones(2)})
+    assert caught.value.message == "save: needs a path or an open binary file, got dict"
+    assert caught.value.hint == "save(obj, path): what is saved comes first"
