@@ -18,6 +18,7 @@ from .core.dtype import DType as _dtype
 
 from . import accelerator as accelerator
 from . import amp as amp
+from . import array_api as array_api
 from . import autograd as autograd
 from . import backends as backends
 from . import compiler as compiler
@@ -749,7 +750,7 @@ class Tensor:
     def view_copy(self, *args: Any, **kwargs: Any) -> Tensor: """`view` into fresh memory; the same arguments."""
     volatile: _bool
     def vsplit(self, indices_or_sections: Any, *, sections: Any = None, indices: Any = None, tensor_indices_or_sections: Any = None) -> tuple[Tensor, ...]: """tensor_split along dimension 0."""
-    def where(self, input: Any = None, other: Any = None) -> Any: """input where condition is true, else other; all three broadcast."""
+    def where(self, condition: Tensor, other: Any) -> Tensor: """This tensor where `condition` is true, else `other`; all three broadcast."""
     def xlogy(self, other: Any) -> Tensor: """input * log(other), element by element; 0 where input is 0 and other is not nan."""
     def xlogy_(self, other: Any) -> Tensor: """input * log(other), element by element; 0 where input is 0 and other is not nan."""
     def xpu(self, *args: Any, **kwargs: Any) -> Tensor: """DeviceError: there is no device 'xpu'."""
@@ -1097,7 +1098,7 @@ def less(*args: Any, **kwargs: Any) -> Tensor: """Alias of lt."""
 def less_equal(*args: Any, **kwargs: Any) -> Tensor: """Alias of le."""
 def lgamma(input: Any, *, out: Any = None) -> Tensor: """Logarithm of the absolute value of the gamma function; inf at 0, -1, -2, ..."""
 def linspace(start: Any, stop: Any, num: _int, *, dtype: Any = None, device: Any = None, requires_grad: _bool = False, endpoint: _bool = True, end: Any = None, steps: _int | None = None) -> Tensor: """`num` numbers from start to stop, both included unless endpoint is False."""
-def load(f: Any, map_location: Any = None, *, weights_only: _bool = True) -> Tensor: """What is in the file `f`, which its first bytes tell: tensors, alone or in plain containers."""
+def load(f: Any, map_location: Any = None, *, weights_only: _bool = True) -> Tensor: """What is in the file `f` (a path or an open binary file), which its first bytes tell."""
 def load_file(filename: Any, device: Any = None) -> dict[str, Tensor]: """The tensors of a safetensors file, by name, in their order in memory."""
 def log(input: Any, *, out: Any = None) -> Tensor: """Natural logarithm of each element: -inf at 0, nan below."""
 def log10(input: Any, *, out: Any = None) -> Tensor: """Logarithm to base 10 of each element: -inf at 0, nan below."""
@@ -1226,8 +1227,8 @@ def rrelu(input: Any, lower: _float = 0.125, upper: _float = 0.3333333333333333,
 def rrelu_(input: Any, *args: Any, **kwargs: Any) -> Tensor: """In-place version of rrelu."""
 def rsqrt(input: Any, *, out: Any = None) -> Tensor: """1 over the square root of each element; inf at 0, nan below."""
 def rsub(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Tensor: """other - alpha * input, element by element."""
-def save(obj: Any, f: Any) -> None: """Write tensors to the file `f` (a path), whole or not at all, as safetensors."""
-def save_file(tensors: Any, filename: Any, metadata: Any = None) -> None: """Write a dict of tensors (or arrays) as a safetensors file, whole or not at all."""
+def save(obj: Any, f: Any) -> None: """Write tensors to the file `f` (a path or an open binary file) as safetensors."""
+def save_file(tensors: Any, filename: Any, metadata: Any = None) -> None: """Write a dict of tensors (or arrays) as safetensors to a path, whole, or to an open file."""
 def scalar_tensor(s: Any, *, dtype: Any = None, device: Any = None, requires_grad: _bool = False) -> Tensor: """A 0-d tensor of a number, in the default floating dtype unless `dtype` says otherwise."""
 def scan(f: Callable, init: Any, xs: Any = None, length: _int | None = None, reverse: _bool = False) -> tuple[Any, Any]: """Run carry, y = f(carry, x) along the first axis of xs; returns (last carry, stacked ys)."""
 def scatter(input: Any, dim: _int, index: Any, src: Any = None, *, value: Any = None, reduce: Any = None, axis: _int | None = None, out: Any = None) -> Tensor: """A copy of `input` where out[i, index[i, j, k], k] = src[i, j, k] for dim 1, and so on."""

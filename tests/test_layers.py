@@ -26,6 +26,7 @@ LAYERS = [
         "sparse",
         "backends",
     },
+    {"array_api"},
     {"dynamic"},
     {"capture_gradient"},
     {"capture_replay"},

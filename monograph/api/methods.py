@@ -174,6 +174,12 @@ def _zero_(self: Tensor) -> Tensor:
     return _fill_(self, 0)
 
 
+def _where(self: Tensor, condition: Tensor, other: Any) -> Tensor:
+    """This tensor where `condition` is true, else `other`; all three broadcast."""
+    return FUNCTIONS["where"](condition, self, other)
+
+
+Tensor.where = _where  # type: ignore[attr-defined]
 Tensor.to = _to  # type: ignore[attr-defined]
 Tensor.copy_ = _copy_  # type: ignore[attr-defined]
 Tensor.fill_ = _fill_  # type: ignore[attr-defined]

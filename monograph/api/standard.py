@@ -1,8 +1,8 @@
 """The Python array API standard: the names that PyTorch lacks, and what a tensor says of itself.
 
-The main namespace is the standard's (`x.__array_namespace__()`). Functions that PyTorch has take
-the standard's names of arguments too (axis, keepdims, ...). Where one call means something else in
-both, PyTorch's meaning holds; docs/differences.md lists these calls.
+Functions that PyTorch has take the standard's names of arguments too (axis, keepdims, ...). Where
+one call means something else in both, PyTorch's meaning holds here, and the standard's in
+monograph.array_api, which is what `x.__array_namespace__()` gives.
 Source: https://data-apis.org/array-api (2024.12).
 """
 
@@ -188,8 +188,9 @@ def _distinct(name: str, x: Any) -> list[Tensor]:
         array, return_index=True, return_inverse=True, return_counts=True, equal_nan=False
     )
     values, places, inverse, counts = found
-    made = [values, places.astype(np.int64), inverse.astype(np.int64).reshape(array.shape)]
-    return [from_numpy(np.ascontiguousarray(a)) for a in (*made, counts.astype(np.int64))]
+    made = (values, places, inverse.reshape(array.shape), counts)
+    kinds = (values.dtype, np.int64, np.int64, np.int64)
+    return [from_numpy(np.array(a, dtype, order="C")) for a, dtype in zip(made, kinds)]
 
 
 @public
@@ -277,7 +278,7 @@ def _namespace(self: Tensor, /, *, api_version: str | None = None) -> Any:
             f"__array_namespace__: version {api_version!r} of the standard is not known; the "
             f"latest here is {VERSION!r}"
         )
-    return importlib.import_module(__name__.partition(".")[0])
+    return importlib.import_module(f"{__name__.partition('.')[0]}.array_api")
 
 
 def _to_device(self: Tensor, device: Any, /, *, stream: Any = None) -> Tensor:

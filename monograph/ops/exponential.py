@@ -330,6 +330,23 @@ class Exp2(Elementwise):
         return exp2_formula(s, x)
 
 
+def _complex_expm1(x: Any) -> Any:
+    """expm1(a) cos b - 2 sin(b / 2)**2 + i exp(a) sin b at a + ib, with the limits of C99."""
+    a, b = x.real, x.imag
+    with np.errstate(all="ignore"):
+        real = np.expm1(a) * np.cos(b) - 2 * np.sin(b / 2) ** 2 + 0.0
+        imag = np.exp(a) * np.sin(b)
+        straight, unknown = b == 0, ~np.isfinite(b)
+        imag = np.where(straight, b, imag)
+        real = np.where(straight, np.expm1(a) + 0.0, real)
+        real = np.where(unknown & (a == np.inf), np.inf, real)
+        none = a == -np.inf
+        real, imag = np.where(none, -1, real), np.where(none, np.copysign(0, b), imag)
+    out = np.empty_like(x)
+    out.real, out.imag = real, np.where(none & np.isnan(b), 0, imag)
+    return out
+
+
 @op
 class Expm1(Elementwise):
     """e to the power of each element, minus 1; precise near 0."""
@@ -338,7 +355,7 @@ class Expm1(Elementwise):
     saves = "outputs"
 
     def reference(self, x: Any) -> Any:
-        return np.expm1(widened(x))
+        return _complex_expm1(x) if np.iscomplexobj(x) else np.expm1(widened(x))
 
     def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
         return (mul(g, add_(out, 1)),)
@@ -447,7 +464,7 @@ sigmoid = function(Sigmoid, floating=True)
 
 
 def _log_sum(input: Any, other: Any, exponential: Any, logarithm: Any) -> Any:
-    if any(getattr(v.dtype, "is_complex", False) for v in (input, other)):
+    if any(getattr(getattr(v, "dtype", None), "is_complex", False) for v in (input, other)):
         # From the one with the larger real part.
         x, y = align("logaddexp", input, other)
         first = arith.ge(RealPart()(x), RealPart()(y))

@@ -327,8 +327,14 @@ def multi_dot(tensors: Any) -> Any:
 
 def vecdot(x: Any, y: Any, *, dim: int = -1) -> Any:
     """Sum of products along dim, those of x conjugated where complex, with broadcasting."""
+    sizes = [v.shape[normalize_dim("linalg.vecdot", dim, len(v.shape))] for v in (x, y)]
+    if sizes[0] != sizes[1]:
+        raise ShapeError(
+            f"linalg.vecdot: dimension {dim} is {sizes[0]} in {tuple(x.shape)} but {sizes[1]} in "
+            f"{tuple(y.shape)}"
+        )
     a, b = align("linalg.vecdot", x, y)
-    return sum_over(mul(conj(a), b), dim)
+    return sum_over(mul(conj(a), b), dim, dtype=a.dtype)
 
 
 @public
