@@ -160,6 +160,17 @@ def test_dtypes(dtype, signature):
     assert_close(run(signature, x, y), signature, x, y)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int32", "float16", "float64"])
+@pytest.mark.parametrize("signature", ["mk,kn->mn", "km,kn->mn"])
+def test_large_products_of_other_dtypes(signature, dtype):
+    rng = np.random.default_rng(3)
+    size = {"m": 200, "n": 330, "k": 520}
+    a, b = signature.split("->")[0].split(",")
+    x = random_array(rng, [size[c] for c in a], np.dtype(dtype))
+    y = random_array(rng, [size[c] for c in b], np.dtype(dtype))
+    assert_close(run(signature, x, y), signature, x, y)
+
+
 SIGNATURES = [
     "bmk,bkn->bmn",
     "bhtd,bhsd->bhts",

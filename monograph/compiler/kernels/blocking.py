@@ -62,10 +62,14 @@ LARGE_FLOPS, LARGE_SIDES = 60_000_000, (192, 128, 128)
 LARGE_CHUNK_FLOPS = 4_000_000
 # Chunks of large products get no smaller than this many columns and tiles of rows.
 LARGE_COLUMNS, LARGE_ROW_TILES = 128, 8
-# With more blocks of rows than this, b is copied once for all of them.
-FEW_ROW_BLOCKS = 4
-# Columns of a block of a large product: an epilogue reads and writes runs of this length.
-BLOCK_COLUMNS = 384
+# With more blocks of rows than this, b is copied once for all of them; and from so many rows on.
+FEW_ROW_BLOCKS, PACKED_ROWS = 4, 512
+# Columns of a block of a large product with a strided, for which a block of a is copied once; and
+# where the block's sums are kept for an epilogue.
+BLOCK_COLUMNS, KEPT_COLUMNS = 2048, 384
+# Lines of a panel that are asked for ahead stay in a cache whose addresses repeat after so many
+# bytes, in so many ways.
+REPEAT_BYTES, WAYS = 1 << 17, 16
 
 
 @dataclass(frozen=True)
@@ -217,7 +221,7 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     parts = -(-first // part) if part else 1
     kc, blocks = part, 1
     alone = rows <= FEW_ROW_BLOCKS or (mc >= COPY_ROWS and not large)
-    copy_b = panels and alone and not p.steady
+    copy_b = panels and alone and not p.steady and not (large and p.m.size >= PACKED_ROWS)
     depth = BLOCK_DEPTH if p.k[-1].a == 1 and not copy_a else SCATTERED_DEPTH
     depth = STREAM_DEPTH if streams else depth
     if copy_b:
@@ -236,7 +240,7 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     pack_b = panels and not copy_b
     # Panels of weights come from memory: they are asked for while the one before is in use.
     ahead = 0
-    if pack_b and not large and len(p.k) == 1 and 4 * p.depth * p.n.size >= AHEAD_BYTES:
+    if pack_b and len(p.k) == 1 and 4 * p.depth * p.n.size >= AHEAD_BYTES:
         ahead = -(-row // (64 // 4) // -(-mc // mr))
     parallel = work >= PARALLEL_CYCLES
     return Plan(
@@ -310,9 +314,13 @@ def strided_plan(p: Problem, target: Target, lanes: int, waits: bool) -> Plan:
     blocks = -(-first // kc)
     row_tiles, column_tiles = -(-p.m.size // mr), -(-p.n.size // nr)
     # Few large blocks: every block of rows reads all of b, every block of columns all of a.
-    rows = -(-row_tiles // max(1, room // (max(kc * inner, BLOCK_COLUMNS if keep else 0) * mr)))
-    columns = -(-p.n.size // BLOCK_COLUMNS)
-    wanted = min(2 * available_cpus(), p.flops // LARGE_CHUNK_FLOPS)
+    widest = KEPT_COLUMNS if keep else BLOCK_COLUMNS
+    rows = -(-row_tiles // max(1, room // (max(kc * inner, widest if keep else 0) * mr)))
+    columns = -(-p.n.size // widest)
+    threads = available_cpus()
+    if rows > 1 and rows * columns * p.batch % threads and row_tiles >= 8 * rows:
+        rows = -(-rows // threads) * threads  # none waits for the last chunk
+    wanted = min(2 * threads, p.flops // LARGE_CHUNK_FLOPS)
     while rows * columns * p.batch < wanted:
         if p.n.size // columns >= max(2 * LARGE_COLUMNS, p.m.size // rows):
             columns *= 2
@@ -326,9 +334,12 @@ def strided_plan(p: Problem, target: Target, lanes: int, waits: bool) -> Plan:
     # (of whole runs of cache lines at a time).
     few = rows <= FEW_ROW_BLOCKS and mc >= 8 * mr
     copy_b = p.n.b == 1 and few and vectors * target.vector_bytes >= 128 and kc * inner * nr <= room
+    apart = math.gcd(p.k[-1].b * p.b.dtype.itemsize, REPEAT_BYTES)
+    stays = not copy_b or 2 * kc * apart <= REPEAT_BYTES * WAYS
     return Plan(
-        mr, nr, nr, mc, nc, first, 1, kc, blocks, 1, True, copy_a, not copy_b, False, copy_b, keep
-    )
+        mr, nr, nr, mc, nc, first, 1, kc, blocks, 1, True, copy_a, not copy_b, False, copy_b, keep,
+        ahead=int(stays and len(p.k) == 1),
+    )  # fmt: skip
 
 
 def tile(p: Problem, target: Target, lanes: int, multiple: int) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ...codegen.builder import BYTES
 from ...codegen.target import host
 from ...core.symbolic import hint
 from ...ir.graph import Node
@@ -50,7 +51,6 @@ from .contract import Dim, Problem, analyse, output_index
 from .packing import ZERO, Matrix, Sizes, const, copy_block, outer_pairs, pack
 from .variants import Variants
 
-ITEM_BYTES = {"f16": 2, "bf16": 2, "f32": 4, "f64": 8}
 # Multiply-adds in a tile from which on its results' places are asked for before they are done.
 AHEAD_PRODUCTS = 1 << 15
 Write = Callable[[Expr, Expr, Expr], "list[Stmt]"]
@@ -412,22 +412,55 @@ class Writer:
         for i in reversed(range(len(p.k))):
             start: Expr = ZERO
             stop = self.sizes("depth", p.k[i].size)
+            last = i == len(p.k) - 1
             if i == 0 and (plan.parts > 1 or plan.blocks > 1):
                 start, stop = self.k_range()
-            kind = "vector" if plan.dots and i == len(p.k) - 1 else "serial"
-            steps = [Loop(f"k{i}", start, stop, tuple(steps), kind)]
-        begin: Stmt = _tile_loop(mr, plan.row, Store("acc", place, Const(0, compute)))
-        if plan.blocks > 1:
-            row, column = Var("first_row") + r, Var("first_column") + j
-            if plan.keep:
-                before: Expr = Load("kept", self.kept_place(), compute)
-            elif self.sums is None:
-                before = Load("out", self.result_place(row, column), compute)
+            if i == 0 and plan.blocks > 1:
+                before, ask = self.before()
+                # Asked for a row at a time: more at once would hold up the loop.
+                piece = (self.plan.kc + 2 * mr - 1) // (2 * mr) * 2
+                start = start + Var("asked") * piece
+                stop = s.minimum(start + piece, stop)
+                inside = self.k_loop("k0", start, stop, steps, last)
+                steps = [Loop("asked", ZERO, const(mr), (*ask, *inside))]
             else:
-                before = Load("sums", self.sum_place(row, column), compute)
-            resume = _tile_loop(mr, nr, Store("acc", place, before))
-            begin = If(Var("block") > Var("part_start"), (resume,), (begin,))
-        return [Local("acc", compute, mr * plan.row), begin, *steps]
+                steps = self.k_loop(f"k{i}", start, stop, steps, last)
+        begin = _tile_loop(mr, plan.row, Store("acc", place, Const(0, compute)))
+        found = [Local("acc", compute, mr * plan.row), begin, *steps]
+        if plan.blocks > 1:
+            resume = _tile_loop(mr, nr, Reduce("add", "acc", place, before))
+            found.append(If(Var("block") > Var("part_start"), (resume,)))
+        return found
+
+    def before(self) -> tuple[Expr, list[Stmt]]:
+        """What the blocks of K before have summed; a request for row "asked" of it."""
+        plan, row, column = self.plan, Var("first_row") + Var("r"), Var("first_column") + Var("j")
+        if plan.keep:
+            buffer, at = "kept", self.kept_place()
+        elif self.sums is None:
+            buffer, at = "out", self.result_place(row, column)
+        else:
+            buffer, at = "sums", self.sum_place(row, column)
+        line = 64 // BYTES[self.compute]
+        ask = Loop("j", ZERO, const(plan.nr), (Prefetch(buffer, at),), "unroll", line)
+        return Load(buffer, at, self.compute), [Let("r", Var("asked")), ask]
+
+    def k_loop(
+        self, name: str, start: Expr, stop: Expr, body: list[Stmt], last: bool
+    ) -> list[Stmt]:
+        """One of the loops over K, the innermost by two turns at a time (a tenth faster)."""
+        if last and self.plan.dots:
+            return [Loop(name, start, stop, tuple(body), "vector")]
+        # Operands of two turns would push sums out of the registers where these are all in use.
+        vectors = self.plan.row // host().lanes(BYTES[self.compute])
+        tight = (self.plan.mr + 1) * vectors > 28 or not host().fma
+        if tight or not last:
+            return [Loop(name, start, stop, tuple(body))]
+        turn = (Let(name, Var("pair") + Var("turn")), *body)
+        even = stop - (stop - start) % 2
+        twice = (Loop("turn", ZERO, const(2), turn, "unroll"),)
+        pairs = Loop("pair", start, even, twice, step=2)
+        return [pairs] if even == stop else [pairs, Loop(name, even, stop, tuple(body))]
 
     def read_ahead(self) -> list[Stmt]:
         """Ask for the next tile's columns of b, a few cache lines per step of K.
@@ -436,7 +469,7 @@ class Writer:
         """
         p, plan, k = self.problem, self.plan, Var("k0")
         b = self.operand("rhs", self.b, plan.nr, self.packed)
-        line = 64 // ITEM_BYTES[b.dtype]
+        line = 64 // BYTES[b.dtype]
         tiles = -(-plan.nr // (line * plan.ahead))
         turn = s.minimum((Var("tile_row") - Var("row_start")) / plan.mr, const(tiles - 1))
         found: list[Stmt] = []
@@ -460,7 +493,7 @@ class Writer:
         once = plan.parts == 1 and plan.blocks == 1 and not plan.keep and not plan.dots
         if not once or plan.mr * plan.nr * p.depth < AHEAD_PRODUCTS:
             return []
-        line = 64 // ITEM_BYTES[p.out.dtype.code]
+        line = 64 // BYTES[p.out.dtype.code]
         row, column = Var("first_row") + Var("r"), Var("first_column") + Var("j") * line
         if epilogue is None:
             asked: list[Stmt] = [Prefetch("out", self.result_place(row, column))]
