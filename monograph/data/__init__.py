@@ -20,7 +20,7 @@ from .dataset import (
 )
 from .digits import Digits
 from .lengths import BucketBatchSampler, PackedDataset, pack, pad_collate
-from .loader import DataLoader
+from .loader import AUTOTUNE, DataLoader
 from .mixing import CutMix, Mixup
 from .mnist import MNIST, read_idx
 from .pipeline import Pipeline
@@ -82,6 +82,7 @@ __all__ = [
     "WorkerInfo",
     "default_collate",
     "default_convert",
+    "AUTOTUNE",
     "get_worker_info",
     "random_split",
     "read_idx",

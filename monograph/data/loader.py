@@ -6,6 +6,9 @@ Read next: sampler.py (which samples), fetch.py (samples to a batch), pool.py (w
 from __future__ import annotations
 
 import itertools
+import math
+import statistics
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Generic
@@ -13,6 +16,7 @@ from typing import Any, Generic
 import numpy as np
 
 from ..core.errors import ArgumentError, ArgumentTypeError, DataError
+from ..runtime.threads import available_cpus
 from .collate import default_collate, default_convert
 from .dataset import IterableDataset, T_co
 from .fetch import EndOfStream, StreamFetcher, StreamRequest, draws_nothing, make_fetcher
@@ -21,6 +25,10 @@ from .pool import WorkerPool, choose_context
 from .randomness import OwnRandomness, batch_seed, draw_seed
 from .sampler import BatchSampler, RandomSampler, SequentialSampler, check_bool, check_positive
 from .worker import WorkerSetup
+
+AUTOTUNE: Any = -1  # for num_workers: as many as are needed
+TRIED = 16  # batches that are timed before
+SENDING_S = 5e-4  # what it takes to send a batch from another process
 
 
 class DataLoader(Generic[T_co]):
@@ -33,7 +41,8 @@ class DataLoader(Generic[T_co]):
     batch_sampler   an iterable of lists of indices, in place of batch_size, shuffle, sampler
                     and drop_last
     num_workers     processes that fetch batches ahead; 0 fetches in this process. The order of
-                    the batches is the same for any number
+                    the batches is the same for any number. AUTOTUNE: the first batches are fetched
+                    here, and so many workers started then as keep up with who takes them
     collate_fn      list of samples -> batch (default_collate)
     pin_memory      accepted and without effect: there is no page-locked memory to copy into
     drop_last       drop a last batch that is shorter than batch_size
@@ -91,8 +100,15 @@ class DataLoader(Generic[T_co]):
         persistent_workers: bool = False,
     ):
         self.dataset = dataset
+        self._tunes = num_workers == AUTOTUNE
+        shares = isinstance(dataset, IterableDataset) and not isinstance(dataset, Pipeline)
+        if self._tunes and shares:
+            raise ArgumentError(
+                "DataLoader: num_workers=AUTOTUNE needs a map-style dataset or a Pipeline, whose "
+                "samples do not depend on the number of workers"
+            )
         self.num_workers = _check_workers(num_workers, timeout, prefetch_factor, persistent_workers)
-        self.prefetch_factor = prefetch_factor or (2 if num_workers else None)
+        self.prefetch_factor = prefetch_factor or (2 if self._tunes or num_workers else None)
         self.timeout = timeout
         self.pin_memory = pin_memory
         self.worker_init_fn = worker_init_fn
@@ -160,13 +176,11 @@ class DataLoader(Generic[T_co]):
     def __iter__(self):
         seed = draw_seed(self.generator)  # drawn for any number of workers: the same order
         skips, self._skips = self._skips, 0
+        if self._tunes:
+            return _TunedIterator(self, seed, skips)
         if self.num_workers == 0:
             return _LocalIterator(self, seed, skips)
-        if not self.persistent_workers:
-            return _WorkerIterator(self, self._make_pool(), seed, skips)
-        if self._pool is None or not self._pool.is_open:
-            self._pool = self._make_pool()
-        return _WorkerIterator(self, self._pool, seed, skips)
+        return _WorkerIterator(self, self._workers(), seed, skips)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the generators of the loader and its samplers stand (not mg's default one)."""
@@ -196,6 +210,14 @@ class DataLoader(Generic[T_co]):
         owners.append(getattr(self.batch_sampler, "sampler", None))
         found = {id(g): g for o in owners if (g := getattr(o, "generator", None)) is not None}
         return list(found.values())
+
+    def _workers(self) -> WorkerPool:
+        """Those of the last epoch if they stay, else new ones."""
+        if not self.persistent_workers:
+            return self._make_pool()
+        if self._pool is None or not self._pool.is_open:
+            self._pool = self._make_pool()
+        return self._pool
 
     def _make_pool(self) -> WorkerPool:
         setups = [
@@ -302,11 +324,14 @@ class _WorkerIterator(_Iterator):
     but the number of workers.
     """
 
-    def __init__(self, loader: DataLoader, pool: WorkerPool, seed: int, skips: int):
+    def __init__(
+        self, loader: DataLoader, pool: WorkerPool, seed: int, skips: int, requests: Any = None
+    ):
+        """requests  what is left of them after `skips` batches; None: those of a new epoch"""
         super().__init__(loader)
         self._given = skips
         self._pool = pool
-        self._requests = loader._requests()
+        self._requests = loader._requests() if requests is None else requests
         self._batch = 0
         self._skips = skips
         self._asked = [0] * loader.num_workers  # requests without an answer, by worker
@@ -315,7 +340,9 @@ class _WorkerIterator(_Iterator):
         pool.start_epoch(seed)
         self._epoch = pool.epoch
         reads_on = isinstance(loader.dataset, IterableDataset)
-        if skips and (not reads_on or isinstance(loader.dataset, Pipeline)):
+        if requests is not None:
+            self._batch, self._skips = skips, 0
+        elif skips and (not reads_on or isinstance(loader.dataset, Pipeline)):
             self._batch = sum(1 for _ in itertools.islice(self._requests, skips))
             self._skips = 0
         for _ in range(loader.prefetch_factor):
@@ -360,7 +387,59 @@ class _WorkerIterator(_Iterator):
         raise StopIteration
 
 
+class _TunedIterator(_Iterator):
+    """Fetches TRIED batches in this process and times them, and who takes them; then starts as many
+    workers as are needed to keep up, and reads on from them."""
+
+    def __init__(self, loader: DataLoader, seed: int, skips: int):
+        super().__init__(loader)
+        self._seed, self._given = seed, skips
+        self._local = _LocalIterator(loader, seed, skips)
+        self._inner: _LocalIterator | _WorkerIterator = self._local
+        self._fetching: list[float] = []
+        self._taking: list[float] = []
+        self._left = 0.0
+
+    def _next_batch(self):
+        if not self._loader._tunes or self._inner is not self._local:
+            return self._inner._next_batch()
+        asked = time.perf_counter()
+        if self._left:
+            self._taking.append(asked - self._left)
+        batch = self._local._next_batch()
+        self._left = time.perf_counter()
+        self._fetching.append(self._left - asked)
+        if len(self._fetching) == TRIED:
+            self._choose()
+        return batch
+
+    def _choose(self) -> None:
+        loader = self._loader
+        loader.num_workers = workers_needed(
+            statistics.median(self._fetching), statistics.median(self._taking), available_cpus()
+        )
+        loader._tunes = False
+        if loader.num_workers:
+            local, done = self._local, self._local._batch
+            pool = loader._workers()
+            self._inner = _WorkerIterator(loader, pool, self._seed, done, local._requests)
+
+
+def workers_needed(fetching_s: float, taking_s: float, cpus: int) -> int:
+    """Workers that give batches of `fetching_s` seconds as fast as they are taken; none where a
+    batch is quicker fetched than sent from another process, or next to nothing beside the rest.
+
+    >>> workers_needed(0.03, 0.02, 8), workers_needed(0.0001, 0.0001, 8), workers_needed(1, 0.01, 8)
+    (2, 0, 8)
+    """
+    if fetching_s < max(SENDING_S, 0.02 * taking_s):
+        return 0
+    return max(1, min(cpus, math.ceil(fetching_s / max(taking_s, 1e-6))))
+
+
 def _check_workers(num_workers, timeout, prefetch_factor, persistent_workers) -> int:
+    if num_workers == AUTOTUNE:
+        return 0
     if isinstance(num_workers, bool) or not isinstance(num_workers, int):
         raise ArgumentTypeError(
             f"DataLoader: num_workers must be an integer, got {type(num_workers).__name__}"

@@ -203,7 +203,7 @@ def test_error_of_a_stream_names_the_batch():
             "batch_size must be an integer, got '4' (str)",
             dict(batch_size="4"),
         ),
-        (ArgumentError, "num_workers must be at least 0, got -1", dict(num_workers=-1)),
+        (ArgumentError, "num_workers must be at least 0, got -2", dict(num_workers=-2)),
         (ArgumentTypeError, "num_workers must be an integer, got float", dict(num_workers=2.0)),
         (ArgumentError, "timeout must be at least 0 seconds, got -1", dict(timeout=-1)),
         (ArgumentError, "timeout needs num_workers above 0", dict(timeout=5)),

@@ -7,22 +7,26 @@ import multiprocessing.forkserver
 import multiprocessing.resource_tracker
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
 
 import monograph as mg
-from monograph.core.errors import DataError
+from monograph.core.errors import ArgumentError, DataError
 from monograph.data import (
+    AUTOTUNE,
     DataLoader,
     Dataset,
     IterableDataset,
+    Pipeline,
     TensorDataset,
     get_worker_info,
     pool,
@@ -613,3 +617,72 @@ def test_workers_do_not_outlive_the_main_process(case):
         assert errors.count("Traceback") == 1 and "KeyboardInterrupt" in errors
     else:
         assert errors == ""
+
+
+# As many workers as are needed
+
+
+class Slow(Dataset):
+    """Samples that take a while, and draw."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def __len__(self):
+        return 50
+
+    def __getitem__(self, index):
+        time.sleep(self.seconds)
+        return np.float32([index, np.random.random()])
+
+
+@pytest.mark.parametrize("seconds, some", [(0.002, True), (0.0, False)])
+@pytest.mark.parametrize("persistent", [False, True])
+def test_workers_are_started_where_they_are_needed(seconds, some, persistent):
+    def epochs(num_workers, **options):
+        mg.manual_seed(11)
+        loader = DataLoader(Slow(seconds), 2, shuffle=True, num_workers=num_workers, **options)
+        found = [[x.tolist() for x in loader] for _ in range(3)]
+        return found, loader
+
+    expected, _ = epochs(0)
+    found, loader = epochs(AUTOTUNE, persistent_workers=persistent)
+    assert found == expected and bool(loader.num_workers) is some
+
+
+def test_a_pipeline_is_tuned_too_and_a_stream_that_is_shared_out_is_not():
+    def numbers(num_workers):
+        mg.manual_seed(3)
+        stream = Pipeline(range(60)).shuffle(10).map(lambda i: time.sleep(0.001) or i)
+        return [x.tolist() for x in DataLoader(stream, 2, num_workers=num_workers)]
+
+    assert numbers(AUTOTUNE) == numbers(0)
+    with pytest.raises(ArgumentError, match="AUTOTUNE needs a map-style dataset or a Pipeline"):
+        DataLoader(Shards(10), num_workers=AUTOTUNE)
+
+
+def test_an_epoch_that_is_skipped_into_is_tuned_too():
+    loader = DataLoader(Slow(0.002), 1, num_workers=AUTOTUNE)
+    loader.skip_batches(20)
+    assert [int(x[0, 0]) for x in loader] == list(range(20, 50)) and loader.num_workers
+
+
+def test_memory_stays_flat_over_20_epochs():
+    def resident_kb():
+        text = Path("/proc/self/status").read_text()
+        return sum(int(re.search(rf"{x}:\s+(\d+)", text)[1]) for x in ("RssAnon", "RssShmem"))
+
+    class Large(Dataset):
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, index):
+            return np.full((64, 1024), index, np.float32)  # 256 kB
+
+    loader = DataLoader(Large(), 4, num_workers=2)
+    seen = []
+    for _ in range(20):
+        assert sum(float(x[:, 0, 0].sum()) for x in loader) == 66
+        gc.collect()
+        seen.append(resident_kb())
+    assert max(seen[10:]) - max(seen[2:6]) < 600  # less than one more batch in ten epochs
