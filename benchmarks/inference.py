@@ -1,4 +1,4 @@
-"""Inference beside PyTorch (eager and torch.compile) and ONNX Runtime, in interleaved rounds.
+"""Inference beside PyTorch (eager, and compiled with frozen weights) and ONNX Runtime, in rounds.
 
     python benchmarks/inference.py [--only mlp,bert] [--batch 1 64] [--rounds 5] [--compile]
 
@@ -69,6 +69,8 @@ def torch_of(network, data, state, compiled):
     if data[0].ndim == 4:
         model = model.to(memory_format=torch.channels_last)
         inputs[0] = inputs[0].to(memory_format=torch.channels_last)
+    if compiled:
+        torch._inductor.config.freezing = True  # weights are constants, packed once
     run = torch.compile(model) if compiled else model
 
     def call():

@@ -3,6 +3,8 @@
 inline_scans        loops of one iteration
 simplify            rules, common subexpressions, constants
 remove_dead
+add_slices          sums over small windows
+lower_convolutions  padding, strides and adjoints of convolutions
 order_rows          operands of products whose rows are apart, in order
 prune_control       bodies of loops: what is dead goes, what is constant comes out
 leave_complex_to_numpy
@@ -55,10 +57,12 @@ from .rows import order_rows
 from .simplify import remove_dead, simplify, split_reductions
 from .sizes import Family, NotDynamic, as_word, place_of, space_of, take_sizes
 from .steps import FUSES_EPILOGUE, LOWERINGS, WRITES_AT, Context, Scratch, Step
+from .windows import add_slices
 
 PASSES: list[Callable[[Graph], Graph]] = [
     inline_scans,
     simplify,
+    add_slices,
     remove_dead,
     lower_convolutions,
     order_rows,
