@@ -19,6 +19,7 @@ from ..ir.region import regions_of
 from ..ops.movement import Expand
 from .layout import STRIDED, Layouts, demanded_layouts
 from .locate import affine_view, whole_input
+from .steps import FUSES_EPILOGUE
 
 # Elementwise ops cheaper than a trip through memory when they are computed twice.
 CHEAP_OPS = 3
@@ -236,6 +237,9 @@ class Fusion:
             for g in self.groups[-24:]
             if g.node is None and g not in found and not reads.isdisjoint(g.reads)
         ]
+        # What may run in the epilogue of a product stays apart from what runs in another's.
+        products = {u for u in reads if _takes_epilogue(u, v)}
+        siblings = [g for g in siblings if products <= g.reads]
         return found + siblings[::-1]
 
     def _add(self, group: Group) -> None:
@@ -405,11 +409,20 @@ class Fusion:
         return stored
 
 
+def _takes_epilogue(u: Value, v: Value) -> bool:
+    """Whether v might be computed in the epilogue of what makes u."""
+    if u.node is None or u.node.op.name not in FUSES_EPILOGUE or u.shape != v.shape:
+        return False
+    return not isinstance(v.node.op, Reduction)  # type: ignore[union-attr]
+
+
 COSTLY = {
     "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "sigmoid", "erf", "erfc",
     "sin", "cos", "tan", "pow", "div", "sqrt", "rsqrt", "atan", "atan2", "asin", "acos", "sinh",
-    "cosh", "reciprocal", "lgamma", "digamma", "erfinv",
+    "cosh", "reciprocal", "lgamma", "digamma", "erfinv", "gelu", "silu", "binary_cross_entropy",
+    "asinh", "acosh", "atanh", "polygamma",
 }  # fmt: skip
+ONE_INSTRUCTION = {"div", "sqrt", "rsqrt", "reciprocal"}  # of those, a slow one
 
 
 def stored_operand(v: Value, items: set[Value], layouts: Layouts) -> Value:

@@ -51,6 +51,7 @@ DEMANDS = {
 STRIDED = {
     "copy", "attention", "attention_grad", "arg_max", "arg_min", "cumsum", "cumprod",
     "linear_scan", "log_cumsum_exp", "running_extreme", "sort", "top_k", "kth", "search_sorted",
+    "concat",
 }  # fmt: skip
 
 

@@ -38,7 +38,7 @@ from ..kernel.ir import (
     Store,
     Var,
 )  # fmt: skip
-from .fuse import COSTLY, Group
+from .fuse import COSTLY, ONE_INSTRUCTION, Group
 from .index import ZERO, Index, NeedSplit, loop_index
 from .layout import Layouts, loop_order
 from .reader import Reader, Storage, compute_type
@@ -91,6 +91,7 @@ class LoopKernel:
     values: list[Value]
     work: int
     overwrites: list[tuple[Value, Value]]
+    weight: int = 1  # of an element: how many times as long as arithmetic it takes
 
 
 def lower_loops(
@@ -266,12 +267,14 @@ class _Attempt:
         per_row = max(1, lane_count * math.prod(run.size for run in self.inner))
         per_row *= self.turn.size if self.turn else 1
         self.work = rows * per_row * max(1, len(self.group.items))
+        self.weight = _weight(self.group, self.is_stored)
+        chunk_work = CHUNK_WORK // self.weight
         self.parts: Any = 1
-        if not self.reductions and hint(per_row) > 2 * CHUNK_WORK and hint(lane_count) > 64:
-            self.parts = -(-per_row // CHUNK_WORK)
-        rows_per_chunk = max(1, min(hint(rows), CHUNK_WORK // hint(per_row))) if rows else 1
+        if not self.reductions and hint(per_row) > 2 * chunk_work and hint(lane_count) > 64:
+            self.parts = -(-per_row // chunk_work)
+        rows_per_chunk = max(1, min(hint(rows), chunk_work // hint(per_row))) if rows else 1
         if is_symbolic(rows):
-            rows_per_chunk = max(1, CHUNK_WORK // hint(per_row))
+            rows_per_chunk = max(1, chunk_work // hint(per_row))
         row_chunks = -(-rows // rows_per_chunk)
         self.grid = row_chunks * self.parts
         chunk: Expr = Var("chunk")
@@ -515,7 +518,21 @@ class _Attempt:
         body = tuple(self.reader.scopes[0].body)
         grid = Const(self.grid, "i64")
         kernel = Kernel(self.title, tuple(self.buffers.values()), body, (), grid)
-        return LoopKernel(kernel, values, self.work, overwrites)
+        return LoopKernel(kernel, values, self.work, overwrites, self.weight)
+
+
+def _weight(group: Group, is_stored: Callable[[Value], bool]) -> int:
+    """1, and 1 for each function of many operations that is computed for every element."""
+    own, seen, found = set(group.items), set(), 1
+    stack = list(group.items)
+    while stack:
+        v = stack.pop()
+        if v in seen or v.node is None or (v not in own and is_stored(v)):
+            continue
+        seen.add(v)
+        found += v.node.op.name in COSTLY - ONE_INSTRUCTION and v.shape == group.full
+        stack.extend(v.node.values)
+    return found
 
 
 def _together(group: Group, is_stored: Callable[[Value], bool], layouts: Layouts) -> int:

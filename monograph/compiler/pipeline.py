@@ -186,7 +186,7 @@ def plan(graph: Graph, donate: dict[int, int] | None = None, steady: Collection[
             Step(
                 made.kernel,
                 made.values,
-                parallel=hint(made.work) >= SMALL_WORK,
+                parallel=hint(made.work * made.weight) >= SMALL_WORK,
                 flops=made.work,
                 title=made.kernel.name,
                 nodes=nodes,

@@ -87,6 +87,29 @@ def test_bias_and_activation_are_in_the_epilogue_of_a_product():
     assert not [s for s in steps if s.title.startswith(("map", "reduce"))]
 
 
+def test_parallel_branches_have_epilogues_of_their_own():
+    w, b = [mg.randn(40, 96) * 0.1 for _ in range(3)], mg.randn(40)
+
+    def branches(x, b, *ws):
+        return [F.relu(F.linear(x, w) + b) for w in ws]
+
+    steps = [s for s in steps_of(branches, X, b, *w) if "pack" not in s.title]
+    assert [s.title for s in steps] == ["contract"] * 3
+    assert all(sum(k.written for k in s.kernel.buffers) == 1 for s in steps)
+
+
+def test_joined_heads_are_read_where_they_stand():
+    q, k, v, g = (mg.randn(2, 3, 20, 16) for _ in range(4))
+
+    def joined(q, k, v, g):
+        q, k, v = (x.detach().requires_grad_() for x in (q, k, v))
+        F.scaled_dot_product_attention(q, k, v).backward(g)
+        return mg.cat([x.grad.transpose(1, 2).reshape(2, 20, 48) for x in (q, k, v)], 2).exp()
+
+    titles = [s.title for s in steps_of(joined, q, k, v, g)]
+    assert not [t for t in titles if "reshape" in t or "permute" in t]
+
+
 def test_what_comes_before_a_sum_is_in_the_epilogue_of_a_product():
     def gradients(x, w, h):
         g = F.linear(x, w)

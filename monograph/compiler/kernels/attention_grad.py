@@ -45,6 +45,7 @@ from .attention_tiles import (
     Matrix,
     Writer,
     below,
+    block_size,
     const,
     exp2,
     head,
@@ -53,8 +54,6 @@ from .attention_tiles import (
     minimum,
 )
 
-ROWS = 64  # queries of a block
-KEYS = 64  # of a block
 ENOUGH_CHUNKS = 16
 MOST_ROWS = 1 << 17  # queries whose logarithms and dots fit on a thread's stack
 
@@ -153,9 +152,11 @@ class _Backward:
         n, self.heads, self.length, self.width = q.shape
         self.keys, self.depth = k.shape[2], v.shape[3]
         self.shared = self.heads // k.shape[1]  # heads that read the same keys
-        blocks = -(-self.keys // KEYS)
+        self.block_rows = block_size(self.length, 1)
+        self.block_keys = block_size(self.keys, self.w.lanes)
+        blocks = -(-self.keys // self.block_keys)
         parts = min(hint(blocks), -(-ENOUGH_CHUNKS // hint(n * k.shape[1])))
-        self.part = -(-blocks // parts) * KEYS
+        self.part = -(-blocks // parts) * self.block_keys
         self.parts = parts if is_symbolic(blocks) else -(-self.keys // self.part)
         # Queries whose logarithms and dots a chunk keeps; at run-time sizes some times as many.
         self.room = rows = self.shared * self.length
@@ -175,30 +176,30 @@ class _Backward:
         last = here - 1
         i, j = Var("i"), Var("j")
         queries = Loop("first", block_key if self.causal else ZERO, const(self.length), (
-            Let("rows", minimum(const(self.length) - first, ROWS)),
+            Let("rows", minimum(const(self.length) - first, self.block_rows)),
             *self.block(below(q, first), below(g, first), below(sum_q, first)),
-        ), step=ROWS)  # fmt: skip
+        ), step=self.block_rows)  # fmt: skip
         return [
             Local("dots", code, self.room),
             Local("bits", code, self.room),
-            Local("turned_keys", code, width * KEYS),
-            Local("turned_values", code, depth * KEYS),
-            Local("keys", code, KEYS * wide),
-            Local("queries", code, (ROWS + SLACK) * wide),
-            Local("slopes_out", code, (ROWS + SLACK) * deep),
-            Local("p", code, (ROWS + SLACK) * KEYS),
-            Local("slope", code, (ROWS + SLACK) * KEYS),
-            Local("sum_v", code, (KEYS + SLACK) * deep),
-            Local("sum_k", code, (KEYS + SLACK) * wide),
-            Local("sum_q", code, (ROWS + SLACK) * wide),
+            Local("turned_keys", code, width * self.block_keys),
+            Local("turned_values", code, depth * self.block_keys),
+            Local("keys", code, self.block_keys * wide),
+            Local("queries", code, (self.block_rows + SLACK) * wide),
+            Local("slopes_out", code, (self.block_rows + SLACK) * deep),
+            Local("p", code, (self.block_rows + SLACK) * self.block_keys),
+            Local("slope", code, (self.block_rows + SLACK) * self.block_keys),
+            Local("sum_v", code, (self.block_keys + SLACK) * deep),
+            Local("sum_k", code, (self.block_keys + SLACK) * wide),
+            Local("sum_q", code, (self.block_rows + SLACK) * wide),
             self.each_head(*self.rows(g, out, sum_q)),
             Loop("block_key", Var("part") * self.part, stop_key, (
-                Let("here", minimum(stop_key - block_key, KEYS)),
-                *w.turn("turned_keys", ZERO, below(k, block_key), last, width, KEYS),
-                *w.turn("turned_values", ZERO, below(v, block_key), last, depth, KEYS),
+                Let("here", minimum(stop_key - block_key, self.block_keys)),
+                *w.turn("turned_keys", ZERO, below(k, block_key), last, width, self.block_keys),
+                *w.turn("turned_values", ZERO, below(v, block_key), last, depth, self.block_keys),
                 w.pack("keys", below(k, block_key), here, width),
-                w.fill("sum_v", KEYS * deep, 0.0),
-                w.fill("sum_k", KEYS * wide, 0.0),
+                w.fill("sum_v", self.block_keys * deep, 0.0),
+                w.fill("sum_k", self.block_keys * wide, 0.0),
                 self.each_head(queries),
                 Loop("i", ZERO, here, (
                     Loop("j", ZERO, const(depth), (
@@ -210,7 +211,7 @@ class _Backward:
                               s.cast(Load("sum_k", i * wide + j, code) * (1 / LOG2_E), gk.code)),
                     ), "vector"),
                 )),
-            ), step=KEYS),
+            ), step=self.block_keys),
         ]  # fmt: skip
 
     def each_head(self, *body: Stmt) -> Stmt:
@@ -248,9 +249,10 @@ class _Backward:
         wide, deep = w.padded(width), w.padded(depth)
         rows, here = Var("rows"), Var("here")
         i, j = Var("i"), Var("j")
+        most_rows, most_keys = self.block_rows, self.block_keys
         queries, slopes_out = w.block("queries", wide), w.block("slopes_out", deep)
-        stop_row = rows if self.length % ROWS or self.causal else None
-        stop_key = here if self.keys % KEYS else None
+        stop_row = rows if self.length % most_rows or self.causal else None
+        stop_key = here if self.keys % most_keys else None
         # Causal: query i of the block sees keys up to i + ahead.
         ahead = Var("first") - Var("block_key")
         first_row = None
@@ -265,14 +267,16 @@ class _Backward:
 
         def scores(name: str, a: Matrix, b: str, size: int) -> list[Stmt]:
             return w.product(
-                ROWS, KEYS, a, w.block(b, KEYS), lambda row, height: (ZERO, const(size)),
-                lambda i, j, value: Store(name, i * KEYS + j, value),
+                most_rows, most_keys, a, w.block(b, most_keys),
+                lambda row, height: (ZERO, const(size)),
+                lambda i, j, value: Store(name, i * most_keys + j, value),
                 start=first_row, stop=stop_row, stop_column=stop_key,
             )  # fmt: skip
 
         def sums(name: str, a: str, b: Matrix, size: int) -> list[Stmt]:
+            turned = Matrix(a, code, lambda key, query: query * most_keys + key)
             return w.product(
-                KEYS, size, Matrix(a, code, lambda key, query: query * KEYS + key), b, queries_of,
+                most_keys, size, turned, b, queries_of,
                 lambda i, j, value: Store(name, i * size + j, value),
                 lambda i, j: Load(name, i * size + j, code),
                 stop=stop_key,
@@ -287,7 +291,7 @@ class _Backward:
             *sums("sum_v", "p", slopes_out, deep),
             *sums("sum_k", "slope", queries, wide),
             *w.product(
-                ROWS, wide, w.block("slope", KEYS), w.block("keys", wide), keys_of,
+                most_rows, wide, w.block("slope", most_keys), w.block("keys", wide), keys_of,
                 lambda i, j, value: Store("sum_q", i * wide + j, value), stop=stop_row,
             ),
             Loop("i", ZERO, rows, (
@@ -301,25 +305,25 @@ class _Backward:
     def slopes(self) -> list[Stmt]:
         """p and slope of row i, 0 where a key takes no part."""
         code, i, j = self.code, Var("i"), Var("j")
-        at = i * KEYS + j
+        at = i * self.block_keys + j
         row, key = Var("first") + i, Var("block_key") + j
         score: Expr = Load("p", at, code)
         if self.mask is not None:
-            inside = j < Var("here") if self.keys % KEYS else None
+            inside = j < Var("here") if self.keys % self.block_keys else None
             score = self.mask.apply(score, self.mask.number(row, key, inside))
         power = exp2(score - Var("bit", code))
         rest = Load("slope", at, code) - Var("dot", code)
         p: Expr = Var("power", code)
         slope = p * rest
         zero = Const(0.0, code)
-        if self.keys % KEYS:
+        if self.keys % self.block_keys:
             p, slope = (s.select(j < Var("here"), x, zero) for x in (p, slope))
         if self.causal:
             p, slope = (s.select(key <= row, x, zero) for x in (p, slope))
         return [
             Let("bit", Load("bits", Var("row0") + row, code)),
             Let("dot", Load("dots", Var("row0") + row, code)),
-            Loop("j", ZERO, const(KEYS), (
+            Loop("j", ZERO, const(self.block_keys), (
                 Let("power", power),
                 Store("slope", at, slope),
                 Store("p", at, p),

@@ -36,6 +36,7 @@ from ..steps import Context, Scratch, Step
 
 LOG2_E = 1 / math.log(2)
 ZERO = Const(0, "i64")
+BLOCK = 64  # keys or queries of a block, or as many as make the blocks of a short row equal
 # Rows that a tile may write beyond the last one: blocks have room for them.
 SLACK = 16
 
@@ -62,6 +63,14 @@ def maximum(x: Expr, y: Expr | int) -> Expr:
     if isinstance(x, Const) and isinstance(y, Const) and not is_symbolic(x.value - y.value):
         return const(max(x.value, y.value))
     return s.maximum(x, y)
+
+
+def block_size(count: int, unit: int) -> int:
+    """The size of equal blocks, of about BLOCK, that cover `count`: a multiple of `unit`."""
+    if is_symbolic(count):
+        return BLOCK
+    blocks = max(1, round(count / BLOCK))
+    return -(-count // (blocks * unit)) * unit
 
 
 @dataclass(frozen=True)

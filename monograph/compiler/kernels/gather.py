@@ -6,6 +6,7 @@ is noted in a status word and raises after the program has run. Writing: scatter
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -29,7 +30,7 @@ from ...kernel.ir import (
     Var,
 )
 from ..steps import Context, Scratch, Step, lowers
-from .lines import Array, Lines, chunks_of, const, place_of
+from .lines import Array, Lines, chunks_of, const, operand, place_of
 from .scatter import is_inside, status_of
 
 CHUNK_WORK = 16384
@@ -201,10 +202,11 @@ def lower_concat(node: Node, context: Context) -> list[Step] | None:
     """Each input copied to its place; row by row, where all are row-major."""
     out = node.outputs[0]
     axis = node.op.axis  # type: ignore[attr-defined]
-    parts = [v for v in node.values if v.aval.size]
+    parts = [(v, *operand(context, v)) for v in node.values if v.aval.size]
     if 0 in out.shape:
         return None
-    straight = all(context.strides(v) == contiguous_strides(v.shape) for v in (out, *parts))
+    straight = all(_is_row_major(v.shape, array.steps) for v, _, array in parts)
+    straight = straight and _is_row_major(out.shape, context.strides(out))
     if not straight or len(parts) > MOST_PARTS:
         return _one_by_one(context, out, axis, parts)
     code = out.dtype.code
@@ -213,15 +215,16 @@ def lower_concat(node: Node, context: Context) -> list[Step] | None:
     values: list[Value] = []
     copies: list[Stmt] = []
     at = 0
-    for v in parts:
-        if v not in values:
-            values.append(v)
+    for v, base, array in parts:
+        if base not in values:
+            values.append(base)
             buffers.append(Buffer(f"x{len(buffers)}", code))
+        name = buffers[values.index(base)].name
         run = v.shape[axis] * after
         copies.append(
             Loop("z", const(0), const(run), (
                 Store("out", Var("row") * (total * after) + (Var("z") + at),
-                      Load(buffers[values.index(v)].name, Var("row") * run + Var("z"), code)),
+                      Load(name, Var("row") * run + (Var("z") + array.offset), code)),
             ), "vector")
         )  # fmt: skip
         at += run
@@ -241,14 +244,20 @@ def lower_concat(node: Node, context: Context) -> list[Step] | None:
     return [Step(kernel, [*values, out], parallel=hint(work) > 32768, flops=work)]
 
 
-def _one_by_one(context: Context, out: Value, axis: int, parts: list[Value]) -> list[Step]:
+def _is_row_major(shape: Sequence[int], steps: Sequence[int]) -> bool:
+    return all(a == b for n, a, b in zip(shape, steps, contiguous_strides(shape)) if n > 1)
+
+
+def _one_by_one(
+    context: Context, out: Value, axis: int, parts: list[tuple[Value, Value, Array]]
+) -> list[Step]:
     """Each part by a kernel of its own, lanes along what is contiguous in the result."""
     steps = context.strides(out)
     code = out.dtype.code
     made = []
     at = 0
-    for v in parts:
-        arrays = {"out": Array(steps, at * steps[axis]), "x": Array(context.strides(v))}
+    for v, base, array in parts:
+        arrays = {"out": Array(steps, at * steps[axis]), "x": array}
         lines = Lines(tuple(v.shape), None, arrays)
         at += v.shape[axis]
         lane = Var("lane")
@@ -260,7 +269,7 @@ def _one_by_one(context: Context, out: Value, axis: int, parts: list[Value]) -> 
         buffers = (Buffer("x", code), Buffer("out", code, True))
         kernel = Kernel(context.title, buffers, (loop,), (), const(grid))
         work = v.aval.size
-        made.append(Step(kernel, [v, out], parallel=hint(work) > 32768, flops=work))
+        made.append(Step(kernel, [base, out], parallel=hint(work) > 32768, flops=work))
     return made
 
 
