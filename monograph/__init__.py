@@ -64,6 +64,7 @@ from .api.meta import CREATORS as _CREATORS
 from .api.meta import placed as _placed
 from .api.methods import attach as _attach
 from .api.misc import *  # noqa: F403
+from .api.misc import _assert as _assert
 from .api.printing import set_printoptions
 from .api.random import (
     Generator,

@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,19 @@ from .runtime import machine
 from .runtime.threads import get_num_threads
 from .transform import tape
 
+__all__ = [
+    "Average", "Averages", "Event", "ProfilerAction", "ProfilerActivity", "profile",
+    "record_function", "schedule", "tensorboard_trace_handler",
+]  # fmt: skip
 GROUPS = ("kernel", "kind", "line")
 ORDERS = ("time", "calls", "flops", "bytes")
+# PyTorch's orders; there is no device beside the CPU, and memory is what is read and written.
+OTHER_ORDERS = {"count": "calls"} | {
+    f"{own}{device}_{what}": order
+    for own in ("", "self_")
+    for device in ("cpu", "cuda", "device")
+    for what, order in (("time", "time"), ("time_total", "time"), ("memory_usage", "bytes"))
+}
 WORK = ("native", "NumPy")  # where arithmetic is done; the others are Python around it
 
 now = time.perf_counter_ns
@@ -110,7 +122,7 @@ class Averages(Sequence[Average]):
     def table(self, sort_by: str = "time", row_limit: int = 100) -> str:
         """One line per group, the largest first; what the machine reaches is measured for it.
 
-        sort_by    "time", "calls", "flops" or "bytes"
+        sort_by    "time", "calls", "flops" or "bytes", or PyTorch's names ("cpu_time_total")
         row_limit  groups shown; -1: all
 
         Columns: calls, milliseconds and their share of the whole profile, operations and bytes with
@@ -118,6 +130,7 @@ class Averages(Sequence[Average]):
         float32 arithmetic and memory would need, over the time taken (above 100% where the caches
         hold the data). ArgumentError for another order.
         """
+        sort_by = OTHER_ORDERS.get(sort_by, sort_by)
         if sort_by not in ORDERS:
             raise ArgumentError(f"table: sort_by must be one of {ORDERS}, got {sort_by!r}")
         key = "seconds" if sort_by == "time" else sort_by
@@ -159,9 +172,74 @@ class Averages(Sequence[Average]):
         return cells
 
 
+class ProfilerActivity(Enum):
+    """PyTorch's names of what is looked at; here it is the CPU, whatever is asked for."""
+
+    CPU = 0
+    CUDA = 2
+    XPU = 1
+
+
+class ProfilerAction(Enum):
+    """What a profile does in a step of its schedule."""
+
+    NONE = 0
+    WARMUP = 1
+    RECORD = 2
+    RECORD_AND_SAVE = 3
+
+
+RECORDING = (ProfilerAction.RECORD, ProfilerAction.RECORD_AND_SAVE)
+
+
+def schedule(
+    *, wait: int = 0, warmup: int = 0, active: int, repeat: int = 0, skip_first: int = 0
+) -> Callable[[int], ProfilerAction]:
+    """What a profile does in each step: after skip_first, cycles of wait, warmup and active steps.
+
+    repeat  cycles; 0: without end
+
+    >>> plan = schedule(wait=1, warmup=1, active=2, repeat=1)
+    >>> [plan(step).name for step in range(5)]
+    ['NONE', 'WARMUP', 'RECORD', 'RECORD_AND_SAVE', 'NONE']
+    """
+    if active < 1 or min(wait, warmup, repeat, skip_first) < 0:
+        raise ArgumentError("schedule: active must be 1 or more, and the others not negative")
+
+    def plan(step: int) -> ProfilerAction:
+        cycle, place = divmod(step - skip_first, wait + warmup + active)
+        if step < skip_first or (repeat and cycle >= repeat) or place < wait:
+            return ProfilerAction.NONE
+        if place < wait + warmup:
+            return ProfilerAction.WARMUP
+        last = place == wait + warmup + active - 1
+        return ProfilerAction.RECORD_AND_SAVE if last else ProfilerAction.RECORD
+
+    return plan
+
+
+def tensorboard_trace_handler(
+    dir_name: Any, worker_name: str | None = None, use_gzip: bool = False
+) -> Callable[[profile], None]:
+    """For `on_trace_ready`: write each trace to a file of its own in the folder `dir_name`."""
+
+    def write(prof: profile) -> None:
+        os.makedirs(dir_name, exist_ok=True)
+        name = f"{worker_name or os.getpid()}.{time.time_ns()}.pt.trace.json"
+        prof.export_chrome_trace(os.path.join(dir_name, name))
+
+    if use_gzip:
+        raise ArgumentError("tensorboard_trace_handler: use_gzip=True is not supported")
+    return write
+
+
 class profile:
     """Notes what runs while it is on: as a context, or from `start()` to `stop()`.
 
+    schedule        says which steps are noted (`schedule(...)`), with `step()` at each one's end
+    on_trace_ready  called with the profile when a cycle of the schedule, or the context, has ended
+
+    PyTorch's other arguments are taken without effect: shapes, memory and lines are always noted.
     Starting it again begins anew. One profile at a time, over all threads. A profiled call takes
     about four microseconds more and 0.2 for each kernel, an eager operation some microseconds.
 
@@ -174,7 +252,19 @@ class profile:
     [('map_mul', 1)]
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        activities: Any = None,
+        schedule: Callable[[int], ProfilerAction] | None = None,
+        on_trace_ready: Callable[[profile], Any] | None = None,
+        record_shapes: bool = False,
+        profile_memory: bool = False,
+        with_stack: bool = False,
+        with_flops: bool = False,
+        with_modules: bool = False,
+    ) -> None:
+        self._schedule, self._ready = schedule, on_trace_ready
+        self.step_num = 0
         self._spans: list[Event] = []
         self._runs: list[tuple[Executable, list[tuple[int, int]], int]] = []
         self._began = self._ended = 0
@@ -208,12 +298,32 @@ class profile:
         self._replaced = []
         _active = None
 
+    def _action(self) -> ProfilerAction:
+        return self._schedule(self.step_num) if self._schedule else ProfilerAction.RECORD
+
+    def step(self) -> None:
+        """The end of a step: what the schedule says of the next one begins."""
+        before = self._action()
+        self.step_num += 1
+        if before is ProfilerAction.RECORD_AND_SAVE:
+            self._finish()
+        if self._action() in RECORDING and _active is not self:
+            self.start()
+
+    def _finish(self) -> None:
+        self.stop()
+        if self._ready is not None:
+            self._ready(self)
+
     def __enter__(self) -> profile:
-        self.start()
+        self.step_num = 0
+        if self._action() in RECORDING:
+            self.start()
         return self
 
     def __exit__(self, *exc: Any) -> None:
-        self.stop()
+        if _active is self:
+            self._finish()
 
     # What was noted
 
@@ -238,10 +348,13 @@ class profile:
         """How long the profile was on (so far)."""
         return ((self._ended or now()) - self._began) / 1e9 if self._began else 0.0
 
-    def key_averages(self, by: str = "kernel") -> Averages:
+    def key_averages(
+        self, by: str = "kernel", group_by_input_shape: bool = False, group_by_stack_n: int = 0
+    ) -> Averages:
         """Events added up by "kernel" (its name and lines), "kind" or the user's "line".
 
-        A kernel of several lines counts for each in equal parts. ArgumentError for another `by`.
+        A kernel of several lines counts for each in equal parts. PyTorch's other arguments change
+        nothing: kernels are of one shape and have their lines. ArgumentError for another `by`.
         """
         if by not in GROUPS:
             raise ArgumentError(f"key_averages: by must be one of {GROUPS}, got {by!r}")

@@ -215,3 +215,8 @@ def is_deterministic_algorithms_warn_only_enabled() -> bool:
 def compiled_with_cxx11_abi() -> bool:
     """True: there is nothing compiled that would care."""
     return True
+
+
+def _assert(condition: Any, message: str) -> None:
+    """`assert condition, message`, in the form that PyTorch's layers have for its own tracers."""
+    assert condition, message

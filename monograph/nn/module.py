@@ -10,32 +10,16 @@ import itertools
 
 import monograph as mg
 from monograph.core.dtype import DType
-from monograph.core.errors import ArgumentError, ArgumentTypeError, DTypeError, StateDictError
+from monograph.core.errors import ArgumentError, ArgumentTypeError, DeviceError, DTypeError
 from monograph.core.structure import Registry, watch
 from monograph.core.tracing import guarded
 from monograph.nn.hooks import RemovableHandle, run_with_hooks
-from monograph.nn.parameter import Buffer, Parameter, is_lazy
+from monograph.nn.parameter import Buffer, Parameter
+from monograph.nn.state import StateDict
 from monograph.tensor import Tensor
 
 
-class IncompatibleKeys(tuple):
-    """What `load_state_dict` found: `missing_keys` and `unexpected_keys`, two lists."""
-
-    __slots__ = ()
-
-    def __new__(cls, missing_keys, unexpected_keys):
-        return super().__new__(cls, (missing_keys, unexpected_keys))
-
-    missing_keys = property(lambda self: self[0])
-    unexpected_keys = property(lambda self: self[1])
-
-    def __repr__(self):
-        if not self[0] and not self[1]:
-            return "<All keys matched successfully>"
-        return f"IncompatibleKeys(missing_keys={self[0]}, unexpected_keys={self[1]})"
-
-
-class Module:
+class Module(StateDict):
     """Base class of all layers and models: define `__init__` and `forward`, call the instance.
 
     Assigning a Parameter, a Buffer or a Module to an attribute registers it; `parameters()`,
@@ -53,6 +37,7 @@ class Module:
         put("_forward_hooks", Registry())
         put("_backward_pre_hooks", Registry())
         put("_backward_hooks", Registry())
+        put("_state_hooks", {})
 
     # ---- calling
 
@@ -224,9 +209,9 @@ class Module:
                 path = f"{prefix}.{name}" if prefix else name
                 yield from module.named_modules(memo, path, remove_duplicate)
 
-    def modules(self):
-        """Yield this module and all modules below it, each once."""
-        for _, module in self.named_modules():
+    def modules(self, remove_duplicate=True):
+        """Yield this module and all modules below it, each once unless told otherwise."""
+        for _, module in self.named_modules(remove_duplicate=remove_duplicate):
             yield module
 
     def named_children(self):
@@ -292,6 +277,18 @@ class Module:
             module = found
             walked.append(name)
         return module
+
+    def set_submodule(self, target, module, strict=False):
+        """Put `module` at a dotted path; with `strict` only where one is already."""
+        path, _, name = target.rpartition(".")
+        parent = self.get_submodule(path)
+        if strict:
+            self.get_submodule(target)
+        if not isinstance(module, Module):
+            raise ArgumentTypeError(
+                f"set_submodule: needs a module for {target!r}, got {type(module).__name__}"
+            )
+        setattr(parent, name, module)
 
     def get_parameter(self, target):
         """Return the parameter at a dotted path such as 'encoder.layers.0.weight'."""
@@ -420,6 +417,21 @@ class Module:
         """Move parameters and buffers to the CPU."""
         return self.to("cpu")
 
+    def cuda(self, device=None):
+        """DeviceError: version 0.1 computes on the CPU."""
+        raise DeviceError(
+            "Module.cuda: no CUDA device is available; this build computes on 'cpu'",
+            hint="write model.to(device) with device = 'cuda' if cuda.is_available() else 'cpu'",
+        )
+
+    def share_memory(self):
+        """This module: loaders and processes get copies."""
+        return self
+
+    def compile(self, *args, **kwargs):
+        """Compile `forward`, as `mg.compile(module)` does."""
+        mg.compile(self, *args, **kwargs)
+
     # ---- hooks
 
     def register_forward_pre_hook(self, hook, *, prepend=False, with_kwargs=False):
@@ -452,98 +464,7 @@ class Module:
         """
         return RemovableHandle(self._backward_hooks, (hook, False), prepend)
 
-    # ---- state
-
-    def state_dict(self, *, destination=None, prefix="", keep_vars=False):
-        """Return {path: tensor} of all parameters and persistent buffers.
-
-        The tensors share memory with the module (detached unless `keep_vars`); clone them to keep a
-        copy.
-        """
-        destination = {} if destination is None else destination
-        for path, tensor in self._named_state(prefix):
-            destination[path] = tensor if keep_vars else tensor.detach()
-        return destination
-
-    def _named_state(self, prefix=""):
-        """Yield (path, tensor): own parameters, own buffers, then those of sub-modules."""
-        for name, param in self._parameters.items():
-            if param is not None:
-                yield prefix + name, param
-        for name, buffer in self._buffers.items():
-            if buffer is not None and name not in self._non_persistent_buffers_set:
-                yield prefix + name, buffer
-        for name, module in self._modules.items():
-            if module is not None:
-                yield from module._named_state(f"{prefix}{name}.")
-
-    def load_state_dict(self, state_dict, strict=True, assign=False):
-        """Copy the values of `state_dict` (tensors or arrays) into this module, all or nothing.
-
-        assign  take the tensors themselves, with their dtype, in place of copying their elements
-
-        StateDictError lists every key that is missing or unexpected (only with `strict`) and every
-        shape that differs; then nothing has been loaded. Returns the missing and unexpected keys.
-        """
-        if not hasattr(state_dict, "items"):
-            raise ArgumentTypeError(
-                f"load_state_dict: state_dict must be a mapping, got {type(state_dict).__name__}"
-            )
-        wanted = dict(self._named_state())
-        # Checkpoints from before batch norms counted their batches have no such numbers.
-        missing = [
-            key
-            for key in wanted
-            if key not in state_dict and not key.endswith("num_batches_tracked")
-        ]
-        unexpected = [key for key in state_dict if key not in wanted]
-        shared = [key for key in wanted if key in state_dict]
-        problems = []
-        if strict:
-            problems += [("missing", key, f"{_shape(wanted[key])}") for key in missing]
-            problems += [("unexpected", key, _shape(state_dict[key])) for key in unexpected]
-        problems += [
-            (
-                "shape differs",
-                key,
-                f"{_shape(state_dict[key])} in the state dict, {_shape(wanted[key])} in the module",
-            )
-            for key in shared
-            if _shape(state_dict[key]) != _shape(wanted[key]) and not is_lazy(wanted[key])
-        ]
-        if problems:
-            raise _state_dict_error(type(self).__name__, problems, len(wanted))
-        for path, module in self.named_modules(remove_duplicate=False):
-            give = getattr(module, "_given_shapes", None)  # a lazy layer's
-            if give is not None:
-                give(state_dict, f"{path}." if path else "")
-        with mg.no_grad():
-            for key in shared:
-                value = mg.as_tensor(state_dict[key])
-                if assign:
-                    self._assign(key, value)
-                else:
-                    wanted[key].copy_(value)
-        return IncompatibleKeys(missing, unexpected)
-
-    def _assign(self, key, value):
-        """Put a tensor in the place of the parameter or buffer at a dotted path."""
-        path, _, name = key.rpartition(".")
-        module = self.get_submodule(path)
-        old = module._parameters.get(name)
-        if old is None:
-            module._buffers[name] = value
-        elif isinstance(value, Parameter):
-            module._parameters[name] = value
-        else:
-            module._parameters[name] = Parameter(value, requires_grad=old.requires_grad)
-
-    def __getstate__(self):
-        """Registries are copied, so that a shallow copy can be changed without the original."""
-        return {k: v.copy() if k in _REGISTRIES else v for k, v in self.__dict__.items()}
-
-    def __setstate__(self, state):
-        self.__dict__.update(state)
+    register_backward_hook = register_full_backward_hook  # PyTorch's older name
 
     # ---- printing
 
@@ -561,20 +482,6 @@ class Module:
         return render_tree(self._get_name(), lines, children)
 
 
-_REGISTRIES = frozenset(
-    {
-        "_parameters",
-        "_buffers",
-        "_modules",
-        "_non_persistent_buffers_set",
-        "_forward_pre_hooks",
-        "_forward_hooks",
-        "_backward_pre_hooks",
-        "_backward_hooks",
-    }
-)
-
-
 def indent(text, spaces=2):
     """Indent all lines of `text` but the first."""
     return text.replace("\n", "\n" + " " * spaces)
@@ -588,21 +495,6 @@ def render_tree(name, extra_lines, child_lines):
     if len(extra_lines) == 1 and not child_lines:
         return f"{name}({extra_lines[0]})"
     return f"{name}(\n  " + "\n  ".join(lines) + "\n)"
-
-
-def _shape(value):
-    return tuple(getattr(value, "shape", ()))
-
-
-def _state_dict_error(name, problems, known):
-    kinds = max(len(kind) for kind, _, _ in problems)
-    keys = max(len(key) for _, key, _ in problems)
-    rows = "\n".join(f"    {kind:<{kinds}}  {key:<{keys}}  {what}" for kind, key, what in problems)
-    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-    return StateDictError(
-        f"load_state_dict: {count} with the state dict of {name} ({known} tensors):\n{rows}",
-        hint="nothing was loaded; strict=False ignores missing and unexpected keys",
-    )
 
 
 def _parse_to(args, kwargs):

@@ -9,6 +9,7 @@ from torch_oracle import array, message, torch
 
 import monograph as mg
 from monograph import nn
+from monograph.core.errors import DeviceError, StateDictError
 from monograph.nn import functional as F
 
 
@@ -491,3 +492,68 @@ def test_checkpoints_without_counts_of_batches_load_strictly():
     layer = nn.BatchNorm1d(3)
     state = {k: v for k, v in layer.state_dict().items() if k != "num_batches_tracked"}
     assert layer.load_state_dict(state).missing_keys == []
+
+
+class Counting(nn.Linear):
+    def __init__(self):
+        super().__init__(2, 2)
+        self.calls = 0
+
+    def get_extra_state(self):
+        return {"calls": self.calls}
+
+    def set_extra_state(self, state):
+        self.calls = state["calls"]
+
+
+def test_extra_state_is_saved_and_given_back():
+    model = nn.Sequential(Counting(), nn.Linear(2, 2))
+    model[0].calls = 3
+    saved = model.state_dict()
+    assert saved["0._extra_state"] == {"calls": 3}
+    other = nn.Sequential(Counting(), nn.Linear(2, 2))
+    assert str(other.load_state_dict(saved)) == "<All keys matched successfully>"
+    assert other[0].calls == 3
+    del saved["0._extra_state"]
+    with pytest.raises(StateDictError, match=r"missing  0\._extra_state"):
+        other.load_state_dict(saved)
+
+
+def test_hooks_around_saving_and_loading():
+    model, seen = nn.Sequential(nn.Linear(2, 2)), []
+
+    def rename(module, state_dict, prefix, metadata, strict, missing, unexpected, errors):
+        state_dict[f"{prefix}weight"] = state_dict.pop(f"{prefix}kernel")
+
+    def renamed(module, state_dict, prefix, metadata):
+        state_dict[f"{prefix}kernel"] = state_dict.pop(f"{prefix}weight")
+
+    layer = model[0]
+    handles = [
+        layer.register_load_state_dict_pre_hook(rename),
+        layer.register_state_dict_post_hook(renamed),
+        layer.register_state_dict_pre_hook(lambda m, prefix, keep: seen.append(prefix)),
+        model.register_load_state_dict_post_hook(lambda m, keys: seen.append(keys.missing_keys)),
+    ]
+    saved = model.state_dict()
+    assert list(saved) == ["0.bias", "0.kernel"] and seen == ["0."]
+    model.load_state_dict(saved)
+    assert seen == ["0.", []] and set(saved) == {"0.bias", "0.kernel"}
+    for handle in handles:
+        handle.remove()
+    assert list(model.state_dict()) == ["0.weight", "0.bias"]
+    layer._register_load_state_dict_pre_hook(lambda d, prefix, *rest: rest[-1].append("too old"))
+    with pytest.raises(StateDictError, match="too old"):
+        model.load_state_dict(model.state_dict())
+
+
+def test_submodules_are_put_by_path_and_there_is_no_cuda():
+    model = nn.Sequential(nn.Sequential(nn.Linear(2, 2)))
+    model.set_submodule("0.0", nn.Tanh())
+    assert isinstance(model[0][0], nn.Tanh) and model.share_memory() is model
+    with pytest.raises(AttributeError, match="no sub-module 'b'"):
+        model.set_submodule("0.b", nn.Tanh(), strict=True)
+    with pytest.raises(DeviceError, match=r"Module\.cuda: no CUDA device"):
+        model.cuda()
+    model.compile()
+    assert model(mg.ones(2)).shape == (2,)

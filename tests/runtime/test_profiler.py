@@ -13,7 +13,13 @@ from monograph.api import composites, interpreter
 from monograph.capture import Jit
 from monograph.compiler.pipeline import Executable
 from monograph.core.errors import ArgumentError
-from monograph.profiler import profile, record_function
+from monograph.profiler import (
+    ProfilerActivity,
+    profile,
+    record_function,
+    schedule,
+    tensorboard_trace_handler,
+)
 from monograph.transform import tape
 
 
@@ -271,3 +277,26 @@ def test_record_function_without_a_profile_does_nothing():
     with profile() as prof:
         f(3)
     assert [e.name for e in of(prof, "user")] == ["part"] * 4
+
+
+def test_a_schedule_says_which_steps_are_noted(tmp_path):
+    ready = []
+    with profile(
+        activities=[ProfilerActivity.CPU],
+        schedule=schedule(skip_first=1, wait=1, warmup=1, active=2, repeat=2),
+        on_trace_ready=lambda p: ready.append((p.step_num, len(p.events()))),
+        record_shapes=True,
+    ) as prof:
+        for _ in range(12):
+            with record_function("work"):
+                mg.ones(100) + 1
+            prof.step()
+    assert [step for step, _ in ready] == [5, 9]
+    assert [e.name for e in prof.events() if e.where == "user"] == ["work", "work"]
+    with profile(on_trace_ready=tensorboard_trace_handler(tmp_path)) as prof:
+        mg.ones(100) + 1
+    assert len(list(tmp_path.glob("*.pt.trace.json"))) == 1
+    table = prof.key_averages(group_by_input_shape=True).table(sort_by="cpu_time_total")
+    assert table.splitlines()[1:] == prof.table().splitlines()[1:]
+    with pytest.raises(ArgumentError, match="active must be 1 or more"):
+        schedule(active=0)
