@@ -214,9 +214,9 @@ globals().update({_name: _FUNCTIONAL[_name] for _name in _OF_LAYERS})
 # Submodules and the compiler load when they are first used, so that `import monograph` stays quick.
 _SUBMODULES = {
     "accelerator", "amp", "array_api", "autograd", "backends", "compiler", "cpu", "cuda", "data",
-    "distributed", "distributions", "fft", "func", "hub", "linalg", "masked", "metrics", "models", "mps",
-    "multiprocessing", "nn", "onnx", "optim", "plot", "profiler", "signal", "special", "testing",
-    "train", "types", "utils", "version",
+    "distributed", "distributions", "fft", "func", "hub", "linalg", "masked", "metrics", "models",
+    "mps", "multiprocessing", "nn", "onnx", "optim", "plot", "profiler", "signal", "special",
+    "testing", "train", "types", "utils", "version",
 }  # fmt: skip
 _LAZY = {
     "GradScaler": "amp.grad_scaler", "autocast": "amp.autocast_mode",
