@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ import numpy as np
 import monograph as mg
 
 from ..runtime import buffers
+from ..runtime.threads import get_num_threads
 from .checkpoint import encode, remove_checkpoint, write_checkpoint
+
+LARGE_BYTES = 1 << 20  # arrays that threads copy side by side
 
 
 class CheckpointWriter:
@@ -57,9 +61,19 @@ class CheckpointWriter:
 
 def _copies(tensors: dict[str, Any]) -> dict[str, np.ndarray]:
     """Copies of tensors and arrays, in memory that later copies use again."""
-    made = {}
+    made: dict[str, np.ndarray] = {}
+    large: list[tuple[np.ndarray, np.ndarray]] = []
     for name, value in tensors.items():
         source = value.detach().numpy() if isinstance(value, mg.Tensor) else value
-        made[name] = buffers.empty(source.shape, source.dtype)
-        np.copyto(made[name], source)
+        copy = made[name] = buffers.empty(source.shape, source.dtype)
+        if source.nbytes >= LARGE_BYTES:
+            large.append((copy, source))
+        else:
+            np.copyto(copy, source)
+    if len(large) > 1:  # new memory is slow to touch: each thread takes the next array
+        with ThreadPoolExecutor(get_num_threads()) as threads:
+            list(threads.map(lambda pair: np.copyto(*pair), large))
+    else:
+        for copy, source in large:
+            np.copyto(copy, source)
     return made
