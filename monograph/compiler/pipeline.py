@@ -3,6 +3,7 @@
 inline_scans        loops of one iteration
 simplify            rules, common subexpressions, constants
 remove_dead
+unfold_groups       normalisation over groups of channels, on images
 add_slices          sums over small windows
 lower_convolutions  padding, strides and adjoints of convolutions
 order_rows          operands of products whose rows are apart, in order
@@ -42,6 +43,7 @@ from ..runtime.program import Control, Program, Slot, Task
 from . import kernels as _kernels  # noqa: F401  registers the lowerings
 from . import stored
 from .blocks import loop_over_blocks
+from .channel_groups import unfold_groups
 from .complex import leave_complex_to_numpy
 from .constant import split_constants
 from .control import ControlStep, inline_scans, lower_control, prune_control, separate_outputs
@@ -62,6 +64,7 @@ from .windows import add_slices
 PASSES: list[Callable[[Graph], Graph]] = [
     inline_scans,
     simplify,
+    unfold_groups,
     add_slices,
     remove_dead,
     lower_convolutions,
