@@ -28,13 +28,15 @@ from .api.creation import as_tensor
 from .api.sparse import SparseTensor
 from .capture_gradient import differentiate, live_dtype
 from .capture_replay import NO, Input, Replay, may_vary
-from .compiler.sizes import NotDynamic
+from .compiler.sizes import NotDynamic, fix_sizes
 from .core import dtype as dt
 from .core import pytree
 from .core.dtype import BY_NUMPY
 from .core.errors import ArgumentError, TraceError
 from .core.modes import modes
-from .dynamic import Policy, Sizes, pattern_of, shapes_of
+from .core.sizes import Guard
+from .core.symbolic import is_symbolic
+from .dynamic import OFTEN, Axis, Policy, Sizes, pattern_of, shapes_of
 from .ir.graph import Value
 from .ir.op import Aval
 from .tensor import Tensor, wrap
@@ -68,7 +70,55 @@ class Capture(Replay):
         with trace:
             self._trace(trace, leaves, treedef)
         trace.finish()
-        self.compile()
+        self.refused: list[tuple[list[Axis], str]] = []  # axes that were to be dynamic, and why not
+        if self.sizes is not None:
+            self._compile_dynamic()
+        if self.sizes is None:
+            self.compile()
+
+    def _compile_dynamic(self) -> None:
+        """The program at run-time sizes; those that it needs the number of become fixed."""
+        while self.sizes is not None:
+            guard = next(iter(self.sizes.space.exact_guards()), None)
+            try:
+                if guard is None:
+                    self.compile()
+                    if self.backward is not None:
+                        self.backward.compile()
+                    self.sizes.space.closed = True
+                    return
+                self._fix(guard)
+            except NotDynamic as needed:
+                self._fix(needed.guard)
+            except Exception as error:  # a kernel that cannot be made for these
+                self._fix(None, error)
+
+    def _fix(self, guard: Guard | None, error: Exception | None = None) -> None:
+        """Make sizes fixed that a guard asks the number of, or all if nothing else is known."""
+        sizes = self.sizes
+        assert sizes is not None
+        axes = [] if guard is None else sizes.blamed(guard)
+        if axes and guard is not None:
+            self.refused.append((axes, sizes.why_static(guard)))
+        else:
+            axes = sizes.axes
+            self.refused.append((axes, f"sizes cannot be dynamic: {error}"))
+        fixed = sizes.fix(axes)
+        fix_sizes(self.graph, fixed)
+        if self.backward is not None:
+            self.backward.fix_sizes(fixed)
+        for source in self.inputs:
+            source.aval = Aval(tuple(map(fixed, source.aval.shape)), source.aval.dtype)
+        self.returns = [(what, fixed(value)) for what, value in self.returns]
+        self.grads = [
+            (who, what, (value[0], tuple(map(fixed, value[1])), value[2]))
+            if what == "rows"
+            else (who, what, value)
+            for who, what, value in self.grads
+        ]
+        if not sizes.places:
+            sizes.space.closed = True
+            self.sizes = None
 
     # Capture
 
@@ -118,7 +168,7 @@ class Capture(Replay):
         captured_ids = {id(c.tensor): c for c in trace.captured}
         for leaf in out_leaves:
             if not isinstance(leaf, Tensor):
-                self.returns.append(("constant", leaf))
+                self.returns.append(("size" if is_symbolic(leaf) else "constant", leaf))
             elif id(leaf) in args:
                 self.returns.append(("arg", args[id(leaf)]))
             elif id(leaf) in self.arg_grads:
@@ -205,7 +255,7 @@ class Jit:
         static_argnums: Sequence[int] = (),
         static_argnames: Sequence[str] = (),
         fallback: bool = False,
-        dynamic: Any = False,
+        dynamic: Any = None,
         max_programs: int = MAX_PROGRAMS,
         autotune: bool | None = None,
     ):
@@ -308,7 +358,7 @@ class Jit:
         """A call at sizes for which there is no program of their own."""
         pattern = pattern_of(key)
         shapes = shapes_of(leaves, lambda x: isinstance(x, Tensor))
-        axes = self.policy.choose(pattern, shapes, treedef)
+        axes = self.policy.choose(pattern, shapes, treedef, self._calls_of(pattern))
         sizes = None
         if axes:
             dynamic_key = ("dynamic", pattern)
@@ -316,26 +366,40 @@ class Jit:
                 assert capture.sizes is not None
                 reason = capture.sizes.accepts(shapes) or capture.accepts()
                 if reason is None:
+                    if self.policy.automatic and self._is_frequent(capture, leaves):
+                        why = f"{OFTEN} calls in a row at the same sizes: a program for them alone"
+                        return self._capture(key, why, leaves, treedef, args, kwargs)
                     if capture.has_overlaps(leaves):
                         return self.function(*args, **kwargs)
                     self._next_time(capture, args)
                     return capture.run(leaves)
             sizes = Sizes(axes, shapes)
-            reason = reason or self._difference(key)
-            key = dynamic_key
         try:
             return self._capture(key, reason, leaves, treedef, args, kwargs, sizes)
-        except NotDynamic as needed:
+        except NotDynamic as needed:  # the function fails where sizes are no numbers, or anyway
             assert sizes is not None
-            if needed.guard is None:  # a kernel that cannot be made; or the function's own error
-                why = f"sizes cannot be dynamic: {needed.__cause__}"
-                self.policy.refuse(pattern, list(axes))
+            if needed.guard is None:
+                self._refuse(pattern, list(axes), f"sizes cannot be dynamic: {needed.__cause__}")
             else:
-                why = sizes.why_static(needed.guard)
-                self.policy.refuse(pattern, sizes.blamed(needed.guard))
-            self.recompiles.append(why)
-            log.info("%s: %s", self.__name__, why)
+                self._refuse(pattern, sizes.blamed(needed.guard), sizes.why_static(needed.guard))
             return self._call(leaves, treedef, args, kwargs)
+
+    def _refuse(self, pattern: Any, axes: list[Axis], why: str) -> None:
+        self.policy.refuse(pattern, axes)
+        self.recompiles.append(why)
+        log.info("%s: %s", self.__name__, why)
+
+    def _calls_of(self, pattern: Any) -> int:
+        """How often programs for calls of this pattern were called."""
+        total = 0
+        for key, variants in self.captures.items():
+            if (key[1] if key[0] == "dynamic" else pattern_of(key)) == pattern:
+                total += sum(c.calls for c in variants)
+        return total
+
+    def _is_frequent(self, capture: Capture, leaves: list) -> bool:
+        assert capture.sizes is not None
+        return capture.calls >= OFTEN and capture.sizes.of(leaves) == capture.at.sizes
 
     def _is_static(self, k: int, treedef: Any) -> bool:
         """Whether leaf k belongs to an argument declared static."""
@@ -388,6 +452,11 @@ class Jit:
             raise
         finally:
             modes.autotune = before
+        pattern = pattern_of(key)
+        for axes, why in capture.refused:
+            self._refuse(pattern, axes, why)
+        if capture.sizes is not None:
+            key = ("dynamic", pattern)
         self.captures.setdefault(key, []).append(capture)
         self._bound_programs()
         if capture.has_overlaps(leaves):
@@ -478,7 +547,7 @@ def jit(
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (),
     fallback: bool = False,
-    dynamic: Any = False,
+    dynamic: Any = None,
     max_programs: int = MAX_PROGRAMS,
     autotune: bool | None = None,
 ) -> Any:
@@ -487,9 +556,9 @@ def jit(
     static_argnums, static_argnames  arguments whose Python value specialises the program
     fallback                         run eagerly (with one warning) what cannot be captured
     dynamic                          sizes of arguments that one program serves: None, those that
-                                     have changed between calls; False, none; True, all that the
-                                     function does not need the number of; or {name: axis},
-                                     {name: (axes)}, {name: {axis: size's name or Dim}}
+                                     change between calls; False, none; True, all that the function
+                                     does not need the number of; or {name: axis}, {name: (axes)},
+                                     {name: {axis: size's name or Dim}}; docs/dynamic-shapes.md
     max_programs                     of the function, at most; the one used longest ago goes
     autotune                         measure schedules while compiling and keep the fastest on disk
                                      (None: as MONOGRAPH_AUTOTUNE says); docs/performance.md

@@ -7,12 +7,13 @@ tape, whose pull runs the second program. Gradients of gradients run the plain f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .compiler.pipeline import Executable, compile_graph
-from .compiler.sizes import space_of
+from .compiler.sizes import fix_sizes
 from .core import dtype as dt
 from .core import pytree
 from .core.errors import GradError
@@ -89,10 +90,17 @@ class Backward:
                 own.update(zip(n.outputs, out if isinstance(out, tuple) else (out,)))
         graph.outputs = [own[v] for v in ends]
         self.graph = graph
-        # At run-time sizes it must be known now whether there is a program for all of them.
-        self.executable: Executable | None
-        self.executable = compile_graph(graph) if space_of(graph) is not None else None
+        self.executable: Executable | None = None  # made when it is wanted
         self.seed_avals = [s.value.aval for s in seeds]
+
+    def compile(self) -> None:
+        """Make the program now: at run-time sizes, it must be known whether there is one."""
+        self.executable = compile_graph(self.graph)
+
+    def fix_sizes(self, fixed: Callable[[Any], Any]) -> None:
+        """Numbers for some run-time sizes."""
+        fix_sizes(self.graph, fixed)
+        self.seed_avals = [v.aval for v in self.graph.inputs[len(self.residuals) :]]
 
     def residual_outputs(self, forward: Graph) -> list[Value]:
         """Values that the forward program must also give out (inputs are at hand already)."""
@@ -188,7 +196,7 @@ class CapturedCall(tape.Node):
             return self._pull_again(gs)
         program, at = self.program, self.at
         if program.executable is None:
-            program.executable = compile_graph(program.graph)
+            program.compile()
         arrays = []
         for s, version in zip(self.saved, self.versions):
             if isinstance(s, Tensor):

@@ -17,6 +17,10 @@ from .core.symbolic import SymInt
 
 Axis = tuple[int, int]  # (number of the leaf, axis)
 
+# When sizes are dynamic of themselves (docs/dynamic-shapes.md says why):
+STEADY = 100  # calls after which one other size is taken for an exception, as the last batch
+OFTEN = 1000  # calls in a row at one size after which a program for it alone is made
+
 
 class Dim:
     """A dynamic dimension, for `jit(dynamic=...)`: the same Dim (or name) is the same size.
@@ -51,7 +55,8 @@ class Dim:
 class Policy:
     """Which axes are dynamic. `declared` is what `jit(dynamic=...)` was given:
 
-    None       an axis becomes dynamic with the second size that it is seen at
+    None       an axis becomes dynamic with the second size that it is seen at; with the third if
+               the function had been called `STEADY` times before the second
     False      none
     True       all, but those that the function needs the number of
     a mapping  from argument names to axes: {"x": {1: "T"}}, {"x": {1: Dim("T", max=512)}}, {"x": 1}
@@ -69,31 +74,43 @@ class Policy:
         # By pattern (the key of a call without the sizes):
         self.axes: dict[Any, set[Axis]] = {}  # dynamic ones
         self.static: dict[Any, set[Axis]] = {}  # those that turned out to need the number
-        self.seen: dict[Any, list[Any]] = {}  # the shapes of the first call
+        self.seen: dict[Any, dict[Axis, set[int]]] = {}  # sizes of the others
 
-    def choose(self, pattern: Any, shapes: Sequence[Any], treedef: Any) -> dict[Axis, Any]:
+    def choose(
+        self, pattern: Any, shapes: Sequence[Any], treedef: Any, calls: int = 0
+    ) -> dict[Axis, Any]:
         """The dynamic axes of a call with tensors of these shapes (None: another leaf), each with
-        its Dim or name, or None."""
+        its Dim or name, or None. `calls` came before, for which there are programs."""
         if self.off:
             return {}
+        if self.automatic:
+            axes = sorted(self._from_experience(pattern, shapes, calls))
+            found = _possible(dict.fromkeys(axes), shapes)
+        else:
+            found = self.declares(shapes, treedef)
         static = self.static.get(pattern, ())
+        return {axis: name for axis, name in found.items() if axis not in static}
+
+    def declares(self, shapes: Sequence[Any], treedef: Any) -> dict[Axis, Any]:
+        """The axes of a call that are dynamic whatever came before."""
         found: dict[Axis, Any] = {}
         if self.declared is not None:
             found = self._from_declaration(shapes, treedef)
         elif self.all:
             found = {(k, a): None for k, s in enumerate(shapes) if s for a in range(len(s))}
-        else:
-            first = self.seen.setdefault(pattern, list(shapes))
-            axes = self.axes.setdefault(pattern, set())
-            for k, (old, new) in enumerate(zip(first, shapes)):
-                if old is not None:
-                    axes.update((k, a) for a, (m, n) in enumerate(zip(old, new)) if m != n)
-            found = dict.fromkeys(axes)
-        return {
-            (k, a): name
-            for (k, a), name in sorted(found.items(), key=lambda item: item[0])
-            if (k, a) not in static and shapes[k][a] >= 2 and _within(name, shapes[k][a])
-        }
+        return _possible(dict(sorted(found.items())), shapes)
+
+    def _from_experience(self, pattern: Any, shapes: Sequence[Any], calls: int) -> set[Axis]:
+        axes = self.axes.setdefault(pattern, set())
+        seen = self.seen.setdefault(pattern, {})
+        for k, shape in enumerate(shapes):
+            for a, n in enumerate(shape or ()):
+                if n >= 2 and (k, a) not in axes:
+                    sizes = seen.setdefault((k, a), set())
+                    sizes.add(n)
+                    if len(sizes) > (2 if calls >= STEADY else 1):
+                        axes.add((k, a))
+        return axes
 
     def _from_declaration(self, shapes: Sequence[Any], treedef: Any) -> dict[Axis, Any]:
         assert self.declared is not None
@@ -189,6 +206,21 @@ class Sizes:
         given = ", ".join(f"{name} = {n}" for name, n in sizes.items())
         return f"{given}: the program is for {guard}{_at(guard)}"
 
+    def fix(self, axes: Sequence[Axis]) -> Callable[[Any], Any]:
+        """These axes have the sizes that they have now; returns `Space.fix` of their sizes."""
+        names = [name for name, places in self.places.items() if not set(places).isdisjoint(axes)]
+        fixed = self.space.fix(names)
+        for name in names:
+            del self.places[name]
+        self.shapes = [None if s is None else [fixed(n) for n in s] for s in self.shapes]
+        self._known.clear()
+        return fixed
+
+    @property
+    def axes(self) -> list[Axis]:
+        """The dynamic ones."""
+        return [axis for places in self.places.values() for axis in places]
+
     def said(self, name: str) -> str:
         k, a = self.places[name][0]
         return f"dimension {a} of argument {k} ({name})"
@@ -212,6 +244,12 @@ class Sizes:
         names = sorted({n for n, p in self.places.items() if set(p) & set(self.blamed(guard))})
         what = " and ".join(self.said(n) for n in names)
         return f"{what} cannot be dynamic: its number is needed{_at(guard)}"
+
+
+def _possible(axes: dict[Axis, Any], shapes: Sequence[Any]) -> dict[Axis, Any]:
+    """Those whose size may be dynamic."""
+    sizes = {(k, a): shapes[k][a] for k, a in axes}
+    return {x: dim for x, dim in axes.items() if sizes[x] >= 2 and _within(dim, sizes[x])}
 
 
 def _name(dim: Any) -> str:

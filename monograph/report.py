@@ -18,6 +18,8 @@ from .core import dtype as dt
 from .core import pytree
 from .core.errors import ArgumentError
 from .core.modes import modes
+from .core.sizes import Binding
+from .dynamic import Sizes, shapes_of
 from .runtime import buffers
 from .tensor import Tensor
 
@@ -50,10 +52,18 @@ def explain(
         note = "its last capture"
         if time and any(s.kind in ("arg", "live") for s in capture.inputs):
             note += ", measured with zeros for its arguments"
-    made = Explanation(capture.executable, capture.owner.__name__, note)
+    executable = capture.executable
+    if capture.sizes is not None:
+        if leaves is not None:
+            sizes = Binding(capture.sizes.space, capture.sizes.of(leaves))
+            executable = executable.bound(sizes)
+        now = ", ".join(f"{name} = {n}" for name, n in executable.at.sizes.items())
+        note += f"{'; ' if note else ''}at run-time sizes {now}"
+    made = Explanation(executable, capture.owner.__name__, note)
     if time:
         inputs = program_inputs(capture, leaves)
-        outputs = [buffers.empty(a.shape, a.dtype.numpy) for a in capture.out_avals]
+        shapes = [executable.at.shape(a.shape) for a in capture.out_avals]
+        outputs = [buffers.empty(s, a.dtype.numpy) for s, a in zip(shapes, capture.out_avals)]
         for o, i in capture.donate.items():
             outputs[o] = inputs[i]
         made.measure(inputs, outputs, rounds)
@@ -63,7 +73,8 @@ def explain(
 def capture_of(
     f: Callable, args: tuple, kwargs: dict[str, Any], asker: str
 ) -> tuple[Capture, list[Any]]:
-    """f captured and compiled for these arguments, not run; and the arguments' leaves."""
+    """f captured and compiled for these arguments, not run; and the arguments' leaves. A program
+    of run-time sizes that serves them already is taken as it is."""
     if not callable(f):
         raise ArgumentError(f"{asker}: needs a function, got {type(f).__name__}")
     if modes.trace is not None or modes.vmap is not None:
@@ -71,8 +82,19 @@ def capture_of(
     owner = f if isinstance(f, Jit) else Jit(f)
     leaves, treedef = pytree.flatten((args, kwargs))
     leaves = [as_tensor(x) if isinstance(x, np.ndarray) else x for x in leaves]
+    shapes = shapes_of(leaves, lambda x: isinstance(x, Tensor))
+    for capture in (c for variants in owner.captures.values() for c in variants):
+        if (
+            capture.sizes is not None
+            and capture.treedef == treedef
+            and capture.takes_dtypes(leaves)
+            and not (capture.sizes.accepts(shapes) or capture.accepts())
+        ):
+            return capture, leaves
+    axes = owner.policy.declares(shapes, treedef)
+    sizes = Sizes(axes, shapes) if axes else None
     live = {k for k in owner._live if k < len(leaves) and not isinstance(leaves[k], Tensor)}
-    return Capture(owner, leaves, treedef, live), leaves
+    return Capture(owner, leaves, treedef, live, sizes), leaves
 
 
 def program_inputs(capture: Capture, leaves: list[Any] | None) -> list[np.ndarray]:
@@ -85,7 +107,7 @@ def program_inputs(capture: Capture, leaves: list[Any] | None) -> list[np.ndarra
         elif source.kind == "scalar":
             array = np.array(source.source(), source.aval.dtype.numpy)
         elif leaves is None:
-            array = np.zeros(source.aval.shape, source.aval.dtype.numpy)
+            array = np.zeros(capture.at.shape(source.aval.shape), source.aval.dtype.numpy)
         elif source.kind == "arg":
             array = leaves[source.source]._value()
         elif source.kind == "arg_grad":

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from ..core.symbolic import any_symbolic
 from ..ir.graph import Graph, Node, Value
+from ..ir.op import Aval
 from ..ir.region import regions_of
 from ..runtime import buffers
 from ..transform.region import copy_node
+from .sizes import node_depends_on_sizes
 
 KINDS = ("elementwise", "reduction", "contraction", "opaque")  # worth to keep; others move elements
 SMALL = 4096  # bytes that may always be kept
@@ -46,6 +49,8 @@ def split_constants(graph: Graph, constant: Collection[Value]) -> tuple[Graph | 
     for node in graph.nodes:
         if regions_of(node.op) or not all(v in below for v in node.values):
             continue
+        if node_depends_on_sizes(node):
+            continue
         leaves = frozenset().union(*(below[v] for v in node.values))
         if not leaves and node.op.kind != "source":
             continue
@@ -62,6 +67,7 @@ def split_constants(graph: Graph, constant: Collection[Value]) -> tuple[Graph | 
     if not results:
         return None, graph
     first, rest = graph.copy([]), graph.copy([])
+    first.inputs = [_of_fixed_shape(v) for v in graph.inputs]
     env: dict[Value, Value] = {v: v for v in (*graph.inputs, *graph.constants)}
     below_results = set(results)
     for node in reversed(graph.nodes):
@@ -80,6 +86,11 @@ def split_constants(graph: Graph, constant: Collection[Value]) -> tuple[Graph | 
             copy_node(rest, node, env)
     rest.outputs = [env[v] for v in graph.outputs]
     return first, rest
+
+
+def _of_fixed_shape(v: Value) -> Value:
+    """The input, or one for an array whose shape is not looked at: nothing is made of it."""
+    return Value(Aval((), v.dtype)) if any_symbolic(v.shape) else v
 
 
 def _bytes(v: Value) -> int:

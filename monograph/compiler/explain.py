@@ -12,10 +12,12 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from ..core.errors import Place
+from ..core.sizes import Binding
 from ..ir.graph import Node, Value
 from ..ir.text import format_graph
 from ..kernel.evaluate import evaluate_index
@@ -106,9 +108,10 @@ class Explanation:
     def __post_init__(self) -> None:
         if not self.rows:
             e = self.executable
-            self.rows = [_row(s) for s in (e.steps if e.prologue is not None else e.plan.steps)]
+            steps = e.steps if e.prologue is not None else e.plan.steps
+            self.rows = [_row(s, e.at) for s in steps]
         self.inner = {
-            i: [Explanation(body) for body in r.step.bodies]
+            i: [Explanation(body.bound(self.executable.at)) for body in r.step.bodies]
             for i, r in enumerate(self.rows)
             if isinstance(r.step, ControlStep)
         }
@@ -167,7 +170,7 @@ class Explanation:
         steps = [] if e.first is None else list(e.first.plan.steps)
         if e.prologue is not None:
             steps += [s for s in e.plan.steps[: e.plan.prologue] if isinstance(s, Step)]
-        parts = [[r.title, r.shapes, r.lines] for r in map(_row, steps)]
+        parts = [[r.title, r.shapes, r.lines] for r in (_row(s, e.at) for s in steps)]
         for inner in (x for bodies in self.inner.values() for x in bodies):
             parts += inner._once()
         return parts
@@ -191,7 +194,7 @@ class Explanation:
             if len(inner) != 1 or inner[0].limits is None:
                 found.append(r)
                 continue
-            trips = r.step.trips  # type: ignore[union-attr]
+            trips = self.executable.at(r.step.trips)  # type: ignore[union-attr]
             found += [
                 replace(b, flops=b.flops * trips, bytes=b.bytes * trips,
                         seconds=(b.seconds or 0.0) * trips)
@@ -217,15 +220,18 @@ class Explanation:
         """The memory plan in words."""
         e = self.executable
         plan, graph = e.plan, e.graph
-        apart = sum(size_bytes(b) for b in plan.offsets)
+
+        def total(values: Iterable[Any]) -> str:
+            return _size(sum(e.at(size_bytes(b)) for b in values))
+
         constants = sum(np.asarray(a).nbytes for a in graph.constants.values())
         return (
             f"{len(plan.offsets)} buffers in an arena of {_size(plan.arena_bytes)} "
-            f"({_size(apart)} without reuse); "
-            f"{len(graph.inputs)} inputs of {_size(sum(map(size_bytes, graph.inputs)))}, "
-            f"{len(graph.outputs)} outputs of {_size(sum(map(size_bytes, graph.outputs)))}, "
+            f"({total(plan.offsets)} without reuse); "
+            f"{len(graph.inputs)} inputs of {total(graph.inputs)}, "
+            f"{len(graph.outputs)} outputs of {total(graph.outputs)}, "
             f"{len(plan.alias)} of them written over an input; "
-            f"{len(e.extra)} results of {_size(sum(size_bytes(v) for _, v in e.extra))} copied to "
+            f"{len(e.extra)} results of {total(v for _, v in e.extra)} copied to "
             f"their place at the end; {len(graph.constants)} constants of {_size(constants)}"
         )
 
@@ -386,7 +392,7 @@ class Explanation:
 _MEASURES = ["MFLOP", "MB", "ms", "time", "GFLOP/s", "peak", "GB/s", "memory"]
 
 
-def _row(step: Step | HostStep | ControlStep) -> Row:
+def _row(step: Step | HostStep | ControlStep, at: Binding) -> Row:
     if not isinstance(step, Step):
         node = step.node
         values: list[Value] = [*node.values, *node.outputs]
@@ -397,20 +403,21 @@ def _row(step: Step | HostStep | ControlStep) -> Row:
             tuple(_shape(v) for v in node.outputs),
             0,
             False,
-            step.flops if isinstance(step, ControlStep) else 0,
-            sum(size_bytes(v) for v in dict.fromkeys(values)),
+            at(step.flops) if isinstance(step, ControlStep) else 0,
+            sum(at(size_bytes(v)) for v in dict.fromkeys(values)),
             step,
         )
     written = [b.written for b in step.kernel.buffers]
+    sizes = {name: at(n) for name, n in zip(step.kernel.sizes, step.sizes)}
     return Row(
         step.title or step.kernel.name,
         _places(step.nodes),
         tuple(_shape(b) for b, w in zip(step.buffers, written) if not w),
         tuple(_shape(b) for b, w in zip(step.buffers, written) if w),
-        int(evaluate_index(step.kernel.grid, dict(zip(step.kernel.sizes, step.sizes)))),
+        int(evaluate_index(step.kernel.grid, sizes)),
         step.parallel,
-        step.flops,
-        sum(size_bytes(b) for b in dict.fromkeys(step.buffers)),
+        at(step.flops),
+        sum(at(size_bytes(b)) for b in dict.fromkeys(step.buffers)),
         step,
     )
 

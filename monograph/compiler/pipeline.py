@@ -57,7 +57,15 @@ from .memory import Need, plan_arena
 from .reader import COMPUTE
 from .rows import order_rows
 from .simplify import remove_dead, simplify, split_reductions
-from .sizes import Family, NotDynamic, as_word, place_of, space_of, take_sizes
+from .sizes import (
+    Family,
+    NotDynamic,
+    as_word,
+    depends_on_sizes,
+    place_of,
+    space_of,
+    take_sizes,
+)
 from .steps import FUSES_EPILOGUE, LOWERINGS, WRITES_AT, Context, Scratch, Step
 from .windows import add_slices
 
@@ -195,12 +203,12 @@ def plan(graph: Graph, donate: dict[int, int] | None = None, steady: Collection[
                 nodes=nodes,
             )
         )
-    if constant:
-        _move_steady_first(result, constant)
     if space is not None:
         for step in result.steps:
             blame(space, step.nodes[0].place if isinstance(step, Step) else step.node.place)
             take_sizes(step)
+    if constant:
+        _move_steady_first(result, constant)
     return result
 
 
@@ -237,7 +245,9 @@ def _move_steady_first(plan: Plan, constant: set[Value]) -> None:
     outputs = set(plan.graph.outputs)
     writers = Counter(b for step in plan.steps for b in _written(step))
     for number, step in enumerate(plan.steps):
-        if isinstance(step, ControlStep) and same.issuperset(step.same):
+        # The memory of a body of run-time sizes is another at other sizes.
+        is_fixed = not isinstance(step, ControlStep) or all(b.space is None for b in step.bodies)
+        if isinstance(step, ControlStep) and is_fixed and same.issuperset(step.same):
             once, plan.steps[number] = step.apart()
             first += once
         if isinstance(step, Step) and step.status is None:
@@ -245,6 +255,7 @@ def _move_steady_first(plan: Plan, constant: set[Value]) -> None:
             read = [b for b, k in zip(step.buffers, step.kernel.buffers) if not k.written]
             # What another step goes on with (adds to) is begun anew every time.
             alone = all(writers[b] == 1 for b in written)
+            alone = alone and not depends_on_sizes(step)
             if alone and same.issuperset(read) and outputs.isdisjoint(written):
                 same.update(written)
                 first.append(step)
@@ -317,8 +328,6 @@ class Executable:
         self.is_body = body
         self.more_slots = more_slots
         self.space = space = space_of(graph)
-        if space is not None and not body:
-            steady = ()
 
         def make() -> Plan:
             simple, first = run_passes(graph), None
@@ -332,13 +341,18 @@ class Executable:
             made.first = first
             return made
 
-        if space is not None:
-            with space.compile():
-                key, known, self.plan = None, None, make()
-        else:
-            key = stored.key_of(graph, donate, body, sorted(steady))
-            known = stored.load(key, make)
-            self.plan = known or make()
+        guards: dict[Any, Any] = {}
+
+        def make_at_sizes() -> Plan:
+            nonlocal guards
+            if space is None:
+                return make()
+            with space.compile() as guards:
+                return make()
+
+        key = stored.key_of(graph, donate, body, sorted(steady), space=space)
+        known = stored.load(key, make_at_sizes, space)
+        self.plan = known or make_at_sizes()
         self.graph = self.plan.graph
         self.donate = donate or {}
         self.at: Binding = PLAIN
@@ -346,14 +360,17 @@ class Executable:
             for guard in self.space.exact_guards():
                 raise NotDynamic(guard)
             self.family = Family()
+            if not body:
+                self._keep_prologue()
             self.at = Binding(self.space, self.space.hints())
             self.family.bound[tuple(self.at.sizes.values())] = self
         native = [s for s in self.plan.steps if isinstance(s, Step)]
         self.handles = compile_kernels([s.kernel for s in native])
+        self.first = None if self.plan.first is None else Executable(self.plan.first)
         self._place()
         self._link()
         if known is None and key is not None:
-            stored.store(key, self.plan)
+            stored.store(key, self.plan, list(guards.values()))
 
     def __reduce__(self) -> Any:  # a body, in a stored plan: it is a plan of its own
         return Executable, self.made_of
@@ -374,6 +391,12 @@ class Executable:
         return made
 
     # Memory
+
+    def _keep_prologue(self) -> None:
+        """Memory for what depends on no size: `prepare` computes it once for all bindings."""
+        for step in self.plan.steps[: self.plan.prologue]:
+            for b in _written(step):
+                self.family.kept[b] = buffers.empty((size_bytes(b, self.plan.layouts),), np.uint8)
 
     def _place(self) -> None:
         p = self.plan
@@ -399,12 +422,15 @@ class Executable:
         overwritten = {u for u, v in zip(inputs, graph.outputs) if u is not None and u is not v}
         self.kept = [v for v in dict.fromkeys(v for _, v in self.extra) if v in overwritten]
         lives: dict[Any, list[int]] = {}
+        kept = {} if self.space is None else self.family.kept
         for at, step in enumerate(p.steps):
             for b in _touched(step, self._is_stored):
                 if isinstance(b, Value):
                     b = p.alias.get(b, b)
                     if b in self.input_slot or b in graph.constants or b in self.output_slot:
                         continue
+                if b in kept:
+                    continue
                 lives.setdefault(b, [at, at])[1] = at
         for _, v in self.extra:
             if v in lives:
@@ -422,7 +448,6 @@ class Executable:
         needs = [Need(b, at_sizes(sizes[b]), first, last) for b, (first, last) in lives.items()]
         self.offsets, self.arena_bytes = plan_arena(needs)
         p.offsets, p.arena_bytes = self.offsets, self.arena_bytes
-        self.first = None if p.first is None else Executable(p.first)
         if self.space is None:
             self.arena = buffers.empty((max(self.arena_bytes, 64),), np.uint8)
         else:
@@ -446,7 +471,9 @@ class Executable:
                 return Slot(self.output_slot[b])
             if b in self.constants:
                 return self.constants[b].ctypes.data
-        return self.arena.ctypes.data + self.offsets[b]
+        if b in self.offsets:
+            return self.arena.ctypes.data + self.offsets[b]
+        return self.family.kept[b].ctypes.data
 
     def _view(self, v: Value, addresses: Sequence[np.ndarray]) -> np.ndarray:
         """The array behind a value, for host steps and final copies."""
@@ -459,9 +486,12 @@ class Executable:
             return addresses[where.index].reshape(self.at.shape(v.shape))
         if v in self.constants:
             return self.constants[v]
-        offset = self.offsets[v]
-        size = self.at(size_bytes(v, self.plan.layouts))
-        block = self.arena[offset : offset + size].view(v.dtype.numpy)
+        if v in self.offsets:
+            offset = self.offsets[v]
+            size = self.at(size_bytes(v, self.plan.layouts))
+            block = self.arena[offset : offset + size].view(v.dtype.numpy)
+        else:
+            block = self.family.kept[v].view(v.dtype.numpy)
         steps = [self.at(n) * v.dtype.itemsize for n in self.plan.layouts.strides(v)]
         return np.lib.stride_tricks.as_strided(block, self.at.shape(v.shape), steps)
 

@@ -168,6 +168,8 @@ def _constants(w: _Rewriter, op: Op, inputs: tuple, source: Any) -> Any:
         return None
     values = [i.node.op.value if f else i for i, f in zip(inputs, fulls)]
     if not any(isinstance(v, Value) for v in values):
+        if any(map(is_symbolic, values)):  # known when the program runs
+            return None
         aval = op.infer(*inputs)
         arrays = [
             np.array(v, i.dtype.numpy) if isinstance(i, Value) else v

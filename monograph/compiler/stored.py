@@ -14,7 +14,7 @@ import hashlib
 import io
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ import numpy as np
 from ..codegen.target import host
 from ..core.dtype import DType
 from ..core.modes import modes
+from ..core.sizes import Guard, Space
+from ..core.symbolic import SymFloat, SymInt, is_symbolic
 from ..ir.graph import Graph, Value
 from ..ir.op import Aval, Op
 from ..ir.region import Region
@@ -44,12 +46,15 @@ class _Untold(Exception):
     """Something whose text does not say what it is."""
 
 
-def key_of(graph: Graph, *options: Any) -> str | None:
+def key_of(graph: Graph, *options: Any, space: Space | None = None) -> str | None:
     """The name of a graph's plan under these options; None if it is not to be stored."""
     if not enabled or cache.cache_directory() is None:
         return None
     try:
         parts = [version(), repr([fact() for fact in facts]), repr(options)]
+        if space is not None:
+            sizes = [(a.name, a.low, a.high, a.hint) for a in space.atoms if a.over is None]
+            parts.append(repr(sizes))
         _tell_graph(graph, parts)
     except _Untold:
         return None
@@ -111,7 +116,7 @@ _PLAIN = {int, float, bool, str, type(None), complex}
 
 def _tell(x: Any) -> str:
     kind = type(x)
-    if kind in _PLAIN:
+    if kind in _PLAIN or is_symbolic(x):
         return repr(x)
     if kind is tuple:
         return "(" + ",".join([_tell(i) for i in x]) + ")"
@@ -155,7 +160,18 @@ def _shell(digest: str, name: str, buffers: Any, sizes: Any, grid: Any, open: An
     return made
 
 
+def _size(space: Space, terms: Any) -> Any:
+    """A number made of run-time sizes, by their names."""
+    total: Any = 0
+    for mono, part in terms:
+        for atom in mono:
+            part = part * (space.named(atom) if type(atom) is str else space.division(*atom))
+        total = total + part
+    return total
+
+
 _OPEN = "open"  # what stands for the function that a Shell's body comes from
+_SPACE = "space"  # and for the space of the graph's sizes
 
 
 class _Pickler(pickle.Pickler):
@@ -169,10 +185,17 @@ class _Pickler(pickle.Pickler):
                 return buffers.empty, (x.shape, x.dtype)
             if x.nbytes > LARGEST_CONSTANT:
                 raise _Untold
+        if type(x) is SymInt:
+            atoms = x.space.atoms
+            names = [a.name if a.over is None else (a.over, a.by) for a in atoms]
+            terms = tuple((tuple(names[a] for a in mono), c) for mono, c in x.terms)
+            return _size, (x.space, terms)
+        if type(x) is SymFloat:
+            return SymFloat, (x.function, *x.args)
         return NotImplemented
 
     def persistent_id(self, x: Any) -> Any:
-        return _OPEN if type(x) is _Opener else None
+        return _OPEN if type(x) is _Opener else _SPACE if type(x) is Space else None
 
 
 class _Opener:
@@ -180,17 +203,18 @@ class _Opener:
 
 
 _BUILTIN = {("builtins", name) for name in ("range", "set", "frozenset", "slice", "complex")}
+_BUILTIN |= {("_operator", name) for name in ("add", "sub", "mul", "truediv", "pow", "neg")}
 
 
 class _Unpickler(pickle.Unpickler):
     """Makes objects of this package and of NumPy only."""
 
-    def __init__(self, data: bytes, open: Callable[[str], tuple[Any, ...]]):
+    def __init__(self, data: bytes, open: Callable[[str], tuple[Any, ...]], space: Space | None):
         super().__init__(io.BytesIO(data))
-        self.open = open
+        self.known = {_OPEN: open, _SPACE: space}
 
     def persistent_load(self, pid: Any) -> Any:
-        return self.open
+        return self.known[pid]
 
     def find_class(self, module: str, name: str) -> Any:
         ours = module.split(".")[0] in ("monograph", "numpy", "ml_dtypes")
@@ -199,8 +223,9 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def load(key: str | None, plan_again: Callable[[], Any]) -> Any:
-    """The plan stored under `key`, or None. plan_again() makes the same plan with whole kernels."""
+def load(key: str | None, plan_again: Callable[[], Any], space: Space | None = None) -> Any:
+    """The plan stored under `key`, or None. plan_again() makes the same plan with whole kernels.
+    The guards that it was made under become those of `space`."""
     data = None if key is None else cache.load(key)
     if data is None:
         return None
@@ -218,13 +243,16 @@ def load(key: str | None, plan_again: Callable[[], Any]) -> Any:
         return {digest(k): k.body for k in kernels}
 
     try:
-        return _Unpickler(data, lambda found: bodies()[found]).load()
+        made, guards = _Unpickler(data, lambda found: bodies()[found], space).load()
     except (pickle.UnpicklingError, AttributeError, ImportError, EOFError, TypeError, KeyError):
         return None
+    if space is not None:
+        space.take(guards)
+    return made
 
 
-def store(key: str | None, plan: Any) -> None:
-    """Keep a plan for later processes."""
+def store(key: str | None, plan: Any, guards: Sequence[Guard] = ()) -> None:
+    """Keep a plan for later processes, with the conditions of its sizes."""
     if key is None:
         return
     data = io.BytesIO()
@@ -233,7 +261,7 @@ def store(key: str | None, plan: Any) -> None:
     arrays = list(plan.graph.constants.values())
     pickler.undefined = {id(a) for a in arrays[len(arrays) - later :]}
     try:
-        pickler.dump(plan)
+        pickler.dump((plan, list(guards)))
     except (_Untold, pickle.PicklingError, TypeError, AttributeError, RecursionError):
         return  # something in it is of this process alone
     cache.store(key, data.getvalue())

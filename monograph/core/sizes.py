@@ -6,7 +6,8 @@ all sizes, else by the hint, with a `Guard`. A `Binding` gives the sizes of one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,12 +53,13 @@ class Space:
 
     compiling  == means equality for all sizes, and leaves no guard
     where      what guards of the compiler are blamed on (a Place), or None: the user's line
+    closed     the program is made: a size that is asked now has outlived it, and is its hint
     """
 
     def __init__(self) -> None:
         self.atoms: list[Atom] = []
         self.guards: dict[Any, Guard] = {}
-        self.compiling = False
+        self.compiling = self.closed = False
         self.where: Any = None
         self._divisions: dict[Any, int] = {}
         self._bounds: dict[Terms, int | None] = {}
@@ -67,17 +69,27 @@ class Space:
         self.atoms.append(Atom(name, low, high, hint))
         return SymInt(self, (((len(self.atoms) - 1,), 1),))
 
+    def named(self, name: str) -> SymInt:
+        """The size of this name."""
+        (at,) = (k for k, a in enumerate(self.atoms) if a.name == name and a.over is None)
+        return SymInt(self, (((at,), 1),))
+
     def hints(self) -> dict[str, int]:
         """The sizes that the program was made at, by name."""
         return {a.name: a.hint for a in self.atoms if a.over is None}
 
     @contextmanager
-    def compile(self) -> Iterator[None]:
+    def compile(self) -> Iterator[dict[Any, Guard]]:
+        """While a program is compiled; gives the guards that this asks for."""
         before, self.compiling = self.compiling, True
+        others, self.guards = self.guards, {}
+        mine = self.guards
         try:
-            yield
+            yield mine
         finally:
             self.compiling, self.where = before, None
+            others.update(mine)
+            self.guards = others
 
     # Guards
 
@@ -100,9 +112,16 @@ class Space:
         key = (value.terms, kind)
         guard = self.guards.get(key)
         if guard is None:
+            if self.closed:
+                return SIGNS[kind](value.hint)
             place = self.where if self.where is not None else user_place()
             guard = self.guards[key] = Guard(value, kind, SIGNS[kind](value.hint), place)
         return guard.answer
+
+    def take(self, guards: Sequence[Guard]) -> None:
+        """Conditions that somebody else has asked for."""
+        for guard in guards:
+            self.guards.setdefault((guard.value.terms, guard.kind), guard)
 
     def broken(self, sizes: Mapping[str, int]) -> Guard | None:
         """The first guard that does not hold for the sizes, by name."""
@@ -115,6 +134,35 @@ class Space:
     def exact_guards(self) -> list[Guard]:
         """Those that ask for the number itself, so that the program is static in it."""
         return [g for g in self.guards.values() if g.is_exact]
+
+    def fix(self, names: Collection[str]) -> Callable[[Any], Any]:
+        """Sizes of these names are their hints from now on. Returns what that makes of a number."""
+        for atom in self.atoms:
+            if atom.name in names:
+                atom.over, atom.by = atom.hint, 1
+                atom.low = atom.high = atom.hint
+        self._bounds.clear()
+        values: list[Any] = []
+
+        def fixed(n: Any) -> Any:
+            if type(n) is SymInt:
+                return sum(c * math.prod(values[a] for a in mono) for mono, c in n.terms)
+            if type(n) is SymFloat:
+                return n.function(*(fixed(a) for a in n.args))
+            return n
+
+        for k, atom in enumerate(list(self.atoms)):
+            if atom.over is None:
+                values.append(SymInt(self, (((k,), 1),)))
+            else:
+                values.append(fixed(atom.over) // fixed(atom.by))
+        guards, self.guards = list(self.guards.values()), {}
+        for guard in guards:
+            value = fixed(guard.value)
+            if type(value) is SymInt:
+                key = (value.terms, guard.kind)
+                self.guards[key] = Guard(value, guard.kind, guard.answer, guard.place)
+        return fixed
 
     # Bounds
 
@@ -187,7 +235,7 @@ class Space:
             quotient = made(self, whole)
             if type(rest) is int:
                 return quotient
-            return quotient + self._division(rest, y)
+            return quotient + self.division(rest, y)
         rest, quotient = x, 0
         by_mono, by_coefficient = max(terms_of(y), key=lambda t: (len(t[0]), t[0]))
         for mono, c in sorted(terms_of(x), key=lambda t: (-len(t[0]), t[0])):
@@ -203,7 +251,7 @@ class Space:
                 return quotient + turn
         if not self._surely(y, 1):
             self.ask(y - 1, "<")
-        return quotient + self._division(rest, y)
+        return quotient + self.division(rest, y)
 
     def _surely(self, x: Any, low: int) -> bool:
         if type(x) is int:
@@ -211,7 +259,8 @@ class Space:
         bound = self.low(x)
         return bound is not None and bound >= low
 
-    def _division(self, x: Any, y: Any) -> SymInt:
+    def division(self, x: Any, y: Any) -> SymInt:
+        """floor(x / y) as an atom of its own."""
         key = (x, y)
         at = self._divisions.get(key)
         if at is None:

@@ -308,10 +308,8 @@ class SymFloat:
 
     def __float__(self) -> float:
         """The number itself: the program is static in the sizes that it was made of."""
-        return self.function(
-            *(a.__index__() if type(a) is SymInt else float(a) if type(a) is SymFloat else a
-              for a in self.args)
-        )  # fmt: skip
+        numbers = [a.__index__() if type(a) is SymInt else float(a) for a in self.args]
+        return float(self.function(*numbers))
 
     def __int__(self) -> int:
         return int(float(self))

@@ -345,3 +345,136 @@ def test_the_program_used_longest_ago_is_forgotten():
         jitted(mg.ones(3))
     assert programs(jitted) == (0, 2)
     assert jitted(mg.ones(1)).tolist() == [2.0]
+
+
+# When sizes become dynamic of themselves
+
+
+def test_sizes_that_change_at_once_are_dynamic_by_default():
+    jitted = mg.jit(lambda x: x * 2)
+    for n in (3, 4, 5, 6):
+        assert jitted(mg.ones(n)).tolist() == [2.0] * n
+    assert programs(jitted) == (1, 1)
+
+
+def test_after_many_calls_one_other_size_has_a_program_of_its_own():
+    jitted = mg.jit(lambda x: x * 2)
+    for _ in range(100):
+        jitted(mg.ones(32))
+    jitted(mg.ones(5))  # the last batch of an epoch
+    jitted(mg.ones(32))
+    assert programs(jitted) == (0, 2)
+    jitted(mg.ones(7))
+    assert jitted(mg.ones(9)).tolist() == [2.0] * 9
+    assert programs(jitted) == (1, 2)
+
+
+def test_sizes_0_and_1_make_nothing_dynamic():
+    jitted = mg.jit(lambda x: x * 2)
+    for n in (1, 0, 8):
+        assert jitted(mg.ones(n)).tolist() == [2.0] * n
+    assert programs(jitted) == (0, 3)
+
+
+def test_a_size_that_comes_all_the_time_gets_a_program_of_its_own():
+    jitted = mg.jit(lambda x: x * 2)
+    for n in (3, 4, 5):
+        jitted(mg.ones(n))
+    x = mg.ones(6)
+    for _ in range(1001):
+        jitted(x)
+    assert programs(jitted) == (1, 2)
+    assert jitted.recompiles[-1].startswith("1000 calls in a row at the same sizes")
+    for n in (7, 6, 8, 3):
+        assert jitted(mg.ones(n)).tolist() == [2.0] * n
+    assert programs(jitted) == (1, 2)
+    declared = mg.jit(lambda x: x * 2, dynamic={"x": 0})
+    for _ in range(1002):
+        declared(x)
+    assert programs(declared) == (1, 0)
+
+
+def test_python_runs_once_where_a_kernel_needs_the_number():
+    runs = []
+
+    def ordered(x):
+        runs.append(x.shape)
+        return x.sort(1).values.sum(0) / x.shape[1]
+
+    jitted = mg.jit(ordered)
+    for n in (4, 6, 9):
+        expected = np.sort(real(3, n).numpy(), 1).sum(0) / n
+        np.testing.assert_allclose(jitted(real(3, n)).numpy(), expected, rtol=1e-5)
+    assert len(runs) == 3
+    assert programs(jitted) == (0, 3)
+
+
+def test_one_size_may_be_fixed_and_another_dynamic():
+    jitted = mg.jit(lambda x: x.sort(1).values * x.shape[0])
+    for n, m in ((4, 5), (6, 7), (8, 7), (9, 7)):
+        expected = np.sort(real(n, m).numpy(), 1) * n
+        np.testing.assert_allclose(jitted(real(n, m)).numpy(), expected, rtol=1e-6)
+    assert programs(jitted) == (1, 1)
+
+
+def test_gradients_where_a_size_turns_out_to_be_fixed():
+    def score(x):
+        return (x.sort(1).values * x.shape[1]).exp().sum()
+
+    jitted = mg.jit(score)
+    for n in (3, 5, 4):
+        x, y = (real(2, n).requires_grad_() for _ in range(2))
+        jitted(x).backward()
+        score(y).backward()
+        np.testing.assert_allclose(x.grad.numpy(), y.grad.numpy(), rtol=1e-5)
+
+
+def test_sizes_are_returned_as_numbers():
+    jitted = mg.jit(lambda x: (x * 2, x.shape[0], 1 / x.shape[0], {"n": x.shape[0] + 1}))
+    for n in (3, 4, 6, 8):
+        _, size, share, more = jitted(mg.ones(n))
+        assert (size, share, more) == (n, 1 / n, {"n": n + 1})
+        assert type(size) is int and type(share) is float
+    assert programs(jitted) == (1, 1)
+
+
+def test_a_size_that_outlives_its_program_is_a_number():
+    kept = []
+
+    def noted(x):
+        kept.append(x.shape[0])
+        return x * 2
+
+    jitted = mg.jit(noted)
+    for n in (3, 4, 5):
+        jitted(mg.ones(n))
+    assert kept == [3, 4]
+    assert kept[1] > 3 and list(range(kept[1])) == [0, 1, 2, 3]
+    assert mg.zeros(kept[1]).shape == (4,)
+    assert jitted(mg.ones(7)).shape == (7,)
+    assert programs(jitted) == (1, 1)
+
+
+def test_what_depends_on_weights_alone_is_computed_once_for_all_sizes():
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 40)
+    ).eval()
+    batches = [real(n, 3, 8, 8, seed=n) for n in (17, 32, 21, 70, 33)]
+
+    def run(x):
+        with mg.no_grad():
+            return model(x)
+
+    jitted = mg.jit(run)
+    for k in range(2):
+        for x in batches:
+            np.testing.assert_allclose(jitted(x).numpy(), run(x).numpy(), rtol=1e-4, atol=1e-5)
+        with mg.no_grad():  # prepared anew
+            for p in (*model.parameters(), model[1].running_var):
+                p.mul_(1.5 + k)
+    assert programs(jitted) == (1, 1)
+    dynamic = [c for variants in jitted.captures.values() for c in variants if c.sizes is not None]
+    executable = dynamic[0].executable
+    assert dynamic[0].must_prepare and executable.family.kept
+    written = {b for step in executable.steps for b in getattr(step, "buffers", ())}
+    assert executable.family.kept.keys() & written

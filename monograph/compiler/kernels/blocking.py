@@ -356,9 +356,7 @@ def tile(p: Problem, target: Target, lanes: int, multiple: int) -> tuple[int, in
     for v in range(1, (whole if whole <= MOST_VECTORS + 1 else MOST_VECTORS) + 1):
         nr = min(p.n.size, v * lanes)
         for r in range(1, (target.registers - spare) // v):
-            if p.narrow and r > 14:
-                break
-            if r > p.m.size:
+            if r > min(p.m.size, p.most_rows):
                 break
             if r % multiple and r != p.m.size:
                 continue

@@ -16,6 +16,10 @@ from ...ir.graph import Node, Value
 from ..index import ZERO, Atom, Index, loop_index
 from ..steps import Context
 
+# Where M or N is known at run time only and the first M is small, tiles have so many rows at most:
+# a product must not be smaller than a tile.
+TILE_ROWS, SMALL_M = 14, 128
+
 
 @dataclass(frozen=True)
 class Dim:
@@ -61,6 +65,7 @@ class Problem:
     out: Value
     steady: bool = False  # b is the same in each iteration of a loop: packed once, for all of them
     narrow: bool = False  # N is known at run time only: a tile is one vector, which most sizes hold
+    most_rows: int = 99  # of a tile: few where M is known at run time only, and may be small
 
     @property
     def depth(self) -> int:
@@ -82,7 +87,9 @@ class Problem:
             return self
         outer, k = (tuple(d.at_hint() for d in x) for x in (self.outer, self.k))
         m, n, narrow = self.m.at_hint(), self.n.at_hint(), is_symbolic(self.n.size)
-        return replace(self, outer=outer, m=m, n=n, k=k, narrow=narrow)
+        few = is_symbolic(self.m.size) and m.size < SMALL_M
+        rows = TILE_ROWS if narrow or few else self.most_rows
+        return replace(self, outer=outer, m=m, n=n, k=k, narrow=narrow, most_rows=rows)
 
 
 def merge(dims: Sequence[Dim]) -> list[Dim]:

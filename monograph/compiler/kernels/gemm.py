@@ -491,7 +491,7 @@ class Writer:
         """Ask for what the end of a tile reads and writes, so that it is there after a long sum."""
         p, plan, epilogue = self.problem, self.plan, self.context.epilogue
         once = plan.parts == 1 and plan.blocks == 1 and not plan.keep and not plan.dots
-        if not once or plan.mr * plan.nr * p.depth < AHEAD_PRODUCTS:
+        if not once or plan.mr * plan.nr * hint(p.depth) < AHEAD_PRODUCTS:
             return []
         line = 64 // BYTES[p.out.dtype.code]
         row, column = Var("first_row") + Var("r"), Var("first_column") + Var("j") * line
