@@ -6,11 +6,16 @@ apart). A task's units (a few chunks each) are dealt out to the threads in runs,
 the caller: so a thread meets in its cache what it wrote in the task before. Who has finished its
 own run takes units from the end of others'. A run is one word, (epoch, first unit, last + 1), from
 which units are taken by compare-and-swap: while it succeeds, the task is not over, and so the
-task's fields, read after the epoch, are that task's. Who waits spins for a while, then sleeps.
-Used by pool.py.
+task's fields, read after the epoch, are that task's.
+
+Who waits spins for a while, then sleeps: to be woken takes as long as a small program. Used by
+pool.py.
 """
 
 from __future__ import annotations
+
+from . import system
+from .system import word
 
 # Word offsets in the pool block.
 EPOCH, DONE, FIELDS, SLEEPING, STOP, SPIN, MUTEX, COND = 0, 8, 16, 24, 32, 40, 48, 64
@@ -18,6 +23,7 @@ OVER, WAITING = 72, 80  # the condition that a task's last chunk is done, and wh
 FN, BUFFERS, SIZES, CHUNKS, GRAIN = (FIELDS + i for i in range(5))
 MEMBERS = 88  # how many threads there are, the caller included
 RUNS = 96  # of each thread its run, the pool's address and its number, one cache line apart
+PAUSES = 32  # between two looks at the clock; a power of two
 MOST_UNITS = 4095  # a run's word has 12 bits for each end, above them the epoch
 
 
@@ -39,122 +45,15 @@ SLOTS, POOL, THREADS, STAMPS = 4, 5, 6, 7  # STAMPS: where `run_timed` leaves it
 FLUSHED = ("run", "run_timed", "worker")  # what has a variant in which subnormal numbers are zero
 
 
-def _pause(triple: str) -> tuple[str, str]:
-    if triple.startswith("x86_64"):
-        return "declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"
-    if triple.startswith(("aarch64", "arm64")):
-        return "declare void @llvm.aarch64.hint(i32)", "call void @llvm.aarch64.hint(i32 1)"
-    return "", ""
-
-
-def _flushing(triple: str) -> tuple[str, str, str]:
-    """(declarations, statements that make subnormal numbers zero, statements that undo it).
-
-    Empty where a processor has no such mode.
-    """
-    if triple.startswith("x86_64"):
-        declare = "declare void @llvm.x86.sse.stmxcsr(ptr)\ndeclare void @llvm.x86.sse.ldmxcsr(ptr)"
-        # Results (bit 15) and operands (bit 6) are flushed.
-        begin = """  %before = alloca i32
-  %during = alloca i32
-  call void @llvm.x86.sse.stmxcsr(ptr %before)
-  %word = load i32, ptr %before
-  %flushed = or i32 %word, 32832
-  store i32 %flushed, ptr %during
-  call void @llvm.x86.sse.ldmxcsr(ptr %during)"""
-        return declare, begin, "  call void @llvm.x86.sse.ldmxcsr(ptr %before)"
-    if triple.startswith(("aarch64", "arm64")):
-        declare = "declare i64 @llvm.aarch64.get.fpcr()\ndeclare void @llvm.aarch64.set.fpcr(i64)"
-        begin = """  %before = call i64 @llvm.aarch64.get.fpcr()
-  %during = or i64 %before, 16777216
-  call void @llvm.aarch64.set.fpcr(i64 %during)"""
-        return declare, begin, "  call void @llvm.aarch64.set.fpcr(i64 %before)"
-    return "", "", ""
-
-
-def can_flush(triple: str) -> bool:
-    """Whether subnormal numbers can be made zero."""
-    return bool(_flushing(triple)[0])
-
-
-def _flushed(name: str, begin: str, end: str) -> str:
-    """`name` with subnormal numbers made zero, in this thread and while it runs."""
-    return f"""define void @{name}_flushed(ptr %block) nounwind {{
-{begin}
-  call void @{name}(ptr %block)
-{end}
-  ret void
-}}"""
-
-
-def _sleeping(triple: str) -> dict[str, str]:
-    """The system's mutex and condition variable: declarations, and the calls by name."""
-    if "windows" in triple:
-        return {
-            "declare": "declare void @AcquireSRWLockExclusive(ptr)\n"
-            "declare void @ReleaseSRWLockExclusive(ptr)\n"
-            "declare i32 @SleepConditionVariableSRW(ptr, ptr, i32, i32)\n"
-            "declare void @WakeAllConditionVariable(ptr)",
-            "lock": "call void @AcquireSRWLockExclusive(ptr %mutex)",
-            "unlock": "call void @ReleaseSRWLockExclusive(ptr %mutex)",
-            "wait": "call i32 @SleepConditionVariableSRW(ptr %cond, ptr %mutex, i32 -1, i32 0)",
-            "wake": "call void @WakeAllConditionVariable(ptr %cond)",
-        }
-    return {
-        "declare": "declare i32 @pthread_mutex_lock(ptr)\n"
-        "declare i32 @pthread_mutex_unlock(ptr)\n"
-        "declare i32 @pthread_cond_wait(ptr, ptr)\n"
-        "declare i32 @pthread_cond_broadcast(ptr)",
-        "lock": "call i32 @pthread_mutex_lock(ptr %mutex)",
-        "unlock": "call i32 @pthread_mutex_unlock(ptr %mutex)",
-        "wait": "call i32 @pthread_cond_wait(ptr %cond, ptr %mutex)",
-        "wake": "call i32 @pthread_cond_broadcast(ptr %cond)",
-    }
-
-
-def _clock(triple: str) -> tuple[str, str]:
-    """(declarations, function `stamp`) of the clock behind Python's time.perf_counter.
-
-    stamp(times, index) stores it at times[index], in nanoseconds (on Windows in ticks).
-    """
-    head = "define internal void @stamp(ptr %times, i64 %index) nounwind {"
-    if "windows" in triple:
-        declare = "declare i32 @QueryPerformanceCounter(ptr)"
-        body = "  call i32 @QueryPerformanceCounter(ptr %to)"
-    else:
-        clock = 8 if "apple" in triple or "darwin" in triple else 1  # uptime, monotonic
-        declare = "declare i32 @clock_gettime(i32, ptr)"
-        body = f"""  %now = alloca [2 x i64]
-  call i32 @clock_gettime(i32 {clock}, ptr %now)
-  %seconds = load i64, ptr %now
-  %rest_at = getelementptr i64, ptr %now, i64 1
-  %rest = load i64, ptr %rest_at
-  %whole = mul i64 %seconds, 1000000000
-  %all = add i64 %whole, %rest
-  store i64 %all, ptr %to"""
-    return (
-        declare,
-        f"""{head}
-{_word("%to", "%times", "%index")}
-{body}
-  ret void
-}}""",
-    )
-
-
 def _on_over(call: str) -> str:
     """The call with the condition that a task is over."""
     return call.replace("%cond", "%over")
 
 
-def _word(name: str, base: str, index: int | str) -> str:
-    return f"  {name} = getelementptr i64, ptr {base}, i64 {index}"
-
-
 def _work_ir() -> str:
     """work(pool, me, epoch): the units of that epoch's task that thread `me` can get."""
     fields = "\n".join(
-        f"{_word(f'%{name}_at', '%pool', index)}\n"
+        f"{word(f'%{name}_at', '%pool', index)}\n"
         f"  %{name} = load atomic {kind}, ptr %{name}_at acquire, align 8"
         for name, index, kind in (
             ("fn", FN, "ptr"), ("buffers", BUFFERS, "ptr"), ("sizes", SIZES, "ptr"),
@@ -163,15 +62,15 @@ def _work_ir() -> str:
     )  # fmt: skip
     return f"""define internal void @work(ptr %pool, i64 %me, i64 %epoch) nounwind {{
 entry:
-{_word("%done", "%pool", DONE)}
-{_word("%runs", "%pool", RUNS)}
+{word("%done", "%pool", DONE)}
+{word("%runs", "%pool", RUNS)}
 {fields}
   br label %member
 member:
   %who = phi i64 [ %me, %entry ], [ %neighbour, %next ]
   %visited = phi i64 [ 1, %entry ], [ %visits, %next ]
   %line = shl i64 %who, 3
-{_word("%run", "%runs", "%line")}
+{word("%run", "%runs", "%line")}
   %mine = icmp eq i64 %who, %me
   br label %look
 look:
@@ -225,13 +124,13 @@ def driver_ir(triple: str) -> str:
 
     Of the first three also variants, as run_flushed, in which subnormal numbers are zero.
     """
-    declare, pause = _pause(triple)
-    system = _sleeping(triple)
-    declare_clock, clock = _clock(triple)
-    declare_flush, begin, end = _flushing(triple)
-    flushed = "\n".join(_flushed(name, begin, end) for name in FLUSHED)
+    declare, pause = system.pause(triple)
+    calls = system.sleeping(triple)
+    declare_clock, clock = system.clock(triple)
+    declare_flush, begin, end = system.flushing(triple)
+    flushed = "\n".join(system.flushed(name, begin, end) for name in FLUSHED)
     fields = "\n".join(
-        _word(f"%{name}", "%pool", index)
+        word(f"%{name}", "%pool", index)
         for name, index in (
             ("epoch", EPOCH), ("done", DONE), ("fn", FN), ("buffers", BUFFERS), ("sizes", SIZES),
             ("chunks", CHUNKS), ("grain", GRAIN), ("sleeping", SLEEPING), ("stop", STOP),
@@ -240,7 +139,7 @@ def driver_ir(triple: str) -> str:
         )
     )  # fmt: skip
     return f"""target triple = "{triple}"
-{system["declare"]}
+{calls["declare"]}
 {declare}
 {declare_clock}
 {declare_flush}
@@ -249,16 +148,18 @@ def driver_ir(triple: str) -> str:
 
 define void @worker(ptr %seat) nounwind {{
 entry:
-{_word("%pool_at", "%seat", 1)}
+{word("%pool_at", "%seat", 1)}
   %pool = load ptr, ptr %pool_at
-{_word("%me_at", "%seat", 2)}
+{word("%me_at", "%seat", 2)}
   %me = load i64, ptr %me_at
 {fields}
+  %times = alloca i64
   %limit = load i64, ptr %spin
   br label %look
 look:
-  %turns = phi i64 [ 0, %entry ], [ 0, %went ], [ %more, %idle ], [ 0, %awake ]
-  %seen = phi i64 [ 0, %entry ], [ %now, %went ], [ %seen, %idle ], [ %seen, %awake ]
+  %turns = phi i64 [ 0, %entry ], [ 0, %went ], [ %more, %idle ], [ %more, %on ], [ 0, %awake ]
+  %seen = phi i64 [ 0, %entry ], [ %now, %went ], [ %seen, %idle ], [ %seen, %on ], [%seen, %awake]
+  %since = phi i64 [ 0, %entry ], [ 0, %went ], [ %since, %idle ], [ %began, %on ], [ 0, %awake ]
   %now = load atomic i64, ptr %epoch seq_cst, align 8
   %old = icmp eq i64 %now, %seen
   br i1 %old, label %rest, label %task
@@ -268,9 +169,9 @@ task:
   %isawaited = icmp ne i64 %awaited, 0
   br i1 %isawaited, label %tell, label %went
 tell:
-  {system["lock"]}
-  {_on_over(system["wake"])}
-  {system["unlock"]}
+  {calls["lock"]}
+  {_on_over(calls["wake"])}
+  {calls["unlock"]}
   br label %went
 went:
   br label %look
@@ -281,10 +182,21 @@ rest:
 idle:
   {pause}
   %more = add i64 %turns, 1
-  %tired = icmp ugt i64 %more, %limit
-  br i1 %tired, label %sleep, label %look
+  %odd = and i64 %more, {PAUSES - 1}
+  %unclear = icmp ne i64 %odd, 0
+  br i1 %unclear, label %look, label %clock
+clock:
+  call void @stamp(ptr %times, i64 0)
+  %time = load i64, ptr %times
+  %isfirst = icmp eq i64 %more, {PAUSES}
+  %began = select i1 %isfirst, i64 %time, i64 %since
+  %waited = sub i64 %time, %began
+  %tired = icmp sgt i64 %waited, %limit
+  br i1 %tired, label %sleep, label %on
+on:
+  br label %look
 sleep:
-  {system["lock"]}
+  {calls["lock"]}
   %s0 = atomicrmw add ptr %sleeping, i64 1 seq_cst
   br label %check
 check:
@@ -295,11 +207,11 @@ check:
   %cup = or i1 %cany, %cended
   br i1 %cup, label %awake, label %wait
 wait:
-  {system["wait"]}
+  {calls["wait"]}
   br label %check
 awake:
   %s1 = atomicrmw sub ptr %sleeping, i64 1 seq_cst
-  {system["unlock"]}
+  {calls["unlock"]}
   br label %look
 leave:
   ret void
@@ -309,15 +221,15 @@ define void @stop(ptr %pool) nounwind {{
 entry:
 {fields}
   store atomic i64 1, ptr %stop seq_cst, align 8
-  {system["lock"]}
-  {system["wake"]}
-  {system["unlock"]}
+  {calls["lock"]}
+  {calls["wake"]}
+  {calls["unlock"]}
   ret void
 }}
 
 {clock}
-{_run_ir("run", fields, pause, system, timed=False)}
-{_run_ir("run_timed", fields, pause, system, timed=True)}
+{_run_ir("run", fields, pause, calls, timed=False)}
+{_run_ir("run_timed", fields, pause, calls, timed=True)}
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 
 {_control_ir()}
@@ -325,11 +237,11 @@ declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 """
 
 
-def _run_ir(name: str, fields: str, pause: str, system: dict[str, str], timed: bool) -> str:
+def _run_ir(name: str, fields: str, pause: str, calls: dict[str, str], timed: bool) -> str:
     """The tasks in order. `timed`: the time before the first and after each goes to STAMPS."""
     begins = ends = ""
     if timed:
-        begins = f"""{_word("%stamps_at", "%request", STAMPS)}
+        begins = f"""{word("%stamps_at", "%request", STAMPS)}
   %stamps = load ptr, ptr %stamps_at
   call void @stamp(ptr %stamps, i64 0)"""
         ends = "  call void @stamp(ptr %stamps, i64 %tnext)"
@@ -350,6 +262,7 @@ entry:
   %rp6 = getelementptr i64, ptr %request, i64 6
   %threads = load i64, ptr %rp6
   %limit = load i64, ptr %spin
+  %times = alloca i64
 {begins}
   %alone = icmp ult i64 %threads, 2
   %anyfix = icmp sgt i64 %fixup_count, 0
@@ -429,7 +342,7 @@ deal:
   %ends = or i64 %shifted_first, %end
   %dealt = or i64 %ends, %high
   %line = shl i64 %who, 3
-{_word("%its", "%runs", "%line")}
+{word("%its", "%runs", "%line")}
   store atomic i64 %dealt, ptr %its release, align 8
   %again = icmp ult i64 %follower, %members
   br i1 %again, label %deal, label %open
@@ -439,25 +352,37 @@ open:
   %wake = icmp ne i64 %asleep, 0
   br i1 %wake, label %rouse, label %mine
 rouse:
-  {system["lock"]}
-  {system["wake"]}
-  {system["unlock"]}
+  {calls["lock"]}
+  {calls["wake"]}
+  {calls["unlock"]}
   br label %mine
 mine:
   call void @work(ptr %pool, i64 0, i64 %now)
   br label %join
 join:
-  %turns = phi i64 [ 0, %mine ], [ %more, %patience ]
+  %turns = phi i64 [ 0, %mine ], [ %more, %patience ], [ %more, %on ]
+  %since = phi i64 [ 0, %mine ], [ %since, %patience ], [ %began, %on ]
   %ready = load atomic i64, ptr %done seq_cst, align 8
   %all = icmp eq i64 %ready, %tchunks
   br i1 %all, label %finished, label %patience
 patience:
   {pause}
   %more = add i64 %turns, 1
-  %tired = icmp ugt i64 %more, %limit
-  br i1 %tired, label %sleep, label %join
+  %odd = and i64 %more, {PAUSES - 1}
+  %unclear = icmp ne i64 %odd, 0
+  br i1 %unclear, label %join, label %clock
+clock:
+  call void @stamp(ptr %times, i64 0)
+  %time = load i64, ptr %times
+  %isfirst = icmp eq i64 %more, {PAUSES}
+  %began = select i1 %isfirst, i64 %time, i64 %since
+  %waited = sub i64 %time, %began
+  %tired = icmp sgt i64 %waited, %limit
+  br i1 %tired, label %sleep, label %on
+on:
+  br label %join
 sleep:
-  {system["lock"]}
+  {calls["lock"]}
   store atomic i64 1, ptr %waiting seq_cst, align 8
   br label %check
 check:
@@ -465,11 +390,11 @@ check:
   %sall = icmp eq i64 %sready, %tchunks
   br i1 %sall, label %awake, label %wait
 wait:
-  {_on_over(system["wait"])}
+  {_on_over(calls["wait"])}
   br label %check
 awake:
   store atomic i64 0, ptr %waiting seq_cst, align 8
-  {system["unlock"]}
+  {calls["unlock"]}
   br label %finished
 finished:
   %tnext = add i64 %t, 1
@@ -485,7 +410,7 @@ def _control_ir() -> str:
     """Loops and branches. The slots of a body's requests begin at addresses from the task's table
     of buffers; after each iteration each takes the address that another one had, plus a step."""
     fields = "\n".join(
-        f"{_word(f'%{name}_at', '%block', index)}\n  %{name} = load {kind}, ptr %{name}_at"
+        f"{word(f'%{name}_at', '%block', index)}\n  %{name} = load {kind}, ptr %{name}_at"
         for name, index, kind in (
             ("trips", TRIPS, "i64"), ("test", TEST, "i64"), ("body", BODY, "ptr"),
             ("other", OTHER, "ptr"), ("slots", CONTROL_SLOTS, "ptr"), ("count", SLOT_COUNT, "i64"),

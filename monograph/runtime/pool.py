@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from ..codegen.target import host
-from . import driver
+from . import driver, system
 from .machine_code import load_driver
+from .system import TICK_NS
 from .threads import get_num_threads
 
-SPIN_TURNS = 2000  # pauses before a waiting thread sleeps: 20 to 100 microseconds
+SPIN_S = 300e-6  # how long a waiting thread spins before it sleeps
 
 
 class Native:
@@ -51,7 +52,7 @@ class Pool:
         self.address = self.memory.ctypes.data
         self.native = native
         self.memory[driver.MEMBERS] = workers + 1
-        self.memory[driver.SPIN] = SPIN_TURNS
+        self.memory[driver.SPIN] = round(SPIN_S * 1e9 / TICK_NS)
         if os.name == "posix":  # Windows' locks begin as zeros
             libc: Any = ctypes.CDLL(None)
             libc.pthread_mutex_init(ctypes.c_void_p(self.address + 8 * driver.MUTEX), None)
@@ -113,7 +114,7 @@ def set_flush_denormal(mode: bool) -> bool:
     0.0
     >>> _ = set_flush_denormal(False)
     """
-    if not driver.can_flush(host().triple):
+    if not system.can_flush(host().triple):
         return False
     with lock:
         _stop_pool()

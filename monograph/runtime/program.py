@@ -27,9 +27,7 @@ one runs on the calling thread alone (results are the same).
 from __future__ import annotations
 
 import ctypes
-import os
 import threading
-import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +39,7 @@ from ..kernel.evaluate import evaluate_index
 from . import driver, pool
 from .buffers import address_of
 from .machine_code import Handle
+from .system import TICK_NS
 from .threads import get_num_threads
 
 
@@ -202,13 +201,7 @@ class Program:
             self._request[driver.SLOTS] = slots
             self._request[driver.STAMPS] = ctypes.addressof(stamps)
             self._run(self._request, self._native.run_timed)
-        if _TICK_NS is None:
-            return list(stamps)
-        return [round(ticks * _TICK_NS) for ticks in stamps]
-
-
-# Nanoseconds of a tick of the driver's clock, where it does not count those.
-_TICK_NS = time.get_clock_info("perf_counter").resolution * 1e9 if os.name == "nt" else None
+        return [round(ticks * TICK_NS) for ticks in stamps]
 
 
 def _grain(chunks: int) -> int:

@@ -6,10 +6,10 @@ import pytest
 import monograph as mg
 from monograph.codegen.objects import compile_ir
 from monograph.codegen.target import aarch64, host
-from monograph.runtime import driver
+from monograph.runtime import driver, system
 
 pytestmark = pytest.mark.skipif(
-    not driver.can_flush(host().triple), reason="this processor has no mode that flushes"
+    not system.can_flush(host().triple), reason="this processor has no mode that flushes"
 )
 
 

@@ -256,7 +256,7 @@ from monograph.kernel.ir import *
 from monograph.runtime import pool, threads
 from monograph.runtime.machine_code import compile_kernels
 from monograph.runtime.program import Program, Slot, Task
-pool.SPIN_TURNS = 0  # whoever has nothing to do sleeps at once
+pool.SPIN_S = 0  # whoever has nothing to do sleeps at once
 threads.set_num_threads(3)
 # Chunk c adds 1 to y[c], by way of a sum over 200 * c elements: the last ones take longest.
 total = Reduce("add", "y", Var("chunk"), Const(0.0, "f32"))
