@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..ir.graph import Value
-from ..ir.op import Reduction
+from ..ir.op import Reduction, Source
 from ..kernel.ir import Buffer, Call, Const, Expr, Prefetch, Stmt, Store
 from .fuse import Fusion, Group
 from .index import Index, flat, loop_index, whole
@@ -41,12 +41,13 @@ def fuse_epilogues(fusion: Fusion, names: set[str]) -> Absorbed:
 
     Conditions: no reductions, the full shape is the result's, the result is read at its own place
     only, and nothing that the group reads is made after the producer. After a contraction, what
-    comes before the reductions of a group may be taken alone (`part_before_reductions`).
+    comes before the reductions of a group may be taken alone (`part_before_reductions`). Random
+    numbers are drawn before the producer, in loops, where neighbours share the work.
     """
     result = Absorbed()
     result.fusion = fusion
-    position = {g: at for at, g in enumerate(fusion.groups)}
-    for group in fusion.groups:
+    position: dict[Group, float] = {g: at for at, g in enumerate(fusion.groups)}
+    for group in list(fusion.groups):
         node = group.node
         if node is None or node.op.name not in names or len(node.outputs) != 1:
             continue
@@ -76,9 +77,16 @@ def fuse_epilogues(fusion: Fusion, names: set[str]) -> Absorbed:
                 continue
             if not reads_in_place(consumer, out, fusion):
                 continue
+            drawn = part_that_draws(fusion, consumer)
+            if drawn is not None and any(out in _all_below(v, fusion) for v in drawn.items):
+                continue
             if consumer is not whole:
-                fusion.cut(whole, consumer)
+                fusion.cut(whole, consumer, whole)
                 position[consumer] = position[whole]
+            if drawn is not None:
+                fusion.cut(consumer, drawn, group)
+                position[drawn] = position[group] - 0.5
+                fusion.stored.update(v for v in drawn.items if v in consumer.reads)
             result.by_producer[group] = consumer
             result.absorbed.add(consumer)
             if len(readers) == 1 and out not in fusion.graph.outputs:
@@ -105,7 +113,7 @@ def part_before_reductions(fusion: Fusion, group: Group, out: Value) -> Group | 
     taken: set[Value] = set()
     for v in reversed(group.items):
         needed = any(v in below[u] for u in taken)
-        if v in free and (needed or out in _all_below(v, below)):
+        if v in free and (needed or out in _all_below(v, fusion)):
             taken.add(v)
     rest = [v for v in group.items if v not in taken]
     if not taken or any(out in below[v] for v in rest):
@@ -117,15 +125,41 @@ def part_before_reductions(fusion: Fusion, group: Group, out: Value) -> Group | 
     return Group(group.full, None, items, reads=reads, order=group.order)
 
 
-def _all_below(v: Value, below: dict[Value, set[Value]]) -> set[Value]:
+def part_that_draws(fusion: Fusion, group: Group) -> Group | None:
+    """The items that draw random numbers, and what they are made of in the group."""
+    taken: set[Value] = set()
+    for v in reversed(group.items):
+        if v not in taken and _draws(v, fusion):
+            taken.update(u for u in (v, *_all_below(v, fusion)) if u in group.items)
+    items = [v for v in group.items if v in taken]
+    reads = {u for v in items for u in fusion.reads_of(v)} - taken
+    return Group(group.full, None, items, reads=reads, order=group.order) if items else None
+
+
+def _draws(v: Value, fusion: Fusion) -> bool:
+    """Whether computing item v runs a source whose neighbouring elements share the work."""
+    stack = list(v.node.values)  # type: ignore[union-attr]
+    while stack:
+        u = stack.pop()
+        if u.node is None or u in fusion.items:
+            continue
+        if isinstance(u.node.op, Source) and u.node.op.together > 1:
+            return True
+        stack.extend(u.node.values)
+    return False
+
+
+def _all_below(v: Value, fusion: Fusion) -> set[Value]:
     """What v is made of, by way of other items of its group."""
+    home = fusion.group_of[v]
     found: set[Value] = set()
     stack = [v]
     while stack:
-        for u in below.get(stack.pop(), ()):
-            if u not in found:
-                found.add(u)
-                stack.append(u)
+        u = stack.pop()
+        if u is v or fusion.group_of.get(u) is home:
+            new = fusion.reads_of(u) - found
+            found |= new
+            stack.extend(new)
     return found
 
 

@@ -266,13 +266,13 @@ class Fusion:
             self._reads_below(operand, found)
         return found
 
-    def cut(self, group: Group, part: Group) -> None:
-        """Make a part of a group's items a group of its own, before the rest."""
+    def cut(self, group: Group, part: Group, before: Group) -> None:
+        """Make a part of a group's items a group of its own, right before a given group."""
         group.items = [v for v in group.items if v not in part.items]
         for v in part.items:
             self.group_of[v] = part
         group.reads = {u for v in group.items for u in self.reads_of(v)} - set(group.items)
-        self.groups.insert(self.groups.index(group), part)
+        self.groups.insert(self.groups.index(before), part)
 
     def _joins(self, v: Value, reads: set[Value], group: Group) -> bool:
         """Add v to the group if shapes, reads and order allow."""

@@ -98,6 +98,32 @@ def test_parallel_branches_have_epilogues_of_their_own():
     assert all(sum(k.written for k in s.kernel.buffers) == 1 for s in steps)
 
 
+def test_random_numbers_are_drawn_in_loops_and_not_in_tiles():
+    w, g = mg.randn(40, 96) * 0.1, mg.randn(48, 40)
+
+    def with_gradient(x, w, g):
+        w = w.detach().requires_grad_()
+        y = F.dropout(F.relu(F.linear(x, w)), 0.3)
+        y.backward(g)
+        return y, w.grad
+
+    def alone(x, w):
+        return F.dropout(F.linear(x, w), 0.3)
+
+    for f, inputs in ((with_gradient, (X, w, g)), (alone, (X, w))):
+        steps = [row.step for row in mg.explain(f, *inputs, rounds=1).rows]
+        products = [s for s in steps if s.title == "contract"]
+        assert products and not [b for s in products for b in s.kernel.buffers if b.dtype == "i64"]
+        masks = [s for s in steps if s.title == "map_ge"]
+        assert len(masks) == (f is with_gradient)
+        mg.manual_seed(3)
+        eager = f(*inputs)
+        mg.manual_seed(3)
+        compiled = mg.jit(f)(*inputs)
+        for a, b in zip(*((r,) if f is alone else r for r in (eager, compiled))):
+            mg.testing.assert_close(a, b)
+
+
 def test_joined_heads_are_read_where_they_stand():
     q, k, v, g = (mg.randn(2, 3, 20, 16) for _ in range(4))
 
