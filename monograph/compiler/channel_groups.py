@@ -14,7 +14,7 @@ from ..core.shape import numel
 from ..core.symbolic import is_symbolic
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Full
-from ..ops.movement import Expand, Reshape, Sum
+from ..ops.movement import Copy, Expand, Reshape, Sum
 
 
 def unfold_groups(graph: Graph) -> Graph:
@@ -37,9 +37,10 @@ def unfold_groups(graph: Graph) -> Graph:
              %6: f32[2, 2, 18] = expand(%5) shape=(2,2,18) axes=(2,)
              %7: f32[2, 2, 2] = expand(%5) shape=(2,2,2) axes=(2,)
              %8: f32[2, 4] = reshape(%7) shape=(2,4)
-             %9: f32[2, 4, 3, 3] = expand(%8) shape=(2,4,3,3) axes=(2,3)
-             %10: f32[2, 4, 3, 3] = sub(%2, %9)
-             return %10
+             %9: f32[2, 4] = copy(%8)
+             %10: f32[2, 4, 3, 3] = expand(%9) shape=(2,4,3,3) axes=(2,3)
+             %11: f32[2, 4, 3, 3] = sub(%2, %10)
+             return %11
     Requires: simplify.
     """
     if not any(node.op.name == "conv" for node in graph.nodes):
@@ -140,7 +141,9 @@ class _Writer:
             each = shape[1] // groups
             x = self.plain(v.node.values[0])
             if each > 1:
+                # In memory once for each channel: loops along channels would be cut at the groups.
                 x = self.add(Reshape((n, shape[1])), self.add(Expand((n, groups, each), (2,)), x))
+                x = self.add(Copy(), x)
             made = self.add(Expand(shape, tuple(range(2, len(shape)))), x)
         self.images[v] = made
         return made  # type: ignore[no-any-return]

@@ -86,28 +86,32 @@ def _windows(node: Node) -> tuple[int, ...] | None:
     if below is None or not isinstance(below.op, Reshape):
         return None
     whole, cut = below.values[0].shape, below.op.shape
-    if len(whole) < 3 or len(cut) != len(whole) + len(op.axes) or 0 in cut:
+    if len(whole) < 3 or len(cut) <= len(whole) or 0 in cut:
         return None
     return _cut(whole, cut, op.axes)
 
 
 def _cut(whole: Sequence[int], cut: Sequence[int], axes: Sequence[int]) -> tuple[int, ...] | None:
-    """By how much each axis was cut, where `axes` are the inner parts."""
+    """How many neighbours along each axis are summed: an axis stands whole in `cut`, or in two
+    parts, of which `axes` has the inner one or both."""
     steps, j = [], 0
     for n in whole:
-        if j in axes:
+        if j == len(cut):
             return None
-        step = 1
-        if j + 1 in axes:
-            step = cut[j + 1]
-            if is_symbolic(n) or is_symbolic(cut[j]) or is_symbolic(step) or cut[j] * step != n:
+        step, summed = 1, j in axes
+        if summed and is_symbolic(n):
+            return None
+        if n is not cut[j]:
+            if any(map(is_symbolic, (n, *cut[j : j + 2]))):
                 return None
-            j += 1
-        elif n is not cut[j] and (is_symbolic(n) or is_symbolic(cut[j]) or n != cut[j]):
-            return None
+            if n != cut[j]:
+                j += 1
+                if j == len(cut) or cut[j - 1] * cut[j] != n or j not in axes:
+                    return None
+                step = cut[j]
+        steps.append(n if summed else step)
         j += 1
-        steps.append(step)
-    return tuple(steps)
+    return tuple(steps) if j == len(cut) else None
 
 
 def _is_repeated(v: Value, users: dict[Value, list[Node]]) -> bool:

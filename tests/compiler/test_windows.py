@@ -80,3 +80,18 @@ def test_16_bit_floats_are_summed_as_before():
     made = mg.jit(lambda x: F.avg_pool2d(x, 2))(x)
     assert made.dtype is mg.bfloat16
     np.testing.assert_allclose(made.float().numpy(), expected, rtol=1e-2, atol=1e-2)
+
+
+def test_sums_of_windows_that_are_summed_too_are_sums_of_the_image():
+    x, w = mg.randn(2, 4, 6, 8), mg.randn(5, 4, 1, 1)
+
+    def f(x):
+        y = F.conv2d(x, w)
+        return y.reshape(2, 5, 3, 2, 8).sum((2, 3, 4)), y.reshape(2, 5, 3, 2, 8).sum((3, 4))
+
+    y = F.conv2d(x, w).numpy()
+    made = mg.jit(f)(x)
+    np.testing.assert_allclose(made[0].numpy(), y.sum((2, 3)), rtol=1e-4, atol=1e-4)
+    expected = y.reshape(2, 5, 3, 16).sum(3)
+    np.testing.assert_allclose(made[1].numpy(), expected, rtol=1e-4, atol=1e-4)
+    assert "axes=(2,3)" in mg.explain(f, x, rounds=1).graph
