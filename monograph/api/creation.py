@@ -118,7 +118,12 @@ def _full(
 ) -> Tensor:
     usable(device, name)
     d = dt.get_default_dtype() if dtype is None else as_dtype(dtype)
-    out = Full(tuple(shape), d, literal(value, d))()
+    try:
+        out = Full(tuple(shape), d, literal(value, d))()
+    except ValueError:
+        if all(n >= 0 for n in shape):
+            raise
+        raise ShapeError(f"{name}: sizes must not be negative, got {tuple(shape)}") from None
     return out.requires_grad_() if requires_grad else out
 
 
@@ -260,6 +265,8 @@ def arange(
     if stop is None:
         start, stop = 0, start
     start, stop, step = (v.item() if isinstance(v, Tensor) else v for v in (start, stop, step))
+    if not is_symbolic(step) and step == 0:
+        raise ArgumentError("arange: step must not be 0")
     if dtype is None:
         whole = all(isinstance(v, (int, np.integer)) for v in (start, stop, step))
         dtype = dt.int64 if whole else dt.get_default_dtype()

@@ -8,8 +8,9 @@ from typing import Any
 from ..core import dtype as dt
 from ..core.device import META_DEVICE, device, usable
 from ..core.dtype import DType, as_dtype
+from ..core.errors import ShapeError
 from ..core.modes import modes, no_grad
-from ..core.shape import is_number
+from ..core.shape import broadcast_shapes, is_number
 from ..ops import arith, composite
 from ..ops.align import FUNCTIONAL, FUNCTIONS, broadcast_to, cast
 from ..tensor import Tensor
@@ -157,6 +158,11 @@ for _name, _dtype in {
 def _copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     """Overwrite with `src`, which broadcasts to this shape and converts to this dtype."""
     value = cast(src if isinstance(src, Tensor) else as_tensor(src), self.dtype)
+    own = self.shape
+    if value.shape != own and broadcast_shapes("copy_", value.shape, own) != tuple(own):
+        raise ShapeError(
+            f"copy_: src of shape {tuple(value.shape)} does not fit into {tuple(self.shape)}"
+        )
     return self._write(broadcast_to(value, tuple(self.shape)), "copy_")
 
 

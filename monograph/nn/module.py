@@ -122,7 +122,9 @@ class Module(StateDict):
             if entries is not None and name in entries:
                 watch(self)
                 return entries[name]
-        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        raise AttributeError(
+            f"'{type(self).__name__}' object has no attribute '{name}'", name=name, obj=self
+        )
 
     def __delattr__(self, name):
         for registry in ("_parameters", "_buffers", "_modules"):

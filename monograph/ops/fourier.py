@@ -195,6 +195,13 @@ def _sized(name: str, x: Any, axis: int, n: int | None) -> Any:
     return x
 
 
+def _points(name: str, n: Any) -> tuple[int] | None:
+    """The sizes of a transform along one axis, for `_axes`, where -1 would mean as it is."""
+    if n is not None and as_index(f"fft.{name}", "n", n) < 0:
+        raise ArgumentError(f"fft.{name}: n must be at least 1, got {n}")
+    return None if n is None else (n,)
+
+
 def _all_sized(name: str, x: Any, axes: tuple[int, ...], sizes: list[int | None]) -> Any:
     for axis, n in zip(axes, sizes):
         x = _sized(name, x, axis, n)
@@ -217,7 +224,7 @@ def _complex(name: str, x: Any, s: Any, dim: Any, norm: Any, inverse: bool) -> A
 
 def _along(name: str, input: Any, n: Any, dim: int, norm: Any, inverse: bool) -> Any:
     x = _operand(name, input)
-    return _complex(name, x, None if n is None else (n,), (_axis(name, x, dim),), norm, inverse)
+    return _complex(name, x, _points(name, n), (_axis(name, x, dim),), norm, inverse)
 
 
 def fft(input: Any, n: int | None = None, dim: int = -1, norm: str | None = None) -> Any:
@@ -294,7 +301,7 @@ def _from_half(name: str, input: Any, s: Any, dim: Any, norm: Any, inverse: bool
 
 def _half_along(f: Any, name: str, input: Any, n: Any, dim: int, norm: Any, inverse: bool) -> Any:
     x = as_operand(f"fft.{name}", input)
-    return f(name, x, None if n is None else (n,), (_axis(name, x, dim),), norm, inverse)
+    return f(name, x, _points(name, n), (_axis(name, x, dim),), norm, inverse)
 
 
 def rfft(input: Any, n: int | None = None, dim: int = -1, norm: str | None = None) -> Any:

@@ -47,6 +47,12 @@ class Optimizer:
                 f"{self._name}: params must be an iterable of tensors or dicts, got one Tensor",
                 hint="put it into a list",
             )
+        if not hasattr(params, "__iter__"):
+            raise ArgumentTypeError(
+                f"{self._name}: params must be an iterable of tensors or dicts, "
+                f"got {type(params).__name__}",
+                hint="a module's are model.parameters()",
+            )
         groups = list(params)
         if not groups:
             raise ArgumentError(f"{self._name}: there are no parameters to optimize")

@@ -85,3 +85,29 @@ def test_messages_of_wrong_kinds(f, message):
     with pytest.raises(ArgumentTypeError) as caught:
         f(mg.ones(2, 3))
     assert caught.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("f", "message"),
+    [
+        (lambda: mg.zeros(2, -1), "zeros: sizes must not be negative, got (2, -1)"),
+        (lambda: mg.arange(0, 5, 0), "arange: step must not be 0"),
+        (
+            lambda: mg.ones(2, 3).copy_(mg.ones(4, 2, 3)),
+            "copy_: src of shape (4, 2, 3) does not fit into (2, 3)",
+        ),
+        (lambda: mg.fft.fft(mg.ones(3), n=-1), "fft.fft: n must be at least 1, got -1"),
+        (
+            lambda: mg.optim.SGD(mg.nn.Linear(1, 1), lr=0.1),
+            "SGD: params must be an iterable of tensors or dicts, got Linear",
+        ),
+        (
+            lambda: mg.nn.utils.clip_grad_norm_(mg.nn.Linear(1, 1), 1.0),
+            "parameters must be an iterable of tensors, got Linear",
+        ),
+    ],
+)
+def test_messages_of_wrong_values(f, message):
+    with pytest.raises(MonographError) as caught:
+        f()
+    assert caught.value.message == message

@@ -6,7 +6,7 @@ import warnings
 
 import monograph as mg
 from monograph.api.compiled import is_enabled
-from monograph.core.errors import ArgumentError, ShapeError
+from monograph.core.errors import ArgumentError, ArgumentTypeError, ShapeError
 from monograph.nn.utils import parametrizations as parametrizations
 from monograph.nn.utils import parametrize as parametrize
 from monograph.nn.utils import prune as prune
@@ -26,6 +26,11 @@ SMALL = 64  # elements of gradients below which clipping is not compiled
 
 def _gradients(parameters):
     parameters = [parameters] if isinstance(parameters, Tensor) else parameters
+    if not hasattr(parameters, "__iter__"):
+        raise ArgumentTypeError(
+            f"parameters must be an iterable of tensors, got {type(parameters).__name__}",
+            hint="a module's are model.parameters()",
+        )
     return [p.grad for p in parameters if p.grad is not None]
 
 
