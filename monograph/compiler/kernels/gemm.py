@@ -51,6 +51,9 @@ from .contract import Dim, Problem, analyse, output_index
 from .packing import ZERO, Matrix, Sizes, const, copy_block, outer_pairs, pack
 from .variants import Variants
 
+# Panels of a that a chunk fills at a time: processors keep few pages at hand for stores (16 on
+# recent Intel ones).
+PANELS_ABREAST = 12
 # Multiply-adds in a tile from which on its results' places are asked for before they are done.
 AHEAD_PRODUCTS = 1 << 15
 Write = Callable[[Expr, Expr, Expr], "list[Stmt]"]
@@ -256,14 +259,18 @@ class Writer:
         )
         return [Local(name, self.compute, lines * self.depth), Let("source", at), *loops]
 
-    def copy_a(self, over_rows: Callable[[list[Stmt]], Stmt]) -> list[Stmt]:
-        """Copy a chunk's rows of a."""
+    def copy_a(self, over_rows: Callable[..., Stmt]) -> list[Stmt]:
+        """Copy a chunk's rows of a, a few panels side by side: each is filled in another page."""
+        rows = self.plan.mr * PANELS_ABREAST
 
         def panels(body: list[Stmt]) -> Stmt:
             start = (Var("tile_row") - Var("row_start")) * self.depth
-            return over_rows([Let("first", Var("first_row")), Let("panel_start", start), *body])
+            lets = (Let("first", Var("first_row")), Let("panel_start", start))
+            return over_rows([*lets, *body], Var("abreast"), rows)
 
-        return self.copy("a_block", "lhs", self.a, self.plan.mr, self.plan.mc, panels)
+        copy = self.copy("a_block", "lhs", self.a, self.plan.mr, self.plan.mc, panels)
+        stop = s.minimum(Var("row_start") + self.plan.mc, self.sizes("m", self.problem.m.size))
+        return [*copy[:2], Loop("abreast", Var("row_start"), stop, tuple(copy[2:]), step=rows)]
 
     def copy_b(self) -> list[Stmt]:
         """Copy the columns of b of one tile."""
@@ -298,10 +305,12 @@ class Writer:
         row_start: Expr = Var("row_start")
         column_start = Var("column_block") * plan.nc
 
-        def over_rows(body: list[Stmt]) -> Stmt:
+        def over_rows(body: list[Stmt], start: Expr = row_start, most: int = plan.mc) -> Stmt:
             first = s.minimum(tile_row, m_size - mr) if row_edge else tile_row
             stop = s.minimum(row_start + plan.mc, m_size)
-            return Loop("tile_row", row_start, stop, (Let("first_row", first), *body), step=mr)
+            if most < plan.mc:
+                stop = s.minimum(start + most, stop)
+            return Loop("tile_row", start, stop, (Let("first_row", first), *body), step=mr)
 
         tile = [*self.results_ahead(pairs), *self.tile(a, b, a_tile, b_tile)]
         if plan.keep:
@@ -422,7 +431,7 @@ class Writer:
                 start = start + Var("asked") * piece
                 stop = s.minimum(start + piece, stop)
                 inside = self.k_loop("k0", start, stop, steps, last)
-                steps = [Loop("asked", ZERO, const(mr), (*ask, *inside))]
+                steps = [Loop("asked", ZERO, const(mr), (*ask, *self.next_block(), *inside))]
             else:
                 steps = self.k_loop(f"k{i}", start, stop, steps, last)
         begin = _tile_loop(mr, plan.row, Store("acc", place, Const(0, compute)))
@@ -444,6 +453,26 @@ class Writer:
         line = 64 // BYTES[self.compute]
         ask = Loop("j", ZERO, const(plan.nr), (Prefetch(buffer, at),), "unroll", line)
         return Load(buffer, at, self.compute), [Let("r", Var("asked")), ask]
+
+    def next_block(self) -> list[Stmt]:
+        """Ask for some of the rows of a that the chunk copies for its next block of K."""
+        p, plan = self.problem, self.plan
+        if not plan.copy_a or len(p.k) > 1 or p.m.a != 1:
+            return []
+        a = self.operand("lhs", self.a, plan.mr)
+        line = 64 // BYTES[a.dtype]
+        lines, down = -(-plan.mc // line), plan.mc // plan.mr
+        rows = -(-plan.kc // (down * (plan.nc // plan.nr)))  # for each tile
+        each = -(-rows * lines // plan.mr)
+        across = (Var("tile_column") - Var("column_block") * plan.nc) / plan.nr
+        tile = across * down + (Var("tile_row") - Var("row_start")) / plan.mr
+        found: list[Stmt] = []
+        for i in range(each):
+            number = Var("asked") * each + i
+            k = Var("block") + plan.kc + tile * rows + number / lines
+            at = (Var("row_start") + number % lines * line) * a.step + k * a.inner[0]
+            found.append(Prefetch("lhs", a.base + at))
+        return found
 
     def k_loop(
         self, name: str, start: Expr, stop: Expr, body: list[Stmt], last: bool
