@@ -75,13 +75,13 @@ def panel_width(code: str, length: int) -> int:
     target = host()
     lanes = target.lanes(8 if code == "f64" else 4)
     usual = 4 if target.vector_bytes == 16 and target.registers == 32 else 2
-    if is_symbolic(length):
+    if is_symbolic(length) or target.registers < 32:  # wider ones leave no registers
         return usual * lanes
 
     def cost(vectors: int) -> float:
         return -(-length // (vectors * lanes)) * vectors * (1 if vectors == usual else 1.1)
 
-    return min(range(2, 6 if target.registers == 32 else 4), key=cost) * lanes
+    return min(range(2, 6), key=cost) * lanes
 
 
 @lowers("attention")
