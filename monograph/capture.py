@@ -33,7 +33,7 @@ from .core import dtype as dt
 from .core import pytree
 from .core.dtype import BY_NUMPY
 from .core.errors import ArgumentError, TraceError
-from .core.modes import modes
+from .core.modes import modes, untaped
 from .core.sizes import Guard
 from .core.symbolic import is_symbolic
 from .dynamic import OFTEN, Axis, Policy, Sizes, pattern_of, shapes_of
@@ -153,6 +153,8 @@ class Capture(Replay):
                 args.append(leaf)
         positional, named = treedef.unflatten(args)
         result = self.owner.function(*positional, **named)
+        with untaped():
+            trace.settle()
         self._collect(trace, result, symbols)
 
     def _collect(self, trace: Trace, result: Any, symbols: list[Any]) -> None:

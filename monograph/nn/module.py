@@ -11,6 +11,7 @@ import itertools
 import monograph as mg
 from monograph.core.dtype import DType
 from monograph.core.errors import ArgumentError, ArgumentTypeError, DeviceError, DTypeError
+from monograph.core.modes import modes
 from monograph.core.structure import Registry, watch
 from monograph.core.tracing import guarded
 from monograph.nn.hooks import RemovableHandle, run_with_hooks
@@ -95,8 +96,12 @@ class Module(StateDict):
             if name in self._buffers:
                 if not isinstance(value, Tensor):
                     self._refuse_unless_none("buffer", "Tensor", name, value)
+                if modes.trace is not None:
+                    modes.trace.note_rebinding(self._buffers, name)
                 self._buffers[name] = value
                 return
+        if modes.trace is not None and isinstance(value, Tensor):
+            modes.trace.note_rebinding(self.__dict__, name)
         super().__setattr__(name, value)
 
     def _refuse_unless_none(self, role, wanted, name, value):

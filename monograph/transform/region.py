@@ -141,6 +141,11 @@ class BodyTrace(Trace):
     def refuse(self, what: str) -> None:
         raise NotCapturable(f"{self.name}: {what} inside the function")
 
+    def note_rebinding(self, names: dict[str, Any], name: str) -> None:
+        super().note_rebinding(names, name)
+        if self._rebound:
+            self.refuse(f"a module's {name} is assigned")
+
     def read_grad(self, tensor: Any) -> Any:
         self.refuse(".grad is used")
 

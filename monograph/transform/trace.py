@@ -87,6 +87,7 @@ class Trace:
         self.grads: dict[int, tuple[Any, Any]] = {}
         self._by_id: dict[int, Captured] = {}
         self._views: list[tuple[Any, Any, Any]] = []
+        self._rebound: dict[tuple[int, str], tuple[dict, str, Any]] = {}
 
     def __enter__(self) -> Trace:
         if modes.trace is not None:
@@ -103,6 +104,8 @@ class Trace:
     def finish(self) -> None:
         """Give the captured tensors their arrays back. The trace's symbols are dead afterwards."""
         self.active = False
+        for names, name, tensor in self._rebound.values():
+            names[name] = tensor
         for c in self.captured:
             c.tensor._payload = c.array
             c.tensor._node, c.tensor._index, c.tensor._requires = c.tape
@@ -132,6 +135,37 @@ class Trace:
     def keep(self, view: Any) -> None:
         """Remember a concrete view that is about to become a symbol, to restore it at the end."""
         self._views.append((view, view._payload, (view._node, view._index, view._requires)))
+
+    def note_rebinding(self, names: dict[str, Any], name: str) -> None:
+        """`names[name]`, a tensor that a module holds, is about to be another one."""
+        old: Any = names.get(name)
+        if not is_value(old) or (id(names), name) in self._rebound:
+            return
+        mine = type(old._payload) is Symbol and id(old) not in self._by_id
+        if not mine or any(view is old for view, _, _ in self._views):
+            self._rebound[id(names), name] = names, name, old
+
+    def settle(self) -> None:
+        """Write what modules hold now into the tensors that they held before: these are kept."""
+        changed = []
+        for key, (names, name, old) in list(self._rebound.items()):
+            new: Any = names.get(name)
+            if new is old or not is_value(new):
+                continue
+            fits = new.shape == old.shape and new.dtype == old.dtype
+            if not fits and type(names) is dict:  # no buffer: a note of what passed by, as before
+                del self._rebound[key]
+                continue
+            if not fits:
+                raise TraceError(
+                    f"{name}: a captured function made this buffer {new.dtype} of shape "
+                    f"{tuple(new.shape)}; it is {old.dtype} of shape {tuple(old.shape)}",
+                    hint="buffers keep shape and dtype under jit, which writes into them",
+                )
+            changed.append((names, name, old, _wrap[0](self.lift(new))))
+        for names, name, old, new in changed:
+            old.copy_(new)
+            names[name] = old
 
     def refuse(self, what: str) -> None:
         """Say that a body of control flow cannot do this; elsewhere it can be captured."""
