@@ -8,7 +8,7 @@ and 48 KiB of L1: Zen 5 (1 MiB L2) and Sapphire Rapids (2 MiB); the model behind
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ...codegen.target import Target
@@ -62,8 +62,9 @@ LARGE_FLOPS, LARGE_SIDES = 60_000_000, (192, 128, 128)
 LARGE_CHUNK_FLOPS = 4_000_000
 # Chunks of large products get no smaller than this many columns and tiles of rows.
 LARGE_COLUMNS, LARGE_ROW_TILES = 128, 8
-# With more blocks of rows than this, b is copied once for all of them; and from so many rows on.
-FEW_ROW_BLOCKS, PACKED_ROWS = 4, 512
+# With more blocks of rows than this, b is copied once for all of them; and from so many rows on,
+# or where a copy of so many bytes stays near.
+FEW_ROW_BLOCKS, PACKED_ROWS, NEAR_BYTES = 4, 512, 4 << 20
 # Columns of a block of a large product with a strided, for which a block of a is copied once; and
 # where the block's sums are kept for an epilogue.
 BLOCK_COLUMNS, KEPT_COLUMNS = 2048, 384
@@ -170,7 +171,8 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     if dots:
         mr, nr = dot_tile(p, target)
     elif large and target.vector_bytes == 64:  # whole cache lines, one after another
-        mr, nr = 6, 4 * lanes
+        mr, vectors = fullest(p.n.size, lanes, ((6, 4), (8, 3), (12, 2)))
+        nr = vectors * lanes
     else:
         mr, nr = tile(p, target, lanes, 4 if copy_a else 1)
     row = nr if dots else -(-nr // lanes) * lanes
@@ -221,7 +223,9 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     parts = -(-first // part) if part else 1
     kc, blocks = part, 1
     alone = rows <= FEW_ROW_BLOCKS or (mc >= COPY_ROWS and not large)
-    copy_b = panels and alone and not p.steady and not (large and p.m.size >= PACKED_ROWS)
+    near = p.depth * p.n.size * p.b.dtype.itemsize <= NEAR_BYTES
+    copy_b = panels and alone and not p.steady
+    copy_b = copy_b and not (large and (near or p.m.size >= PACKED_ROWS))
     depth = BLOCK_DEPTH if p.k[-1].a == 1 and not copy_a else SCATTERED_DEPTH
     depth = STREAM_DEPTH if streams else depth
     if copy_b:
@@ -300,7 +304,7 @@ def strided_plan(p: Problem, target: Target, lanes: int, waits: bool) -> Plan:
     wide = target.vector_bytes == 64
     shapes = ((8, 3), (6, 4), (12, 2)) if target.registers == 32 else ((6, 2), (4, 3))
     even = [(r, v) for r, v in shapes if p.n.size % (v * lanes) == 0]
-    mr, vectors = even[0] if even else shapes[0]
+    mr, vectors = even[0] if even and waits else fullest(p.n.size, lanes, shapes)
     nr = vectors * lanes
     keep = waits and bool(even)
     first = p.k[0].size
@@ -340,6 +344,19 @@ def strided_plan(p: Problem, target: Target, lanes: int, waits: bool) -> Plan:
         mr, nr, nr, mc, nc, first, 1, kc, blocks, 1, True, copy_a, not copy_b, False, copy_b, keep,
         ahead=int(stays and len(p.k) == 1),
     )  # fmt: skip
+
+
+def fullest(n: int, lanes: int, shapes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The tile (rows, vectors) whose columns take the least time for n of them.
+
+    All of the last tile is computed, however few of its columns are new. Rows of two vectors read a
+    in more loads for each multiply-add.
+    """
+
+    def vectors(shape: tuple[int, int]) -> float:
+        return -(-n // (shape[1] * lanes)) * shape[1] * (1.06 if shape[0] > 8 else 1.0)
+
+    return min(shapes, key=vectors)
 
 
 def tile(p: Problem, target: Target, lanes: int, multiple: int) -> tuple[int, int]:
