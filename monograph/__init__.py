@@ -12,6 +12,7 @@ from math import e, inf, nan, pi
 from . import autograd, func, sparse
 from . import places as _places
 from .api import copies as _copies
+from .api import described as _described
 from .api import indexing as _indexing
 from .api import interpreter as _interpreter
 from .api import lowrank as _lowrank
@@ -198,6 +199,7 @@ globals().update(_FUNCTIONS)
 globals().update(_typed.TYPES)
 _attach()
 _reshaping.attach()
+_described.describe()
 globals().update({_name: _placed(globals()[_name]) for _name in _CREATORS})
 
 # Functions of layers that PyTorch has at the top as well (all of them: monograph.nn.functional).

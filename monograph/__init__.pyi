@@ -179,7 +179,7 @@ class Tensor:
     def as_strided_(self, size: Any, stride: Any, storage_offset: _int | None = None) -> Tensor: """The memory behind `input` read with other strides, counted in elements. A view."""
     def as_strided_copy(self, size: Any, stride: Any, storage_offset: _int | None = None) -> Tensor: """as_strided into fresh memory."""
     def as_strided_scatter(self, src: Tensor, size: Any, stride: Any, storage_offset: _int | None = None) -> Tensor: """A copy of `input` whose elements that as_strided would show are replaced by `src`."""
-    def as_subclass(self, cls: Any) -> Tensor: ...
+    def as_subclass(self, cls: Any) -> Tensor: """This tensor: there are no subclasses."""
     def asin(self, *, out: Any = None) -> Tensor: """Arcsine of each element, in [-pi/2, pi/2]; nan outside of [-1, 1]."""
     def asin_(self, *, out: Any = None) -> Tensor: """Arcsine of each element, in [-pi/2, pi/2]; nan outside of [-1, 1]."""
     def asinh(self, *, out: Any = None) -> Tensor: """Inverse hyperbolic sine of each element."""
@@ -256,7 +256,7 @@ class Tensor:
     def cosh_(self, *, out: Any = None) -> Tensor: """Hyperbolic cosine of each element."""
     def count_nonzero(self, dim: Any = None, *, keepdim: _bool = False, axis: Any = None, keepdims: _bool = False) -> Tensor: """Number of elements that are not 0, over all or over `dim`; int64."""
     def cov(self, *, correction: _int = 1, fweights: Any = None, aweights: Any = None) -> Tensor: """Covariance of the rows (variables) of a matrix whose columns are observations."""
-    def cpu(self) -> Tensor: ...
+    def cpu(self) -> Tensor: """This tensor: it is on the CPU."""
     def cross(self, other: Any, dim: _int | None = None, *, axis: _int | None = None) -> Tensor: """Cross product of vectors of three elements along `dim` (default: the first of size 3)."""
     def cuda(self, *args: Any, **kwargs: Any) -> Tensor: """DeviceError: there is no device 'cuda'."""
     def cummax(self, dim: _int, *, axis: _int | None = None) -> tuple[Tensor, ...]: """Largest element up to and including each along `dim`: (values, indices)."""
@@ -276,7 +276,7 @@ class Tensor:
     def detach_(self) -> Tensor: """The same memory, outside the tape."""
     def detach_copy(self) -> Tensor: """The same elements in fresh memory, outside the tape."""
     @property
-    def device(self) -> _device: ...
+    def device(self) -> _device: """Where the elements are: the CPU, or 'meta' where there are none."""
     def diag(self, diagonal: _int = 0) -> Tensor: """A matrix with the 1-d tensor on its diagonal; of a matrix, a copy of its diagonal."""
     def diag_embed(self, offset: _int = 0, dim1: _int = -2, dim2: _int = -1) -> Tensor: """Square matrices (in dimensions dim1, dim2) with the last dimension on a diagonal."""
     def diagflat(self, offset: _int = 0) -> Tensor: """A matrix with all elements on its diagonal."""
@@ -286,7 +286,7 @@ class Tensor:
     def diff(self, n: _int = 1, dim: _int = -1, prepend: Any = None, append: Any = None, *, axis: _int = -1) -> Tensor: """Differences of neighbours along `dim`, `n` times over."""
     def digamma(self, *, out: Any = None) -> Tensor: """Derivative of lgamma; -inf at 0, nan at -1, -2, ..."""
     def digamma_(self, *, out: Any = None) -> Tensor: """Derivative of lgamma; -inf at 0, nan at -1, -2, ..."""
-    def dim(self) -> Any: ...
+    def dim(self) -> Any: """How many dimensions there are."""
     def dist(self, other: Any, p: Any = 2) -> Tensor: """The p-norm of the difference of two tensors: a 0-d tensor."""
     def div(self, other: Any, *, rounding_mode: str | None = None) -> Tensor: """input / other, element by element; integers become floating."""
     def div_(self, other: Any, *, rounding_mode: str | None = None) -> Tensor: """input / other, element by element; integers become floating."""
@@ -296,8 +296,8 @@ class Tensor:
     def double(self, memory_format: Any = None) -> Tensor: """This tensor in float64."""
     def dsplit(self, indices_or_sections: Any, *, sections: Any = None, indices: Any = None, tensor_indices_or_sections: Any = None) -> tuple[Tensor, ...]: """tensor_split along dimension 2."""
     @property
-    def dtype(self) -> _dtype: ...
-    def element_size(self) -> Any: ...
+    def dtype(self) -> _dtype: """The type of the elements."""
+    def element_size(self) -> Any: """Bytes of one element."""
     def eq(self, other: Any, *, out: Any = None) -> Tensor: """x == y, element by element; nan equals nothing."""
     def eq_(self, other: Any, *, out: Any = None) -> Tensor: """x == y, element by element; nan equals nothing."""
     def equal(self, other: Any) -> _bool: """Whether two tensors have the same shape and elements, as a Python bool."""
@@ -312,7 +312,7 @@ class Tensor:
     def exp2_(self, *, out: Any = None) -> Tensor: """2 to the power of each element."""
     def exp_(self, *, out: Any = None) -> Tensor: """e to the power of each element. Overflows to inf, underflows gradually to 0."""
     def expand(self, *size: Any) -> Tensor: """Repeat size-1 dimensions to `size` without copying; -1 keeps a size. A view."""
-    def expand_as(self, other: Any) -> Tensor: ...
+    def expand_as(self, other: Any) -> Tensor: """`expand` to the shape of another tensor. A view."""
     def expand_copy(self, *args: Any, **kwargs: Any) -> Tensor: """`expand` into fresh memory; the same arguments."""
     def expand_dims(self, axis: _int = 0) -> Tensor: """With a new dimension of size 1 at position `axis`: unsqueeze."""
     def expm1(self, *, out: Any = None) -> Tensor: """e to the power of each element, minus 1; precise near 0."""
@@ -349,9 +349,9 @@ class Tensor:
     def geometric_(self, p: _float, *, generator: Generator | None = None) -> Tensor: """Fill with the number of trials of chance p up to the first success (at least 1)."""
     def geqrf(self) -> tuple[Tensor, ...]: """(a, tau): QR by reflectors, R on and above the diagonal of a, the reflectors below it."""
     def ger(self, vec2: Any) -> Tensor: """Alias of outer."""
-    def get_device(self) -> Any: ...
+    def get_device(self) -> Any: """-1: the CPU has no number."""
     @property
-    def grad_fn(self) -> Any: ...
+    def grad_fn(self) -> Any: """The operation that made this tensor, where gradients are followed; else None."""
     def gradient(self, *, spacing: Any = 1, dim: Any = None, edge_order: _int = 1, axis: Any = None) -> Tensor: """Slopes of sampled values along each of `dim` (None: all dimensions), by central differences."""
     def greater(self, *args: Any, **kwargs: Any) -> Tensor: """Alias of gt."""
     def greater_(self, *args: Any, **kwargs: Any) -> Tensor: """Alias of gt."""
@@ -400,12 +400,12 @@ class Tensor:
     def is_contiguous(self, memory_format: Any = None) -> _bool: """Whether the elements lie in row-major order without gaps."""
     is_cpu: _bool
     is_cuda: _bool
-    def is_distributed(self) -> Tensor: ...
-    def is_floating_point(self) -> Any: ...
-    def is_inference(self) -> Tensor: ...
+    def is_distributed(self) -> Tensor: """False."""
+    def is_floating_point(self) -> Any: """Whether the elements are floating-point numbers."""
+    def is_inference(self) -> Tensor: """Whether this tensor was made in inference mode."""
     is_ipu: _bool
     @property
-    def is_leaf(self) -> _bool: ...
+    def is_leaf(self) -> _bool: """Whether this tensor was made by no operation that gradients are followed through."""
     is_maia: _bool
     @property
     def is_meta(self) -> _bool: """Whether this is a tensor of the device 'meta': a shape without elements."""
@@ -414,13 +414,13 @@ class Tensor:
     is_mtia: _bool
     def is_neg(self) -> _bool: """False: the negative of a tensor is made at once."""
     is_nested: _bool
-    def is_nonzero(self) -> Tensor: ...
-    def is_pinned(self, device: Any = None) -> Tensor: ...
+    def is_nonzero(self) -> Tensor: """Whether the single element is not zero."""
+    def is_pinned(self, device: Any = None) -> Tensor: """False: memory is not pinned for devices."""
     is_quantized: _bool
     def is_same_size(self, other: Tensor) -> _bool: """Whether both have the same shape."""
-    def is_set_to(self, tensor: Any) -> Tensor: ...
-    def is_shared(self) -> Tensor: ...
-    def is_signed(self) -> Tensor: ...
+    def is_set_to(self, tensor: Any) -> Tensor: """Whether another tensor has the same memory, shape and strides."""
+    def is_shared(self) -> Tensor: """False: processes get copies."""
+    def is_signed(self) -> Tensor: """Whether the dtype has negative numbers."""
     is_sparse: _bool
     is_sparse_csr: _bool
     is_vulkan: _bool
@@ -438,7 +438,7 @@ class Tensor:
     def istft(self, n_fft: _int, hop_length: _int | None = None, win_length: _int | None = None, window: Any = None, center: _bool = True, normalized: _bool = False, onesided: _bool | None = None, length: _int | None = None, return_complex: _bool = False) -> Tensor: """The signal of which stft gave the transforms: frames added where they lie, over the windows."""
     def item(self) -> Any: """The single element as a Python number."""
     @property
-    def itemsize(self) -> Any: ...
+    def itemsize(self) -> Any: """Bytes of one element."""
     def kron(self, other: Any) -> Tensor: """The Kronecker product: every element of `input` times the whole of `other`, as blocks."""
     def kthvalue(self, k: _int, dim: _int = -1, keepdim: _bool = False, *, axis: _int = -1, keepdims: _bool = False) -> tuple[Tensor, ...]: """(values, indices) of the k-th smallest element along `dim`; k counts from 1."""
     layout: Any
@@ -536,17 +536,17 @@ class Tensor:
     def native_group_norm(self, weight: Any, bias: Any, N: _int, C: _int, HxW: _int, group: _int, eps: _float) -> tuple[Any, Any, Any]: """(group_norm, mean, 1 / deviation) of input (N, C, ...); the statistics are (N, group)."""
     def native_layer_norm(self, normalized_shape: Any, weight: Any, bias: Any, eps: _float) -> tuple[Any, Any, Any]: """(layer_norm, mean, 1 / deviation); the statistics have size 1 where they were taken."""
     @property
-    def nbytes(self) -> Any: ...
+    def nbytes(self) -> Any: """Bytes of all elements."""
     @property
-    def ndim(self) -> _int: ...
-    def ndimension(self) -> Any: ...
+    def ndim(self) -> _int: """How many dimensions there are."""
+    def ndimension(self) -> Any: """How many dimensions there are."""
     def ne(self, other: Any, *, out: Any = None) -> Tensor: """x != y, element by element; nan differs from everything."""
     def ne_(self, other: Any, *, out: Any = None) -> Tensor: """x != y, element by element; nan differs from everything."""
     def neg(self, *, out: Any = None) -> Tensor: """Each element with the opposite sign."""
     def neg_(self, *, out: Any = None) -> Tensor: """Each element with the opposite sign."""
     def negative(self, *args: Any, **kwargs: Any) -> Tensor: """Alias of neg."""
     def negative_(self, *args: Any, **kwargs: Any) -> Tensor: """Alias of neg."""
-    def nelement(self) -> Any: ...
+    def nelement(self) -> Any: """How many elements there are."""
     def new(self, *data: Any, device: Any = None) -> Tensor: """A tensor of this dtype: of sizes, or of the elements of a sequence (old form)."""
     def new_empty(self, *size: Any, dtype: Any = None, device: Any = None, requires_grad: _bool = False) -> Tensor: """A tensor made as by empty, by default of this one's dtype."""
     def new_empty_strided(self, size: Any, stride: Any, *, dtype: Any = None, device: Any = None, requires_grad: _bool = False) -> Tensor: """A tensor made as by empty_strided, by default of this one's dtype."""
@@ -562,20 +562,20 @@ class Tensor:
     def normal_(self, mean: _float = 0.0, std: _float = 1.0, *, generator: Generator | None = None) -> Tensor: """Fill with normal numbers of the given mean and standard deviation."""
     def not_equal(self, *args: Any, **kwargs: Any) -> Tensor: """Alias of ne."""
     def not_equal_(self, *args: Any, **kwargs: Any) -> Tensor: """Alias of ne."""
-    def numel(self) -> Any: ...
+    def numel(self) -> Any: """How many elements there are."""
     def numpy(self, *, force: _bool = False) -> ndarray: """The elements as a NumPy array that shares this tensor's memory."""
     def one_hot(self, num_classes: _int = -1) -> Tensor: """int64 tensors with a 1 at each class number, in a new last dimension of num_classes."""
     def orgqr(self, tau: Any) -> Tensor: """Alias of linalg.householder_product."""
     def ormqr(self, tau: Any, other: Any, left: _bool = True, transpose: _bool = False) -> Tensor: """Q other (or other Q; transpose: with Q') where Q is the product of reflectors (geqrf)."""
     def outer(self, vec2: Any) -> Tensor: """Products of every element of one vector with every element of another: (M, N)."""
     @property
-    def output_nr(self) -> Any: ...
+    def output_nr(self) -> Any: """Which of the outputs of `grad_fn` this tensor is."""
     def pca_lowrank(self, q: _int | None = None, center: _bool = True, niter: _int = 2) -> tuple[Tensor, Tensor, Tensor]: """(U, S, V): svd_lowrank of the rows of A less their mean; V's columns are the components."""
     def pdist(self, p: _float = 2.0) -> Tensor: """p-norms of the differences of all pairs of rows i < j of (N, M): (N (N - 1) / 2,)."""
     def permute(self, *dims: Any) -> Tensor: """With dimensions in the order `dims`: output i is input dimension dims[i]. A view."""
     def permute_copy(self, *args: Any, **kwargs: Any) -> Tensor: """`permute` into fresh memory; the same arguments."""
     def permute_dims(self, axes: Any) -> Tensor: """With dimensions in the order `axes`. A view."""
-    def pin_memory(self, device: Any = None) -> Tensor: ...
+    def pin_memory(self, device: Any = None) -> Tensor: """This tensor: memory is not pinned for devices."""
     def pinverse(self, rcond: _float = 1e-15) -> Tensor: """Alias of linalg.pinv, with rcond for its rtol."""
     def polygamma(self, input: Any) -> Tensor: """The n-th derivative of digamma at each element; n = 0 is digamma itself."""
     def polygamma_(self, input: Any) -> Tensor: """The n-th derivative of digamma at each element; n = 0 is digamma itself."""
@@ -608,14 +608,14 @@ class Tensor:
     def repeat_interleave(self, repeats: Any = None, dim: _int | None = None, *, output_size: Any = None, axis: _int | None = None) -> Tensor: """Each element `repeats` times in a row along `dim` (None: of the flattened tensor)."""
     def requires_grad_(self, requires_grad: _bool = True) -> Tensor: """Start (or stop) recording operations on this leaf for gradients."""
     def reshape(self, shape: Any = ..., *more: Any, copy: _bool | None = None) -> Tensor: """The same elements in row-major order as `shape`; one size may be -1. A view where possible."""
-    def reshape_as(self, other: Any) -> Tensor: ...
+    def reshape_as(self, other: Any) -> Tensor: """`reshape` to the shape of another tensor."""
     def resize_(self, *sizes: Any, memory_format: Any = None) -> Tensor: """Take another shape: the elements in their order, cut off, or followed by zeros."""
     def resize_as_(self, other: Tensor, memory_format: Any = None) -> Tensor: """resize_ to the shape of `other`."""
     def resolve_conj(self) -> Tensor: """The tensor itself: nothing is conjugated later."""
     def resolve_neg(self) -> Tensor: """The tensor itself: nothing is negated later."""
     def retain_grad(self) -> None: """Keep `.grad` of a tensor that is not a leaf (it comes after all hooks)."""
     @property
-    def retains_grad(self) -> Any: ...
+    def retains_grad(self) -> Any: """Whether this tensor, which is no leaf, keeps its gradient (`retain_grad`)."""
     def roll(self, shift: Any, dims: Any = None, *, axis: Any = None, shifts: Any = None) -> Tensor: """Shift elements along `dims`; what leaves at one end enters at the other."""
     def rot90(self, k: _int = 1, dims: Sequence[_int] = ...) -> Tensor: """Turn by k quarter turns in the plane of `dims`, from the first towards the second."""
     def round(self, *, decimals: _int = 0) -> Tensor: """The nearest multiple of 10**-decimals to each element; halves to even."""
@@ -637,8 +637,8 @@ class Tensor:
     def sgn(self) -> Tensor: """-1, 0 or 1 by the sign of each element; complex ones divided by their absolute value."""
     def sgn_(self) -> Tensor: """-1, 0 or 1 by the sign of each element; complex ones divided by their absolute value."""
     @property
-    def shape(self) -> Any: ...
-    def share_memory_(self) -> Tensor: ...
+    def shape(self) -> Any: """The sizes of the dimensions."""
+    def share_memory_(self) -> Tensor: """This tensor: processes get copies."""
     def short(self, memory_format: Any = None) -> Tensor: """This tensor in int16."""
     def sigmoid(self, *, out: Any = None) -> Tensor: """1 / (1 + e**-x) of each element; in [0, 1]."""
     def sigmoid_(self, *, out: Any = None) -> Tensor: """1 / (1 + e**-x) of each element; in [0, 1]."""
@@ -651,14 +651,14 @@ class Tensor:
     def sinc_(self) -> Tensor: """sin(pi x) / (pi x) of each element; 1 at 0."""
     def sinh(self, *, out: Any = None) -> Tensor: """Hyperbolic sine of each element."""
     def sinh_(self, *, out: Any = None) -> Tensor: """Hyperbolic sine of each element."""
-    def size(self, dim: Any = None) -> Any: ...
+    def size(self, dim: Any = None) -> Any: """The sizes of the dimensions, or of one."""
     def slice_scatter(self, src: Any, dim: _int = 0, start: Any = None, end: Any = None, step: _int = 1, *, axis: _int = 0) -> Tensor: """A copy of `input` with the slice start:end:step of `dim` replaced by `src`."""
     def slogdet(self) -> tuple[Tensor, ...]: """(sign, logarithm of the absolute value) of the determinant, without overflow."""
     def softmax(self, dim: Any = None, _stacklevel: _int = 3, dtype: Any = None, *, axis: Any = None) -> Tensor: """exp(x) / sum(exp(x)) along `dim`, without overflow; in `dtype` if given."""
     def sort(self, dim: _int = -1, descending: _bool = False, stable: _bool = False, *, axis: _int = -1) -> tuple[Tensor, ...]: """(values, indices): the elements in order along `dim`, and where each came from."""
     def split(self, split_size_or_sections: Any, dim: _int = 0, *, axis: _int = 0, split_size: Any = None) -> tuple[Tensor, ...]: """Parts of the given size (the last may be smaller), or of the listed sizes. Views."""
     def split_copy(self, *args: Any, **kwargs: Any) -> Tensor: """`split` into fresh memory; the same arguments."""
-    def split_with_sizes(self, split_sizes: Any, dim: Any = 0) -> tuple[Tensor, ...]: ...
+    def split_with_sizes(self, split_sizes: Any, dim: Any = 0) -> tuple[Tensor, ...]: """Parts of the listed sizes along a dimension. Views."""
     def split_with_sizes_copy(self, *args: Any, **kwargs: Any) -> Tensor: """`split_with_sizes` into fresh memory; the same arguments."""
     def sqrt(self, *, out: Any = None) -> Tensor: """Square root of each element; nan below 0. The gradient at 0 is inf."""
     def sqrt_(self, *, out: Any = None) -> Tensor: """Square root of each element; nan below 0. The gradient at 0 is inf."""
@@ -671,7 +671,7 @@ class Tensor:
     def std_mean(self, dim: Any = None, unbiased: _bool = True, keepdim: _bool = False, *, correction: Any = None, axis: Any = None, keepdims: _bool = False) -> tuple[Tensor, ...]: """Standard deviation and mean over `dim`, as a pair."""
     def stft(self, n_fft: _int, hop_length: _int | None = None, win_length: _int | None = None, window: Any = None, center: _bool = True, pad_mode: str = 'reflect', normalized: _bool = False, onesided: _bool | None = None, return_complex: _bool | None = None, align_to_window: Any = None) -> Tensor: """Fourier transforms of windows of n_fft samples, hop_length apart."""
     def storage_offset(self) -> _int: """How many elements the first element lies after the first one of the base tensor."""
-    def stride(self, dim: Any = None) -> Any: ...
+    def stride(self, dim: Any = None) -> Any: """Elements between neighbours along the dimensions, or along one."""
     def sub(self, other: Any, *, alpha: Any = 1) -> Tensor: """input - alpha * other, with broadcasting and promotion; any shapes that broadcast."""
     def sub_(self, other: Any, *, alpha: Any = 1) -> Tensor: """input - alpha * other, with broadcasting and promotion; any shapes that broadcast."""
     def subtract(self, other: Any, *, alpha: Any = 1) -> Tensor: """Alias of sub: input - alpha * other."""
@@ -698,7 +698,7 @@ class Tensor:
     def threshold(self, threshold: _float, value: _float, inplace: _bool = False) -> Tensor: """x where it is above threshold, else value."""
     def tile(self, *dims: Any) -> Tensor: """Repeat the whole tensor dims[i] times along dimension i (missing leading ones are 1)."""
     def to(self, *args: Any, **kwargs: Any) -> Tensor: """This tensor in another dtype: to(mg.float64), to(other), to('cpu'); itself if equal."""
-    def to_dense(self) -> Tensor: ...
+    def to_dense(self) -> Tensor: """This tensor: it is dense."""
     def to_device(self, device: Any, *, stream: Any = None) -> Tensor: """This tensor: the CPU is the one device."""
     def to_sparse(self, sparse_dim: _int | None = None) -> Tensor: """The elements that are not zero, as a sparse tensor (sparse_dim: of the first dimensions)."""
     def tolist(self) -> Any: """The elements as nested Python lists (a number for a 0-d tensor)."""
@@ -719,7 +719,7 @@ class Tensor:
     def trunc(self, *, out: Any = None) -> Tensor: """Each element without its fraction."""
     def trunc_(self, *, out: Any = None) -> Tensor: """Each element without its fraction."""
     def type(self, dtype: Any = None, non_blocking: _bool = False) -> Any: """Without an argument the old name of the tensor's kind; else the tensor in another dtype."""
-    def type_as(self, other: Any) -> Tensor: ...
+    def type_as(self, other: Any) -> Tensor: """This tensor in the dtype of another."""
     def unbind(self, dim: _int = 0, *, axis: _int = 0) -> tuple[Tensor, ...]: """All slices along `dim`, without that dimension. Views."""
     def unbind_copy(self, *args: Any, **kwargs: Any) -> Tensor: """`unbind` into fresh memory; the same arguments."""
     def unflatten(self, dim: _int, sizes: Sequence[_int], *, axis: _int | None = None) -> Tensor: """Replace dimension `dim` by several of the given sizes (one may be -1) of the same product."""
@@ -746,7 +746,7 @@ class Tensor:
     def vdot(self, other: Any) -> Tensor: """Sum of the products of two vectors' elements, those of the first conjugated."""
     def vecdot(self, x2: Tensor, *, axis: _int = -1) -> Tensor: """Sum of products along axis, those of x1 conjugated where complex, with broadcasting."""
     def view(self, *shape: Any) -> Tensor: """The same memory under another shape (one size may be -1); never a copy."""
-    def view_as(self, other: Any) -> Tensor: ...
+    def view_as(self, other: Any) -> Tensor: """`view` with the shape of another tensor."""
     def view_copy(self, *args: Any, **kwargs: Any) -> Tensor: """`view` into fresh memory; the same arguments."""
     volatile: _bool
     def vsplit(self, indices_or_sections: Any, *, sections: Any = None, indices: Any = None, tensor_indices_or_sections: Any = None) -> tuple[Tensor, ...]: """tensor_split along dimension 0."""
@@ -1099,7 +1099,7 @@ def less_equal(*args: Any, **kwargs: Any) -> Tensor: """Alias of le."""
 def lgamma(input: Any, *, out: Any = None) -> Tensor: """Logarithm of the absolute value of the gamma function; inf at 0, -1, -2, ..."""
 def linspace(start: Any, stop: Any, num: _int, *, dtype: Any = None, device: Any = None, requires_grad: _bool = False, endpoint: _bool = True, end: Any = None, steps: _int | None = None) -> Tensor: """`num` numbers from start to stop, both included unless endpoint is False."""
 def load(f: Any, map_location: Any = None, *, weights_only: _bool = True) -> Tensor: """What is in the file `f` (a path or an open binary file), which its first bytes tell."""
-def load_file(filename: Any, device: Any = None) -> dict[str, Tensor]: """The tensors of a safetensors file, by name, in their order in memory."""
+def load_file(filename: Any, device: Any = None) -> dict[str, Tensor]: """The tensors of a safetensors file, by name, in their order in the file."""
 def log(input: Any, *, out: Any = None) -> Tensor: """Natural logarithm of each element: -inf at 0, nan below."""
 def log10(input: Any, *, out: Any = None) -> Tensor: """Logarithm to base 10 of each element: -inf at 0, nan below."""
 def log1p(input: Any, *, out: Any = None) -> Tensor: """Natural logarithm of 1 plus each element; precise near 0."""

@@ -39,6 +39,7 @@ LARGEST_HEADER = 100_000_000  # bytes; the limit that the format's own library s
 LARGEST_COUNT = 1 << 58  # elements, empty dimensions counted as 1: what NumPy can address
 SHOWN = 50  # problems that a message lists
 PAIRS = "monograph.complex128"  # metadata key of the names of pairs of F64 that stand for them
+ORDER = "monograph.order"  # metadata key of the names of a flat dict as they came
 STRUCTURE = "monograph.structure"  # metadata key of what is not a flat dict of tensors
 
 
@@ -54,7 +55,7 @@ def save(obj: Any, f: Any) -> None:
     leaves the old file. ArgumentTypeError names what cannot be saved.
     """
     if _is_flat(obj):
-        save_file(obj, f)
+        save_file(obj, f, {ORDER: json.dumps(list(obj))})
         return
     tensors: dict[str, Any] = {}
     structure = _describe(obj, "", tensors)
@@ -84,7 +85,7 @@ def load(f: Any, map_location: Any = None, *, weights_only: bool = True) -> Any:
         tensors, metadata = _read(file, name)
     text = metadata.get(STRUCTURE)
     if text is None:
-        return tensors
+        return _ordered(tensors, metadata.get(ORDER), name)
     try:
         return _rebuild(json.loads(text), tensors)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -135,7 +136,7 @@ def save_file(tensors: Mapping[str, Any], filename: Any, metadata: Any = None) -
 
 
 def load_file(filename: Any, device: Any = None) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, by name, in their order in memory.
+    """The tensors of a safetensors file, by name, in their order in the file.
 
     FileFormatError, with all that is wrong, if the file is damaged; then nothing was loaded.
     """
@@ -221,6 +222,19 @@ def _describe(x: Any, place: str, tensors: dict[str, Any]) -> Any:
         f"save: {place or 'the object'} is a {type(x).__name__}, which is not saved",
         hint="files hold dicts, lists, tuples, tensors, numbers, strings, dtypes and None",
     )
+
+
+def _ordered(tensors: dict[str, Tensor], text: str | None, file: str) -> dict[str, Tensor]:
+    """The tensors in the order of the dict that was saved, where the file tells it."""
+    if text is None:
+        return tensors
+    try:
+        names = json.loads(text)
+        if sorted(names) == sorted(tensors) and len(set(names)) == len(names):
+            return {name: tensors[name] for name in names}
+    except (ValueError, TypeError, RecursionError):
+        pass
+    raise FileFormatError(f"{file}: {ORDER} in the metadata does not list the tensors")
 
 
 def _rebuild(x: Any, tensors: dict[str, Tensor]) -> Any:

@@ -45,7 +45,7 @@ def _missing(name: str) -> Any:
     def refuse(*args: Any, **kwargs: Any) -> Any:
         raise DeviceError(f"cuda.{name}: no CUDA device is available; this build computes on 'cpu'")
 
-    refuse.__name__ = name
+    refuse.__name__, refuse.__doc__ = name, "DeviceError: there is no CUDA device."
     return refuse
 
 

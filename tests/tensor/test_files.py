@@ -271,3 +271,13 @@ def test_open_files_take_and_give_what_paths_do(tmp_path):
         mg.save(str(tmp_path / "w"), {"w": mg.ones(2)})
     assert caught.value.message == "save: needs a path or an open binary file, got dict"
     assert caught.value.hint == "save(obj, path): what is saved comes first"
+
+
+def test_a_state_dict_keeps_its_order(tmp_path):
+    model = mg.nn.Sequential(mg.nn.Linear(2, 2), mg.nn.BatchNorm1d(2))
+    mg.save(model.state_dict(), tmp_path / "w")
+    assert list(mg.load(tmp_path / "w")) == list(model.state_dict())
+    for text in ("3", "[", '["a", "a"]', '["b"]', "[[]]"):
+        mg.save_file({"a": mg.ones(1)}, tmp_path / "w", {"monograph.order": text})
+        with pytest.raises(FileFormatError, match="does not list the tensors"):
+            mg.load(tmp_path / "w")
