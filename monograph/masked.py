@@ -178,9 +178,10 @@ def _variance(
     gap = sub(x, div(sum(x, dim, keepdim=True, mask=mask), count))
     total = sum(mul(gap, conj(gap)), dim, keepdim=keepdim, mask=mask)
     count = _count(x, dim, bool(keepdim), mask)
-    lost = sub(cast(count, total.dtype), correction) if mask is not None else count - correction
-    left = rounding.clamp(lost, min=0) if mask is not None else builtins.max(lost, 0)
-    return div(total, left)
+    if mask is None:
+        return div(total, builtins.max(count - correction, 0))
+    left = sub(cast(count, total.dtype.to_real()), correction)
+    return div(total, rounding.clamp(left, min=0))
 
 
 def var(

@@ -151,6 +151,8 @@ def _sum_to_size(self: Tensor, *size: Any) -> Tensor:
     extra = self.ndim - len(target)
     if extra < 0 or _broadcast_shapes("sum_to_size", target, tuple(self.shape)) != self.shape:
         raise ShapeError(f"sum_to_size: {target} does not broadcast to {tuple(self.shape)}")
+    if not target:
+        return reduce.sum(self)
     axes = [a for a, n in enumerate(self.shape) if a < extra or (target[a - extra] == 1 and n != 1)]
     out = reduce.sum(self, tuple(axes)) if axes else Alias()(self)
     return Reshape(target)(out)

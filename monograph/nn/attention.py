@@ -208,6 +208,76 @@ class MultiheadAttention(Module):
         return F.pad(mask, (0, extra)) if extra else mask
 
 
+def multi_head_attention_forward(
+    query,
+    key,
+    value,
+    embed_dim_to_check,
+    num_heads,
+    in_proj_weight,
+    in_proj_bias,
+    bias_k,
+    bias_v,
+    add_zero_attn,
+    dropout_p,
+    out_proj_weight,
+    out_proj_bias,
+    training=True,
+    key_padding_mask=None,
+    need_weights=True,
+    attn_mask=None,
+    use_separate_proj_weight=False,
+    q_proj_weight=None,
+    k_proj_weight=None,
+    v_proj_weight=None,
+    static_k=None,
+    static_v=None,
+    average_attn_weights=True,
+    is_causal=False,
+):
+    """MultiheadAttention with the tensors given: (output, weights), the batch second.
+
+    use_separate_proj_weight  q_proj_weight, k_proj_weight and v_proj_weight in the place of
+                              in_proj_weight
+
+    The rest is as in nn.MultiheadAttention. static_k and static_v are not taken.
+    """
+    if static_k is not None or static_v is not None:
+        raise ArgumentError("multi_head_attention_forward: static_k and static_v are not taken")
+    if query.shape[-1] != embed_dim_to_check:
+        raise ShapeError(
+            f"multi_head_attention_forward: query has {query.shape[-1]} features, "
+            f"embed_dim_to_check is {embed_dim_to_check}"
+        )
+    layer = _Given(
+        embed_dim=embed_dim_to_check, num_heads=num_heads, head_dim=embed_dim_to_check // num_heads,
+        kdim=key.shape[-1], vdim=value.shape[-1], dropout=dropout_p, training=training,
+        batch_first=False, add_zero_attn=add_zero_attn, bias_k=bias_k, bias_v=bias_v,
+        _qkv_same_embed_dim=not use_separate_proj_weight, in_proj_weight=in_proj_weight,
+        in_proj_bias=in_proj_bias, q_proj_weight=q_proj_weight, k_proj_weight=k_proj_weight,
+        v_proj_weight=v_proj_weight, out_proj=lambda x: F.linear(x, out_proj_weight, out_proj_bias),
+    )  # fmt: skip
+    return layer.forward(
+        query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights,
+        is_causal,
+    )  # fmt: skip
+
+
+class _Given:
+    """A layer made of what is given, as far as MultiheadAttention.forward reads it."""
+
+    forward, _mask = MultiheadAttention.forward, MultiheadAttention._mask
+    _check, _project = MultiheadAttention._check, MultiheadAttention._project
+    _split_heads = MultiheadAttention._split_heads
+    _batch_first = staticmethod(MultiheadAttention._batch_first)
+
+    def __init__(self, **facts):
+        self.__dict__.update(facts)
+
+
+F.multi_head_attention_forward = multi_head_attention_forward
+
+
 def _expect_shape(name, mask, *allowed):
     if tuple(mask.shape) not in allowed:
         raise ShapeError(

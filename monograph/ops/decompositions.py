@@ -138,8 +138,12 @@ class SolveTriangular(_Matrix):
 
 @op
 class Cholesky(_Matrix):
-    """Lower triangular L with L L' = x, for symmetric positive definite x (its lower triangle)."""
+    """Triangular L with L L' = x for symmetric positive definite x; is_upper: U with U' U = x.
 
+    The same triangle of x is read.
+    """
+
+    is_upper: bool = False
     saves = "outputs"
     holomorphic = False
 
@@ -149,11 +153,13 @@ class Cholesky(_Matrix):
 
     @_lapack
     def reference(self, x: Any) -> Any:
+        if self.is_upper:
+            return np.linalg.cholesky(x.swapaxes(-1, -2).conj()).swapaxes(-1, -2).conj()
         return np.linalg.cholesky(x)
 
     def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
-        across = adjoint_of(out)
-        inner = matmul(across, g)
+        across = out if self.is_upper else adjoint_of(out)
+        inner = matmul(across, adjoint_of(g) if self.is_upper else g)
         inner = mul(add(tril(inner), adjoint_of(tril(inner, -1))), 0.5)
         half = SolveTriangular(True, False)(across, inner)  # L'^-1 inner L^-1
         return (adjoint_of(SolveTriangular(True, False)(across, adjoint_of(half))),)

@@ -117,11 +117,11 @@ def _first_bad_minor(x: Any) -> int:
 def cholesky_ex(A: Any, *, upper: bool = False, check_errors: bool = False) -> Any:
     """(L, info): info is the order of the first minor that is not positive; then L is nan."""
     x = _matrices("cholesky_ex", A, True)
-    x = adjoint_of(x) if upper else x
-    info = CholeskyInfo()(x)
+    info = CholeskyInfo()(adjoint_of(x) if upper else x)
     failed = _failed("cholesky_ex", info, x, check_errors)
-    factor = where(failed, math.nan, cholesky(_usable(failed, x)))
-    return CholeskyExResult(adjoint_of(factor) if upper else factor, info)
+    return CholeskyExResult(
+        where(failed, math.nan, cholesky(_usable(failed, x), upper=upper)), info
+    )
 
 
 # -- reflectors ------------------------------------------------------------------------------------

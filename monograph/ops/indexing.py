@@ -25,7 +25,7 @@ from ..core.errors import DTypeError, IndexRangeError, ShapeError
 from ..core.shape import Shape, contiguous_strides, numel
 from ..ir.op import Aval, Elementwise, Full, Opaque, op, zeros_of
 from .align import cast
-from .arith import div, eq, mul
+from .arith import div, eq, mul, sub
 from .basic import Where
 from .batching import batched, move_axis, shape_of, to_front
 from .movement import Expand, Permute, Reshape
@@ -394,21 +394,27 @@ class ScatterReduce(_Scatter):
             count = total(cast(first, g.dtype), index, cast(wins, g.dtype))
             share = div(g, count)
             return _keep(first, share), None, lambda: _keep(wins, gather(share, index))
-        # The product of all other factors: of those that are not 0, where no other one is 0.
+        # The product of all other factors: of those that are not 0, times the sum of the others
+        # that are, which is 0 and has their derivatives where there is one of them.
         zero, zeros = eq(base, 0), eq(values, 0)
         x, y = Where()(zero, 1, base), Where()(zeros, 1, values)
         count = total(cast(zero, g.dtype), index, cast(zeros, g.dtype))
         product = mul(g, self(x, index, y))
+        none, nones = Where()(zero, base, 0), Where()(zeros, values, 0)
+        both = total(none, index, nones)
 
-        def others(p: Any, is_zero: Any, factor: Any, count: Any) -> Any:
-            alone = Where()(eq(count, 1), p, 0)
-            return Where()(is_zero, alone, Where()(eq(count, 0), div(p, factor), 0))
+        def others(p: Any, is_zero: Any, own: Any, factor: Any, count: Any, both: Any) -> Any:
+            two = Where()(eq(count, 2), mul(p, sub(both, own)), 0)
+            alone = Where()(eq(count, 1), p, two)
+            p = div(p, factor)
+            rest = Where()(eq(count, 0), p, Where()(eq(count, 1), mul(p, both), 0))
+            return Where()(is_zero, alone, rest)
 
-        return (
-            others(product, zero, x, count),
-            None,
-            lambda: others(gather(product, index), zeros, y, gather(count, index)),
-        )
+        def of_values() -> Any:
+            p, n, b = (gather(v, index) for v in (product, count, both))
+            return others(p, zeros, nones, y, n, b)
+
+        return others(product, zero, none, x, count, both), None, of_values
 
     def batch(self, dims: tuple, size: int, *args: Any) -> tuple[Any, Any]:
         fronted = [batched(x, d, size) for x, d in zip(args, dims)]

@@ -18,10 +18,8 @@ from ..core import dtype as dt
 from ..core.errors import LinAlgError, ShapeError
 from ..ir.op import Aval, op
 from .align import broadcast_to
-from .arith import gt
 from .decompositions import _Matrix
 from .linalg import _matrices, _stacked
-from .reduce import sum as sum_over
 
 LDLFactorResult = namedtuple("LDLFactorResult", "LD pivots")
 LDLFactorExResult = namedtuple("LDLFactorExResult", "LD pivots info")
@@ -106,6 +104,7 @@ class LDLFactor(_Matrix):
     """(L and D in one lower triangle, pivots, info) of each symmetric or Hermitian matrix."""
 
     is_hermitian: bool
+    is_strict: bool  # a 0 on D's diagonal is an error
     name = "ldl_factor"
     saves = "none"
     n_outputs = 3
@@ -123,6 +122,8 @@ class LDLFactor(_Matrix):
         info = np.zeros(len(out) or int(np.prod(lead)), np.int32)
         for at in range(len(out)):
             pivots[at], info[at] = _factored(out[at], self.is_hermitian)
+        if self.is_strict and info.any():
+            raise LinAlgError(f"linalg.ldl_factor: D has a 0; info is {info.tolist()}")
         return out.reshape(x.shape), pivots.reshape(x.shape[:-1]), info.reshape(lead)
 
 
@@ -170,10 +171,8 @@ def ldl_factor_ex(
     A: Any, *, hermitian: bool = False, check_errors: bool = False
 ) -> LDLFactorExResult:
     """(LD, pivots, info): info is 1 + the place of the first 0 on D's diagonal, or 0 (int32)."""
-    made = LDLFactorExResult(*LDLFactor(bool(hermitian))(_matrices("ldl_factor", A, True)))
-    if check_errors and bool(gt(sum_over(made.info), 0)):
-        raise LinAlgError(f"linalg.ldl_factor: D has a 0; info is {made.info.tolist()}")
-    return made
+    factor = LDLFactor(bool(hermitian), bool(check_errors))
+    return LDLFactorExResult(*factor(_matrices("ldl_factor", A, True)))
 
 
 def ldl_factor(A: Any, *, hermitian: bool = False) -> LDLFactorResult:

@@ -132,9 +132,11 @@ def solve_triangular(
 
 
 def cholesky(A: Any, *, upper: bool = False) -> Any:
-    """Triangular L with L L' = A (or upper: L' L) for symmetric positive definite A."""
-    made = Cholesky()(_matrices("cholesky", A, True))
-    return adjoint_of(made) if upper else made
+    """Triangular L with L L' = A, or upper U with U' U = A, for symmetric positive definite A.
+
+    Only that triangle of A is read. LinAlgError where A is not positive definite.
+    """
+    return Cholesky(bool(upper))(_matrices("cholesky", A, True))
 
 
 def qr(A: Any, mode: str = "reduced") -> Any:

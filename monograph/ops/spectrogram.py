@@ -132,11 +132,12 @@ def istft(
     rows = x if len(x.shape) == 3 else Reshape((1, *x.shape))(x)
     rows = Permute((0, 2, 1))(rows)
     scale = math.sqrt(n) / n if normalized else 1 / n
-    if onesided:
-        frames = InverseReal(2, n, scale)(rows)
-    else:
+    if return_complex:
         frames = Fourier((2,), True, scale)(rows)
-        frames = frames if return_complex else frames.real
+    else:  # the signal is real: half of the frequencies say all
+        if not onesided:
+            rows = Slice((0, 0, 0), (*rows.shape[:2], n // 2 + 1), (1, 1, 1))(rows)
+        frames = InverseReal(2, n, scale)(rows)
     batch, count = frames.shape[:2]
     total = n + hop * (count - 1)
 

@@ -48,8 +48,10 @@ def _symmetric(rng: Any, hermitian: bool) -> np.ndarray:
 
 
 def _ldl(rng: Any) -> list[Sample]:
-    both = (False, True)
-    return [Sample(_op("ldl_factor", h), (_symmetric(rng, h),), gradient=False) for h in both]
+    return [
+        Sample(_op("ldl_factor", h, False), (_symmetric(rng, h),), gradient=False)
+        for h in (False, True)
+    ]
 
 
 def _ldl_solves(rng: Any) -> list[Sample]:

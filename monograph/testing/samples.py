@@ -323,7 +323,7 @@ def _positive_definite(rng: Any) -> list[Sample]:
     x = _reals(rng, (2, 3, 3))
     symmetric = x @ x.swapaxes(-1, -2) + 2 * np.eye(3)
     # The gradient is that of symmetric changes, and other samples would not be definite.
-    return [Sample(_op("cholesky"), (symmetric,), False, False)]
+    return [Sample(_op("cholesky", up), (symmetric,), False, False) for up in (False, True)]
 
 
 _STATE = np.array([1234567890123, 5], np.int64)

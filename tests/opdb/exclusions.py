@@ -65,6 +65,7 @@ UNSPECIFIED = {
     "nn.functional.rrelu": "random",
     "nn.functional.fractional_max_pool2d": "random",
     "nn.functional.fractional_max_pool3d": "random",
+    "nn.functional.multi_head_attention_forward": "random",
     "svd_lowrank": "random",
     "pca_lowrank": "random",
     "empty": "uninitialised",
@@ -81,6 +82,7 @@ DTYPES_LEFT_OUT = {
     "addbmm": (("int64",), _WHOLE),
     "addmv": (("int64",), _WHOLE),
     "baddbmm": (("int64",), _WHOLE),
+    "logsumexp": (("complex64",), "PyTorch's own gradient has two digits where elements are large"),
     "renorm": (("complex64", "complex128"), "PyTorch's own gradient is nan for p = inf"),
     "nn.functional.local_response_norm": (("int64",), "integers become floating here"),
 }
@@ -106,4 +108,24 @@ LOOSER = {
     "nn.functional.layer_norm": (1e-4, 1e-3, "a gradient of 0, and rounding / sqrt(eps) there"),
     "native_layer_norm": (1e-4, 1e-3, "a gradient of 0, and rounding / sqrt(eps) there"),
     "matrix_exp": (1e-3, 1e-3, "large numbers in float32; ours are computed in float64"),
+}
+
+# derived.py: not differentiated twice.
+NOT_SMOOTH = {
+    "grid_sampler_3d": "so many samples that a difference crosses the border of a cell",
+    "linalg.norm|subgradients_at_zero": "has no derivative at 0",
+    "nn.functional.cosine_embedding_loss": "a target that is moved is neither 1 nor -1",
+}
+
+# derived.py: not batched.
+_DATA = "the shape of the result depends on the elements"
+_VALUES = "reads elements as Python numbers"
+NO_BATCH = {
+    **dict.fromkeys(("argwhere", "bincount", "masked_select", "nonzero", "unique"), _DATA),
+    "unique_consecutive": _DATA,
+    **dict.fromkeys(("allclose", "item"), _VALUES),
+    **dict.fromkeys(("linspace|tensor_overload", "logspace|tensor_overload"), _VALUES),
+    "histc": "NumPy counts",
+    "masked_scatter": "where an element goes depends on those before it",
+    "nonzero_static": "NumPy finds the places",
 }

@@ -1,10 +1,11 @@
 """The table of PyTorch's operator samples: which of them our functions of the same names pass.
 
-    python tests/opdb/run.py [--op NAME] [--json FILE] [--jobs N] [-v]
+    python tests/opdb/run.py [--op NAME] [--methods] [--json FILE] [--jobs N] [-v]
 
 Each entry of PyTorch's operator database (torch.testing._internal...op_db) gives samples for
 float32, float64, int64, bool and the complex dtypes; values, dtypes, shapes and first gradients are
-compared. Subprocesses do the work, so that an operator that hangs or crashes costs only itself.
+compared. With --methods the entries are called as methods of tensors, out of place and in place.
+Subprocesses do the work, so that an operator that hangs or crashes costs only itself.
 """
 
 import argparse
@@ -133,6 +134,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--op", action="append", help="a name, with or without its variant")
     parser.add_argument("--dtype", action="append", help="only these, as complex64")
+    parser.add_argument("--methods", action="store_true", help="methods, also those in place")
     parser.add_argument("--json", help="write the results to this file")
     parser.add_argument("--jobs", type=int, default=1, help="subprocesses at once")
     parser.add_argument("--limit", type=float, default=120, help="seconds for one entry")
@@ -140,6 +142,8 @@ def main():
     options = parser.parse_args()
     if options.dtype:
         os.environ["OPDB_DTYPES"] = ",".join(options.dtype)
+    if options.methods:
+        os.environ["OPDB_METHODS"] = "1"
     keys = listed()
     unknown = {*EXCLUDED, *UNSPECIFIED, *GRADIENTS_DIFFER, *LOOSER, *DTYPES_LEFT_OUT} - {*keys}
     if unknown:

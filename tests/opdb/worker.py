@@ -8,6 +8,7 @@ KEY is an entry's name, with "|" and its variant where it has one. run.py starts
 import builtins
 import contextlib
 import functools
+import itertools
 import json
 import os
 import sys
@@ -29,6 +30,7 @@ import torch  # noqa: E402
 
 NAMES = "float32,float64,int64,bool,complex64,complex128"
 DTYPES = [getattr(torch, n) for n in os.environ.get("OPDB_DTYPES", NAMES).split(",")]
+METHODS = bool(os.environ.get("OPDB_METHODS"))  # compare methods, instead of functions
 
 # (rtol, atol) of values, of gradients
 TOLERANCES = {
@@ -86,6 +88,29 @@ def function_of(info):
                 raise Missing(info.name)
             return method
     return found if callable(found) else getattr(mg.Tensor, info.name)
+
+
+def on_a_copy(method):
+    """An in-place method, applied to a copy of its tensor: leaves may not be changed."""
+    return lambda input, *args, **kwargs: method(input.clone(), *args, **kwargs)
+
+
+def forms_of(info):
+    """[(name, theirs, ours)] of what an entry is run through: functions, or methods if so asked."""
+    if not METHODS:
+        return [("", info.op, function_of(info))]
+    found = []
+    for theirs in (info.method_variant, info.inplace_variant):
+        name = getattr(theirs, "__name__", "<lambda>")
+        if theirs is None or is_local(theirs) or not hasattr(torch.Tensor, name):
+            continue
+        ours = getattr(mg.Tensor, name, None)
+        if ours is None:
+            raise Missing(f"method {name}")
+        if theirs is info.inplace_variant:
+            theirs, ours = on_a_copy(theirs), on_a_copy(ours)
+        found.append((name, theirs, ours))
+    return found
 
 
 # -- arguments and results -------------------------------------------------------------------------
@@ -226,7 +251,7 @@ class Skipped(Exception):
     """PyTorch itself refuses the sample."""
 
 
-def run_sample(info, key, function, sample, gradients):
+def run_sample(op, key, function, sample, gradients):
     pairs = []
     given = (sample.input, tuple(sample.args), sample.kwargs)
     theirs, mine = converted(given, pairs)
@@ -235,11 +260,11 @@ def run_sample(info, key, function, sample, gradients):
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
         try:
-            expected = finish(info.op(theirs[0], *theirs[1], **theirs[2]))
+            expected = finish(op(theirs[0], *theirs[1], **theirs[2]))
         except REFUSED as error:
             raise Skipped from error
         outs = flat(expected)
-        floats = [o for o in outs if isinstance(o, torch.Tensor) and o.requires_grad]
+        floats = [o for o in outs if has_gradient(o)]
         seeds = [seed_of(o) for o in floats]
         if gradients and floats:
             try:
@@ -257,7 +282,7 @@ def run_sample(info, key, function, sample, gradients):
         compare(g, e, key, values=not unspecified)
     if not gradients or not floats or unspecified:
         return
-    ours = [g for g, e in zip(got, outs) if isinstance(e, torch.Tensor) and e.requires_grad]
+    ours = [g for g, e in zip(got, outs) if has_gradient(e)]
     if not all(o.requires_grad for o in ours):
         raise AssertionError("a result does not require a gradient")
     mg.autograd.backward(ours, [mg.tensor(array(s)) for s in seeds])
@@ -267,6 +292,10 @@ def run_sample(info, key, function, sample, gradients):
             expected = zero if theirs.grad is None else theirs.grad
             g = mg.zeros_like(mine) if mine.grad is None else mine.grad
             compare(g, expected.to(theirs.dtype), key, gradient=True)
+
+
+def has_gradient(o):
+    return isinstance(o, torch.Tensor) and o.requires_grad and o.numel() > 0
 
 
 def seed_of(o):
@@ -296,29 +325,26 @@ def run_entry(key, verbose=False):
     info = database()[key]
     result = {"key": key, "samples": 0, "passed": 0, "status": "pass", "reason": ""}
     try:
-        function = function_of(info)
-    except Missing:
-        return {**result, "status": "missing"}
+        forms = forms_of(info)
+    except Missing as error:
+        return {**result, "status": "missing", "reason": short(error)}
     missing = 0
     left_out = DTYPES_LEFT_OUT.get(key, ((), ""))[0]
-    for dtype in [d for d in DTYPES if d in info.dtypes and str(d).split(".")[1] not in left_out]:
+    dtypes = [d for d in DTYPES if d in info.dtypes and str(d).split(".")[1] not in left_out]
+    for dtype, (name, theirs, ours) in itertools.product(dtypes, forms):
         continuous = dtype.is_floating_point or dtype.is_complex
         gradients = info.supports_autograd and continuous and key not in GRADIENTS_DIFFER
-        torch.manual_seed(1)
-        np.random.seed(1)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            samples = info.sample_inputs("cpu", dtype, requires_grad=bool(gradients))
-            samples = builtins.list(samples)
-        for sample in samples:
+        for sample in samples_of(info, dtype, gradients):
+            if name.endswith("_") and sample.broadcasts_input:
+                continue
             try:
                 with no_output():
-                    run_sample(info, key, function, sample, gradients)
+                    run_sample(theirs, key, ours, sample, gradients)
             except Skipped:
                 continue
             except Exception as error:
                 missing += is_missing(error)
-                reason = f"{str(dtype).split('.')[1]}: {short(error)}"
+                reason = f"{name} {str(dtype).split('.')[1]}: {short(error)}".strip()
                 if verbose:
                     print(f"{reason}\n    {' '.join(sample.summary().split())[:400]}")
                 if not result["reason"]:
@@ -332,6 +358,14 @@ def run_entry(key, verbose=False):
     elif result["passed"] < result["samples"]:
         result["status"] = "missing" if missing == result["samples"] else "fail"
     return result
+
+
+def samples_of(info, dtype, gradients):
+    torch.manual_seed(1)
+    np.random.seed(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return builtins.list(info.sample_inputs("cpu", dtype, requires_grad=bool(gradients)))
 
 
 @contextlib.contextmanager

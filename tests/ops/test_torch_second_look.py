@@ -1,0 +1,78 @@
+"""Corners of functions, against PyTorch: what the operator samples brought to light."""
+
+import numpy as np
+import pytest
+
+import monograph as mg
+from monograph.nn import functional as F
+from monograph.testing import assert_close
+
+from .torch_oracle import check, torch
+
+RNG = np.random.default_rng(5)
+
+
+@pytest.mark.parametrize("upper", [False, True])
+@pytest.mark.parametrize("name", ["cholesky", "cholesky_ex"])
+def test_cholesky_reads_one_triangle(name, upper):
+    x = RNG.standard_normal((2, 3, 3)) + 1j * RNG.standard_normal((2, 3, 3))
+    x = x @ x.conj().swapaxes(-1, -2) + 2 * np.eye(3)
+    half = np.triu(x) if upper else np.tril(x)
+    check(getattr(mg.linalg, name), getattr(torch.linalg, name), half, upper=upper, grad=False)
+    for matrix in (x, x.real.copy()):
+        check(getattr(mg.linalg, name), getattr(torch.linalg, name), matrix, upper=upper)
+
+
+def test_istft_of_all_frequencies_takes_the_first_half():
+    x = RNG.standard_normal((10, 4)) + 1j * RNG.standard_normal((10, 4))
+    window = np.ones(10)
+    got = mg.istft(mg.tensor(x), 10, window=mg.tensor(window))
+    expected = torch.istft(torch.tensor(x), 10, window=torch.tensor(window))
+    assert_close(got, expected.numpy(), rtol=1e-9, atol=1e-9)
+
+
+def test_masked_variance_of_complex_numbers():
+    x = RNG.standard_normal((4, 3)) + 1j * RNG.standard_normal((4, 3))
+    mask = np.arange(12).reshape(4, 3) % 5 > 0
+    for name in ("var", "std"):
+        got = getattr(mg.masked, name)(mg.tensor(x), 0, mask=mg.tensor(mask))
+        expected = getattr(torch.masked, name)(torch.tensor(x), 0, mask=torch.tensor(mask))
+        assert_close(got, expected.numpy(), rtol=1e-9, atol=1e-9)
+
+
+def test_sum_to_a_number_counts_true_elements():
+    for x in (np.array(True), np.array([True, True])):
+        got = mg.tensor(x).sum_to_size(())
+        assert got.dtype is mg.int64 and got.item() == x.sum()
+
+
+def test_second_derivatives_of_products_with_zeros():
+    base = mg.tensor([[2.0, 0.0, 3.0], [0.0, 5.0, 7.0]], dtype=mg.float64, requires_grad=True)
+    index = mg.tensor([[0, 1, 1], [0, 0, 2]])
+    source = mg.tensor([[0.0, 3.0, 2.0], [4.0, 0.0, 0.0]], dtype=mg.float64, requires_grad=True)
+    f = lambda b, s: b.scatter_reduce(1, index, s, "prod")  # noqa: E731
+    assert mg.autograd.gradcheck(f, (base, source))
+    assert mg.autograd.gradgradcheck(f, (base, source))
+
+
+def test_attention_of_given_tensors():
+    layer = torch.nn.MultiheadAttention(8, 2, kdim=6, vdim=5, add_bias_kv=True)
+    inputs = [torch.randn(*shape) for shape in ((3, 2, 8), (4, 2, 6), (4, 2, 5))]
+
+    def call(function, turned):
+        given = (layer.in_proj_bias, layer.bias_k, layer.bias_v)
+        apart = {n: turned(getattr(layer, n)) for n in
+                 ("q_proj_weight", "k_proj_weight", "v_proj_weight")}  # fmt: skip
+        return function(
+            *map(turned, inputs), 8, 2, None, *map(turned, given), True, 0.0,
+            turned(layer.out_proj.weight), turned(layer.out_proj.bias),
+            use_separate_proj_weight=True, **apart,
+        )  # fmt: skip
+
+    expected = call(torch.nn.functional.multi_head_attention_forward, lambda t: t)
+    got = call(F.multi_head_attention_forward, lambda t: mg.tensor(t.detach().numpy()))
+    for a, b in zip(got, expected):
+        assert_close(a, b.detach().numpy(), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="features"):
+        F.multi_head_attention_forward(mg.ones(1, 1, 4), *[mg.ones(1, 1, 4)] * 2, 8, 2,
+                                       *[None] * 4, False, 0.0, None, None)  # fmt: skip
