@@ -1,6 +1,7 @@
 """The layers of docs/architecture.md: a package imports its own files and lower layers only."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -78,9 +79,13 @@ def part_of(path):
     return first.removesuffix(".py")
 
 
+@functools.cache
 def imports(path):
     """(name of the module, level of the import, line, inside a function) of each import."""
-    tree = ast.parse(path.read_text())
+    return list(_imports(ast.parse(path.read_text())))
+
+
+def _imports(tree):
     inner = {
         node
         for outer in ast.walk(tree)

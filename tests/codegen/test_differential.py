@@ -27,16 +27,20 @@ def usable_targets():
 TARGETS = usable_targets()
 
 
+def run_compiled(kernel, buffers, sizes, target=None):
+    """The written buffers, by name, after a run of the compiled kernel on copies."""
+    made = {b.name: buffers[b.name].copy() for b in kernel.buffers}
+    (handle,) = compile_kernels([kernel], target)
+    launch(handle, list(made.values()), [sizes[s] for s in kernel.sizes])
+    return {b.name: made[b.name] for b in kernel.buffers if b.written}
+
+
 def run_both(kernel, buffers, sizes, target=None):
     """(compiled results, evaluated results) of the written buffers."""
-    names = [b.name for b in kernel.buffers]
-    fast = {name: buffers[name].copy() for name in names}
-    slow = {name: buffers[name].copy() for name in names}
-    (handle,) = compile_kernels([kernel], target)
-    launch(handle, [fast[name] for name in names], [sizes[s] for s in kernel.sizes])
+    fast = run_compiled(kernel, buffers, sizes, target)
+    slow = {b.name: buffers[b.name].copy() for b in kernel.buffers}
     evaluate(kernel, slow, sizes)
-    written = [b for b in kernel.buffers if b.written]
-    return [(fast[b.name], slow[b.name], b.dtype) for b in written]
+    return [(fast[b.name], slow[b.name], b.dtype) for b in kernel.buffers if b.written]
 
 
 def assert_same(kernel, buffers, sizes, target=None):
