@@ -1343,7 +1343,7 @@ def view_as(input: Tensor, other: Tensor, *, out: Any = None) -> Tensor: """The 
 def view_as_complex(input: Any, *, out: Any = None) -> Tensor: """The last dimension, of size 2 and in neighbouring memory, as complex numbers. A view."""
 def view_as_real(input: Any, *, out: Any = None) -> Tensor: """Complex numbers as pairs of real ones in a new last dimension of size 2. A view."""
 def view_copy(input: Tensor, *args: Any, **kwargs: Any) -> Tensor: """`view` into fresh memory; the same arguments."""
-def vmap(f: Callable, in_dims: Any = 0, out_dims: Any = 0, randomness: str = 'error', *, chunk_size: _int | None = None) -> Callable: """A function that runs `f`, written for one example, on a batch of them at once."""
+def vmap(func: Callable, in_dims: Any = 0, out_dims: Any = 0, randomness: str = 'error', *, chunk_size: _int | None = None) -> Callable: """A function that runs `func`, written for one example, on a batch of them at once."""
 def vsplit(input: Tensor, indices_or_sections: Any, *, sections: Any = None, indices: Any = None, tensor_indices_or_sections: Any = None, out: Any = None) -> tuple[Tensor, ...]: """tensor_split along dimension 0."""
 def vstack(tensors: Sequence[Any], *, out: Any = None) -> Tensor: """Concatenate along dimension 0; 1-d tensors are rows."""
 def where(condition: Tensor, input: Any = None, other: Any = None, *, out: Any = None) -> Any: """input where condition is true, else other; all three broadcast."""

@@ -32,7 +32,7 @@ class Dim:
     meaning as torch.export.Dim.
 
     >>> T = Dim("T", max=512)
-    >>> @jit(dynamic={"x": {1: T}})
+    >>> @mg.jit(dynamic={"x": {1: T}})
     ... def mean(x):
     ...     return x.sum(1) / x.shape[1]
     >>> [mean(ones(2, n)).tolist() for n in (3, 4)]

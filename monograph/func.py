@@ -6,6 +6,7 @@ The names and meanings of torch.func; all compose in any order.
 from .api.checkpointing import checkpointed as checkpoint
 from .api.func import (
     functional_call,
+    functionalize,
     grad,
     grad_and_value,
     hessian,
@@ -13,12 +14,14 @@ from .api.func import (
     jacrev,
     jvp,
     linearize,
+    replace_all_batch_norm_modules_,
     stack_module_state,
     vjp,
     vmap,
 )
 
 __all__ = [
-    "checkpoint", "functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp",
-    "linearize", "stack_module_state", "vjp", "vmap",
+    "checkpoint", "functional_call", "functionalize", "grad", "grad_and_value", "hessian", "jacfwd",
+    "jacrev", "jvp", "linearize", "replace_all_batch_norm_modules_", "stack_module_state", "vjp",
+    "vmap",
 ]  # fmt: skip

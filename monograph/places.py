@@ -30,7 +30,8 @@ MANY = {
 PLACES = {f"{home}.{name}": home for home, names in MANY.items() for name in names.split()} | {
     "jit": "scripting", "random": "api.random", "functional": "", "serialization": "api.files",
     "autograd.function": "api.function", "autograd.functional": "api.autograd_functional",
-    "autograd.profiler": "profiler", "_vmap_internals": "func", "nn.utils.stateless": "func",
+    "autograd.profiler": "profiler", "autograd.graph": "api.autograd_graph",
+    "_vmap_internals": "func", "nn.utils.stateless": "func",
     "utils.hooks": "nn.hooks", "utils.dlpack": "api.dlpack", "utils._pytree": "core.pytree",
     "utils.model_zoo": "hub", "utils.data.distributed": "data.distributed",
     "utils.data._utils": "data", "utils.data._utils.collate": "data.collate",

@@ -275,28 +275,32 @@ def _node_hook(self: tape.Node, hook: Callable) -> RemovableHandle:
 
 
 class set_detect_anomaly:
-    """Note forward lines, and stop a backward at the first nan; also a context manager."""
+    """Note forward lines, and stop a backward at the first nan (unless check_nan is False); also a
+    context manager."""
 
-    def __init__(self, mode: bool):
-        self.before = modes.anomaly
-        modes.anomaly = bool(mode)
+    def __init__(self, mode: bool, check_nan: bool = True):
+        self.before = modes.anomaly, modes.check_nan
+        modes.anomaly, modes.check_nan = bool(mode), bool(check_nan)
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, *exc: Any) -> None:
-        modes.anomaly = self.before
+        modes.anomaly, modes.check_nan = self.before
 
 
 class detect_anomaly:
-    """Context manager form of set_detect_anomaly(True)."""
+    """Context manager form of set_detect_anomaly(True, check_nan)."""
+
+    def __init__(self, check_nan: bool = True):
+        self.check_nan = check_nan
 
     def __enter__(self) -> None:
-        self.before = modes.anomaly
-        modes.anomaly = True
+        self.before = modes.anomaly, modes.check_nan
+        modes.anomaly, modes.check_nan = True, bool(self.check_nan)
 
     def __exit__(self, *exc: Any) -> None:
-        modes.anomaly = self.before
+        modes.anomaly, modes.check_nan = self.before
 
 
 Tensor.backward = _method_backward  # type: ignore[attr-defined]

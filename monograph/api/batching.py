@@ -17,10 +17,10 @@ from ..transform.vmap import Batched, Level, axis_size, entered, unwrap
 
 
 def vmap(
-    f: Callable, in_dims: Any = 0, out_dims: Any = 0, randomness: str = "error", *,
+    func: Callable, in_dims: Any = 0, out_dims: Any = 0, randomness: str = "error", *,
     chunk_size: int | None = None,
 ) -> Callable:  # fmt: skip
-    """A function that runs `f`, written for one example, on a batch of them at once.
+    """A function that runs `func`, written for one example, on a batch of them at once.
 
     in_dims     axis of each argument to map over, None for the same value in all: an int, or a
                 tree that is a prefix of the arguments' tree; keyword arguments are never mapped
@@ -28,13 +28,14 @@ def vmap(
     randomness  what random ops do: "error", "different" numbers for each example, or the "same"
     chunk_size  run at most so many examples at a time
 
-    Inside f the values of batched tensors cannot be read (`if`, item()). Semantics of torch.vmap.
+    Inside func the values of batched tensors cannot be read (`if`, item()). Semantics of
+    torch.vmap.
 
     >>> vmap(lambda x: x.sum())(tensor([[1.0, 2.0], [3.0, 4.0]]))
     tensor([3., 7.])
     """
-    if not callable(f):
-        raise ArgumentTypeError(f"vmap: expected a function, got {type(f).__name__}")
+    if not callable(func):
+        raise ArgumentTypeError(f"vmap: expected a function, got {type(func).__name__}")
     if randomness not in ("error", "different", "same"):
         raise ArgumentError(
             f'vmap: randomness must be "error", "different" or "same", got {randomness!r}'
@@ -42,7 +43,7 @@ def vmap(
     if chunk_size is not None and (not isinstance(chunk_size, int) or chunk_size < 1):
         raise ArgumentError(f"vmap: chunk_size must be a positive int, got {chunk_size!r}")
 
-    @functools.wraps(f)
+    @functools.wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         leaves, treedef = pytree.flatten(args)
         dims = _normalized("in_dims", in_dims, args, treedef, leaves)
@@ -66,7 +67,7 @@ def vmap(
 
         def once(values: list[Any], n: int) -> Any:
             def run(inside: list[Any]) -> Any:
-                return f(*treedef.unflatten(inside), **kwargs)
+                return func(*treedef.unflatten(inside), **kwargs)
 
             return _vmap_once(run, values, dims, n, randomness, out_dims)
 

@@ -52,7 +52,8 @@ NEW = object()
 def run(f: Callable, args: tuple, kwargs: dict) -> Any:
     """f(*args, **kwargs) as one compiled call, or composite.PLAIN."""
     if (
-        modes.recorder is not None or modes.anomaly or not compiled.is_enabled()
+        modes.recorder is not None or modes.anomaly or modes.saved_hooks is not None
+        or not compiled.is_enabled()
         or dispatch.handler() is not interpret  # somebody watches operations
     ):  # fmt: skip
         return composite.PLAIN

@@ -23,11 +23,15 @@ from ..transform import tape
 from ..transform.vmap import Batched, any_requires_grad, level_of
 from .batching import vmap
 from .creation import eye
-from .module_calls import functional_call, stack_module_state
+from .module_calls import (
+    functional_call,
+    replace_all_batch_norm_modules_,
+    stack_module_state,
+)
 
 __all__ = [
     "grad", "grad_and_value", "vjp", "jvp", "linearize", "jacrev", "jacfwd", "hessian", "vmap",
-    "functional_call", "stack_module_state",
+    "functional_call", "functionalize", "replace_all_batch_norm_modules_", "stack_module_state",
 ]  # fmt: skip
 
 
@@ -128,9 +132,9 @@ def _zeros_like(x: Tensor) -> Tensor:
     return Full(tuple(x.shape), x.dtype, 0)()
 
 
-def _callable(name: str, f: Any) -> None:
-    if not callable(f):
-        raise ArgumentTypeError(f"{name}: expected a function, got {type(f).__name__}")
+def _callable(name: str, func: Any) -> None:
+    if not callable(func):
+        raise ArgumentTypeError(f"{name}: expected a function, got {type(func).__name__}")
 
 
 def _argnums(name: str, argnums: Any, count: int) -> tuple[tuple[int, ...], bool]:
@@ -172,21 +176,21 @@ def _tensors(name: str, leaves: Sequence[Any], what: str) -> list[Tensor]:
     return list(leaves)
 
 
-def grad_and_value(f: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
-    """A function that gives (gradient, value) of `f`, whose result must be a 0-d tensor.
+def grad_and_value(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
+    """A function that gives (gradient, value) of `func`, whose result must be a 0-d tensor.
 
-    With has_aux f returns (value, aux) and the result is (gradient, (value, aux)).
+    With has_aux func returns (value, aux) and the result is (gradient, (value, aux)).
 
     >>> grad_and_value(lambda x: x * x)(tensor(3.0))
     (tensor(6.), tensor(9.))
     """
-    return _grad_and_value("grad_and_value", f, argnums, has_aux)
+    return _grad_and_value("grad_and_value", func, argnums, has_aux)
 
 
-def _grad_and_value(name: str, f: Callable, argnums: Any, has_aux: bool) -> Callable:
-    _callable(name, f)
+def _grad_and_value(name: str, func: Callable, argnums: Any, has_aux: bool) -> Callable:
+    _callable(name, func)
 
-    @functools.wraps(f)
+    @functools.wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         numbers, single = _argnums(name, argnums, len(args))
         scope = _Scope(name)
@@ -195,7 +199,7 @@ def _grad_and_value(name: str, f: Callable, argnums: Any, has_aux: bool) -> Call
             changed = list(args)
             for n, x in zip(numbers, treedef.unflatten(inputs)):
                 changed[n] = x
-            value, aux = _with_aux(name, f(*changed, **kwargs), has_aux)
+            value, aux = _with_aux(name, func(*changed, **kwargs), has_aux)
             if not isinstance(value, Tensor):
                 raise ArgumentTypeError(
                     f"{name}: the function must return a tensor, got {type(value).__name__}"
@@ -220,18 +224,18 @@ def _grad_and_value(name: str, f: Callable, argnums: Any, has_aux: bool) -> Call
     return wrapper
 
 
-def grad(f: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
-    """A function that gives the gradient of `f`, whose result must be a 0-d tensor.
+def grad(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
+    """A function that gives the gradient of `func`, whose result must be a 0-d tensor.
 
     argnums   which positional argument(s), each a tensor or a tree of tensors
-    has_aux   f returns (value, aux), the result is (gradient, aux)
+    has_aux   func returns (value, aux), the result is (gradient, aux)
 
     >>> grad(lambda x: x * x * x)(tensor(2.0))
     tensor(12.)
     """
-    both = _grad_and_value("grad", f, argnums, has_aux)
+    both = _grad_and_value("grad", func, argnums, has_aux)
 
-    @functools.wraps(f)
+    @functools.wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         gradient, value = both(*args, **kwargs)
         return (gradient, value[1]) if has_aux else gradient
@@ -239,8 +243,8 @@ def grad(f: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
     return wrapper
 
 
-def vjp(f: Callable, *primals: Any, has_aux: bool = False) -> Any:
-    """(f(*primals), pull) where pull(cotangents) gives the gradients of the primals.
+def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> Any:
+    """(func(*primals), pull) where pull(cotangents) gives the gradients of the primals.
 
     pull takes a tree like the output and returns a tree like the primals (a tuple, or the gradient
     itself for a single primal). With has_aux: (output, pull, aux).
@@ -249,16 +253,16 @@ def vjp(f: Callable, *primals: Any, has_aux: bool = False) -> Any:
     >>> pull(tensor([1.0, 10.0]))
     (tensor([ 3., 30.]),)
     """
-    out, pull, aux = _vjp("vjp", f, primals, has_aux)
+    out, pull, aux = _vjp("vjp", func, primals, has_aux)
     return (out, pull, aux) if has_aux else (out, pull)
 
 
-def _vjp(name: str, f: Callable, primals: tuple, has_aux: bool) -> tuple[Any, Callable, Any]:
-    _callable(name, f)
+def _vjp(name: str, func: Callable, primals: tuple, has_aux: bool) -> tuple[Any, Callable, Any]:
+    _callable(name, func)
     scope = _Scope(name)
     with _recording():
         inputs, treedef = scope.inputs(primals)
-        result, aux = _with_aux(name, f(*treedef.unflatten(inputs)), has_aux)
+        result, aux = _with_aux(name, func(*treedef.unflatten(inputs)), has_aux)
         leaves, out_def = pytree.flatten(result)
         outs = _tensors(name, leaves, "outputs of the function")
         connected = scope.connected(outs)
@@ -285,22 +289,24 @@ def _vjp(name: str, f: Callable, primals: tuple, has_aux: bool) -> tuple[Any, Ca
     return released, pull, aux
 
 
-def linearize(f: Callable, *primals: Any) -> tuple[Any, Callable]:
-    """(f(*primals), push) where push(*tangents) gives the directional derivative at the primals.
+def linearize(func: Callable, *primals: Any) -> tuple[Any, Callable]:
+    """(func(*primals), push) where push(*tangents) gives the derivative in a direction.
 
-    f runs once; push can be called for many tangents. It is the pull-back of the pull-back, which
-    is linear in its cotangent.
+    func runs once; push can be called for many tangents. It is the pull-back of the pull-back,
+    which is linear in its cotangent.
     """
-    out, push, _ = _linearize("linearize", f, primals, False)
+    out, push, _ = _linearize("linearize", func, primals, False)
     return out, push
 
 
-def _linearize(name: str, f: Callable, primals: tuple, has_aux: bool) -> tuple[Any, Callable, Any]:
-    _callable(name, f)
+def _linearize(
+    name: str, func: Callable, primals: tuple, has_aux: bool
+) -> tuple[Any, Callable, Any]:
+    _callable(name, func)
     scope = _Scope(name)
     with _recording():
         inputs, treedef = scope.inputs(primals)
-        result, aux = _with_aux(name, f(*treedef.unflatten(inputs)), has_aux)
+        result, aux = _with_aux(name, func(*treedef.unflatten(inputs)), has_aux)
         leaves, out_def = pytree.flatten(result)
         outs = _tensors(name, leaves, "outputs of the function")
         connected = scope.connected(outs)
@@ -347,8 +353,8 @@ def _linearize(name: str, f: Callable, primals: tuple, has_aux: bool) -> tuple[A
     return released, push, aux
 
 
-def jvp(f: Callable, primals: tuple, tangents: tuple, *, has_aux: bool = False) -> Any:
-    """(f(*primals), derivative of f at the primals in the direction of the tangents).
+def jvp(func: Callable, primals: tuple, tangents: tuple, *, has_aux: bool = False) -> Any:
+    """(func(*primals), derivative of func at the primals in the direction of the tangents).
 
     With has_aux: (output, derivative, aux).
 
@@ -358,7 +364,7 @@ def jvp(f: Callable, primals: tuple, tangents: tuple, *, has_aux: bool = False) 
     for what, given in (("primals", primals), ("tangents", tangents)):
         if not isinstance(given, (tuple, list)):
             raise ArgumentTypeError(f"jvp: {what} must be a tuple, got {type(given).__name__}")
-    out, push, aux = _linearize("jvp", f, tuple(primals), has_aux)
+    out, push, aux = _linearize("jvp", func, tuple(primals), has_aux)
     pushed = push(*tangents)
     return (out, pushed, aux) if has_aux else (out, pushed)
 
@@ -400,20 +406,20 @@ def _rows(x: Tensor, owners: Sequence[Tensor]) -> list[Tensor]:
     return parts
 
 
-def _select(args: tuple, numbers: tuple[int, ...], f: Callable, kwargs: dict) -> Callable:
+def _select(args: tuple, numbers: tuple[int, ...], func: Callable, kwargs: dict) -> Callable:
     def chosen(*picked: Any) -> Any:
         changed = list(args)
         for n, x in zip(numbers, picked):
             changed[n] = x
-        return f(*changed, **kwargs)
+        return func(*changed, **kwargs)
 
     return chosen
 
 
 def jacrev(
-    f: Callable, argnums: Any = 0, *, has_aux: bool = False, chunk_size: int | None = None
+    func: Callable, argnums: Any = 0, *, has_aux: bool = False, chunk_size: int | None = None
 ) -> Callable:
-    """A function that gives the Jacobian of `f` by reverse mode: one pull-back per output element.
+    """A function that gives the Jacobian of `func` by reverse mode: a pull-back per output element.
 
     For an output of shape S and an argument of shape T the result has shape (*S, *T); trees give
     trees (of the output, each with the tree of the arguments). All pull-backs run as one batch, or
@@ -423,13 +429,13 @@ def jacrev(
     tensor([[2., 0.],
             [0., 4.]])
     """
-    _callable("jacrev", f)
+    _callable("jacrev", func)
 
-    @functools.wraps(f)
+    @functools.wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         numbers, single = _argnums("jacrev", argnums, len(args))
         picked = tuple(args[n] for n in numbers)
-        out, pull, aux = _vjp("jacrev", _select(args, numbers, f, kwargs), picked, has_aux)
+        out, pull, aux = _vjp("jacrev", _select(args, numbers, func, kwargs), picked, has_aux)
         outs, out_def = pytree.flatten(out)
         for o in outs:
             if not o.dtype.is_inexact:
@@ -446,20 +452,20 @@ def jacrev(
 
 
 def jacfwd(
-    f: Callable, argnums: Any = 0, has_aux: bool = False, *, randomness: str = "error",
+    func: Callable, argnums: Any = 0, has_aux: bool = False, *, randomness: str = "error",
     chunk_size: int | None = None,
 ) -> Callable:  # fmt: skip
-    """A function that gives the Jacobian of `f` by forward mode: one push per input element.
+    """A function that gives the Jacobian of `func` by forward mode: one push per input element.
 
     Shapes and trees as in jacrev; better where there are fewer inputs than outputs.
     """
-    _callable("jacfwd", f)
+    _callable("jacfwd", func)
 
-    @functools.wraps(f)
+    @functools.wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         numbers, single = _argnums("jacfwd", argnums, len(args))
         picked = tuple(args[n] for n in numbers)
-        chosen = _select(args, numbers, f, kwargs)
+        chosen = _select(args, numbers, func, kwargs)
         out, push, aux = _linearize("jacfwd", chosen, picked, has_aux)
         inputs, in_def = pytree.flatten(picked)
         basis = in_def.unflatten(_basis(inputs))
@@ -480,11 +486,27 @@ def jacfwd(
     return wrapper
 
 
-def hessian(f: Callable, argnums: Any = 0) -> Callable:
-    """A function that gives the matrix of second derivatives of `f`: forward over reverse mode.
+def hessian(func: Callable, argnums: Any = 0) -> Callable:
+    """A function that gives the matrix of second derivatives of `func`: forward over reverse mode.
 
     >>> hessian(lambda x: (x * x * x).sum())(tensor([1.0, 2.0]))
     tensor([[ 6.,  0.],
             [ 0., 12.]])
     """
-    return jacfwd(jacrev(f, argnums), argnums)
+    return jacfwd(jacrev(func, argnums), argnums)
+
+
+def functionalize(func: Callable, *, remove: str = "mutations") -> Callable:
+    """`func` itself: operations in place are computed out of place under every transform anyway.
+
+    remove  "mutations" or "mutations_and_views"; has no effect
+
+    >>> vmap(functionalize(lambda x: x.clone().add_(1)))(tensor([1.0, 2.0]))
+    tensor([2., 3.])
+    """
+    _callable("functionalize", func)
+    if remove not in ("mutations", "mutations_and_views"):
+        raise ArgumentError(
+            f'functionalize: remove must be "mutations" or "mutations_and_views", got {remove!r}'
+        )
+    return func

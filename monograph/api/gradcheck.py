@@ -67,12 +67,16 @@ def _analytic(out: Tensor, x: Tensor) -> np.ndarray:
 
 def gradcheck(
     func: Callable, inputs: Any, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1e-3,
-    raise_exception: bool = True,
+    raise_exception: bool = True, nondet_tol: float = 0.0, check_undefined_grad: bool = True,
+    check_grad_dtypes: bool = False, check_batched_grad: bool = False,
+    check_batched_forward_grad: bool = False, check_forward_ad: bool = False,
+    check_backward_ad: bool = True, fast_mode: bool = False, masked: bool | None = None,
 ) -> bool:  # fmt: skip
     """Compare the gradients of `func` with central differences of step eps.
 
     Inputs that are checked require gradients and should be float64 or complex128. GradError (or
-    False) names the first output and input that differ.
+    False) names the first output and input that differ. The whole Jacobian is always compared, in
+    reverse mode; the arguments from nondet_tol on choose among PyTorch's checks and change nothing.
     """
     given = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     checked = [k for k, x in enumerate(given) if isinstance(x, Tensor) and x.requires_grad]
@@ -96,9 +100,15 @@ def gradcheck(
 
 def gradgradcheck(
     func: Callable, inputs: Any, grad_outputs: Any = None, eps: float = 1e-6, atol: float = 1e-5,
-    rtol: float = 1e-3, raise_exception: bool = True,
+    rtol: float = 1e-3, raise_exception: bool = True, gen_non_contig_grad_outputs: bool = False,
+    nondet_tol: float = 0.0, check_undefined_grad: bool = True, check_grad_dtypes: bool = False,
+    check_batched_grad: bool = False, check_fwd_over_rev: bool = False,
+    check_rev_over_rev: bool = True, fast_mode: bool = False, masked: bool = False,
 ) -> bool:  # fmt: skip
-    """gradcheck of the gradients: second derivatives against differences of first ones."""
+    """gradcheck of the gradients: second derivatives against differences of first ones.
+
+    The arguments from gen_non_contig_grad_outputs on change nothing.
+    """
     given = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     outs = [o for o in _outputs(func, given) if o.requires_grad]
     if grad_outputs is None:

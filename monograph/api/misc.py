@@ -188,7 +188,7 @@ def is_warn_always_enabled() -> bool:
 
 def set_anomaly_enabled(mode: bool, check_nan: bool = True) -> None:
     """autograd.set_detect_anomaly from here on."""
-    modes.anomaly = bool(mode)
+    modes.anomaly, modes.check_nan = bool(mode), bool(check_nan)
 
 
 def is_anomaly_enabled() -> bool:

@@ -1,4 +1,5 @@
-"""Modules as functions of their parameters: functional_call and stack_module_state."""
+"""Modules as functions of their parameters: functional_call, stack_module_state, and batch norm
+without statistics."""
 
 from __future__ import annotations
 
@@ -99,3 +100,19 @@ def stack_module_state(models: Sequence[Any]) -> tuple[dict[str, Tensor], dict[s
             stacked[name] = joined
         made.append(stacked)
     return made[0], made[1]
+
+
+def replace_all_batch_norm_modules_(root: Any) -> Any:
+    """Let every batch norm in `root` normalise with the batch's own statistics and keep none.
+
+    So no buffer is written under vmap. In place; returns root. Same meaning as torch.func's.
+
+    >>> net = func.replace_all_batch_norm_modules_(nn.Sequential(nn.BatchNorm1d(3)))
+    >>> net[0].running_mean is None
+    True
+    """
+    for module in root.modules():
+        if any(kind.__name__ == "_BatchNorm" for kind in type(module).__mro__):
+            module.running_mean = module.running_var = module.num_batches_tracked = None
+            module.track_running_stats = False
+    return root

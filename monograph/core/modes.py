@@ -16,10 +16,13 @@ class _Modes(threading.local):
     inference: bool = False
     severed: bool = False  # no_grad as the user asked for it (grad is also off inside a backward)
     anomaly: bool = False
+    check_nan: bool = True  # whether that stops at the first nan
     trace: Any = None  # the Trace that records, or None (core/tracing.py)
     vmap: Any = None  # the innermost Level of vmap, or None (transform/vmap.py)
     as_of: Any = None  # the number of the tape that a recomputation goes back to, or None
     recorder: Any = None  # a list that weak references to new nodes are appended to, or None
+    ends: Any = None  # what the backward in progress is to call at its end, or None
+    saved_hooks: Any = None  # (pack, unpack) for values that nodes keep, or None (tape.py)
     autocast: Any = None  # the DType that autocast casts to, or None (ops/autocasting.py)
     autotune: bool | None = None  # whether schedules are measured; None: as the environment says
     casts: dict | None = None  # what autocast has cast, or None where that is not remembered
@@ -148,6 +151,19 @@ class set_grad_enabled(_SetGrad):
     def __call__(self, function: Any) -> Any:
         modes.grad, modes.severed = self.previous
         return super().__call__(function)
+
+
+class set_multithreading_enabled:
+    """Accepted for PyTorch's sake: a backward runs in the thread that asks for it."""
+
+    def __init__(self, mode: bool):
+        self.mode = bool(mode)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc: Any) -> None:
+        pass
 
 
 class inference_mode(_SetGrad):

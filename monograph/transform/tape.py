@@ -71,6 +71,41 @@ class Like:
         return hash((self.shape, self._dtype))
 
 
+# Nonzero while some thread has hooks for saved values: `modes.saved_hooks`, of each thread.
+hooking = [0]
+
+
+class Packed:
+    """What a hook gave for a value that a node keeps, and what makes it a value again."""
+
+    __slots__ = ("given", "unpack", "shape", "dtype")
+
+    def __init__(self, tensor: Any, hooks: tuple[Callable, Callable]):
+        self.shape, self.dtype = tensor._payload.shape, tensor._payload.dtype
+        pack, self.unpack = hooks
+        plain = _rewrap[0](tensor._payload, None, 0, False)
+        self.given = _without_hooks(pack, plain)
+
+    def value(self) -> Any:
+        """The tensor that `unpack` gives."""
+        made = _without_hooks(self.unpack, self.given)
+        if not hasattr(made, "_payload"):
+            raise ArgumentTypeError(
+                f"saved_tensors_hooks: unpack_hook must give a tensor, got {type(made).__name__}"
+            )
+        return made
+
+
+def _without_hooks(function: Callable, value: Any) -> Any:
+    """function(value), recorded on no tape and with nothing packed inside."""
+    before = modes.grad, modes.saved_hooks
+    modes.grad, modes.saved_hooks = False, None
+    try:
+        return function(value)
+    finally:
+        modes.grad, modes.saved_hooks = before
+
+
 class Saved:
     """A tensor's value as it was when an operation used it (node None: an output of the owner)."""
 
@@ -88,9 +123,13 @@ class Saved:
         self.node = node
         self.index = index
         self.requires_grad = requires_grad
+        if hooking[0] and modes.saved_hooks is not None and type(self.payload) is np.ndarray:
+            self.payload = Packed(tensor, modes.saved_hooks)
 
     def restore(self, owner: Node, linked: bool) -> Any:
         """The value as a tensor, on the tape if `linked`. A stale one raises when it is read."""
+        if type(self.payload) is Packed:  # what the hooks give: its versions are not ours
+            return self._placed(owner, linked, self.payload.value()._value())
         if self.versions[0] != self.version:
             kind = Like(self.payload).dtype.name
             error = GradError(
@@ -102,14 +141,17 @@ class Saved:
                 place=owner.place,
             )
             return _unreadable[0](self.payload, error)
-        if not linked or not self.requires_grad:
-            made = _rewrap[0](self.payload, None, 0, False)
-        elif self.node is not None and not isinstance(self.node, Node):
-            return self.node  # a leaf tensor, itself
-        else:
-            made = _rewrap[0](self.payload, self.node or owner, self.index, True)
-        made._version = self.versions
+        made = self._placed(owner, linked, self.payload)
+        if made is not self.node:
+            made._version = self.versions
         return made
+
+    def _placed(self, owner: Node, linked: bool, payload: Any) -> Any:
+        if not linked or not self.requires_grad:
+            return _rewrap[0](payload, None, 0, False)
+        if self.node is not None and not isinstance(self.node, Node):
+            return self.node  # a leaf tensor, itself
+        return _rewrap[0](payload, self.node or owner, self.index, True)
 
 
 @functools.cache
@@ -254,6 +296,8 @@ class Node:
     def gives_fresh(self, r: Any, gs: list[Any], results: list[Any]) -> bool:
         """Whether nothing else holds the memory of r, one of the `results` of pull(gs)."""
         if r is None or not getattr(self.op, "fresh_cotangents", True):
+            return False
+        if any(type(s.payload) is Packed for s in self.kept()):
             return False
         mine = r._payload
         others = [g._payload for g in gs if g is not None]
@@ -434,8 +478,8 @@ def run_backward(
             leaves[id(target)] = [target, g, fresh]
 
     linked = linked and create_graph  # else nothing is recorded that a link would matter to
-    before = modes.grad, modes.autocast
-    modes.grad, modes.autocast = create_graph, None
+    before = modes.grad, modes.autocast, modes.ends
+    modes.grad, modes.autocast, modes.ends = create_graph, None, []
     try:
         for root, g in zip(roots, gradients):
             deliver(*edge_of(root), g, False)
@@ -474,8 +518,10 @@ def run_backward(
             collected.update(dict.fromkeys(positions, g))
             if accumulate is not None and (positions or inputs is None) and _live(leaf):
                 accumulate(leaf, g, own)
+        for end in modes.ends:
+            end()
     finally:
-        modes.grad, modes.autocast = before
+        modes.grad, modes.autocast, modes.ends = before
     return collected
 
 
@@ -510,7 +556,7 @@ def _pull(node: Node, gs: list[Any], wanted: list[bool], linked: bool) -> list[A
         if node.place and not getattr(error, "place", None):
             error.add_note(f"  while differentiating {node.title}, called at {node.place}")
         raise
-    if modes.anomaly:
+    if modes.anomaly and modes.check_nan:
         _check_anomaly(node, results)
     return results
 

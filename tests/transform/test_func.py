@@ -489,3 +489,36 @@ class TestFunctional:
             strip = lambda r: pytree.tree_map(lambda z: z.detach(), r)  # noqa: E731
             mine, theirs = strip(mine), strip(theirs)
         same(mine, theirs)
+
+
+def test_per_sample_gradients_with_batch_norm_need_it_without_statistics():
+    net = mg.nn.Sequential(mg.nn.Linear(3, 4), mg.nn.BatchNorm1d(4), mg.nn.Linear(4, 1))
+    x = mg.randn(5, 2, 3)
+
+    def loss(params, x):
+        return mg.func.functional_call(net, params, (x,)).square().sum()
+
+    params = dict(net.named_parameters())
+    assert mg.func.replace_all_batch_norm_modules_(net) is net
+    assert not list(net.buffers())
+    found = mg.func.vmap(func=mg.func.grad(func=loss), in_dims=(None, 0))(params, x)
+    for i in range(5):
+        one = mg.func.grad(loss)(params, x[i])
+        for name, g in one.items():
+            np.testing.assert_allclose(
+                found[name][i].detach().numpy(), g.detach().numpy(), rtol=1e-3, atol=1e-4
+            )
+
+
+def test_functionalize_takes_a_function_and_what_to_remove():
+    def f(x):
+        y = x * 2
+        y[0] = 1.0
+        return y
+
+    x = mg.tensor([[1.0, 2.0], [3.0, 4.0]])
+    for remove in ("mutations", "mutations_and_views"):
+        made = mg.func.vmap(mg.func.functionalize(f, remove=remove))(x)
+        assert made.tolist() == [[1.0, 4.0], [1.0, 8.0]]
+    with pytest.raises(ArgumentError, match="functionalize: remove must be"):
+        mg.func.functionalize(f, remove="views")
