@@ -290,6 +290,8 @@ class Trainer:
         self.hooks.tell("on_fit_start")
         self.optimizers, self._schedules = parse(model.configure_optimizers())
         loop = self._loop = FitLoop(self, loader, val_loaders)
+        if self.checkpoint_callback is not None:
+            loop.hashes()  # now: a data set that is read may open files and fill caches
         random = None if path is None else state.restore(self, path)
         settings = {**getattr(self.datamodule, "hparams", {}), **model.hparams}
         for logger in self.loggers:

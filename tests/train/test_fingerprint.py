@@ -12,7 +12,7 @@ from monograph.data import DataLoader, Dataset, NumpyDataset, Subset, TensorData
 from monograph.train.fingerprint import code_hashes, data_hash
 
 from . import models
-from .models import Regression, loader, quiet
+from .models import Regression, dataset, loader, quiet
 
 
 def test_the_code_is_that_of_the_users_files():
@@ -68,3 +68,22 @@ def test_other_data_after_an_interruption_is_said(tmp_path):
     fit(tmp_path, loader(), 2)  # the same: no warning
     with pytest.warns(RuntimeWarning, match="training data is not what it was when last.ckpt"):
         fit(tmp_path, loader(samples=48), 3)
+
+
+def test_a_data_set_that_opens_its_file_when_it_is_read_is_the_same_when_training_goes_on(tmp_path):
+    class Opens:
+        def __init__(self):
+            self.rows, self.handle = dataset(16).tensors, None
+
+        def __len__(self):
+            return 16
+
+        def __getitem__(self, index):
+            self.handle = self.handle or ["open", index]
+            return tuple(column[index] for column in self.rows)
+
+    for steps in (3, 5):  # the second would warn, were the hash that of a data set in use
+        keep = train.ModelCheckpoint(tmp_path, save_last=True, every_n_train_steps=1, monitor=None)
+        trainer = quiet(max_steps=steps, callbacks=keep)
+        trainer.fit(Regression(), DataLoader(Opens(), 4), ckpt_path="last")
+        assert trainer.global_step == steps
