@@ -145,7 +145,7 @@ def qr(A: Any, mode: str = "reduced") -> Any:
     mode  "reduced": Q (..., m, k) and R (..., k, n) with k the smaller of m and n; "complete":
           Q (..., m, m) and R (..., m, n), with a gradient for m <= n; "r": R alone, Q is empty
 
-    >>> Q, R = qr(tensor([[3.0], [4.0]]), mode="complete")
+    >>> Q, R = mg.linalg.qr(tensor([[3.0], [4.0]]), mode="complete")
     >>> Q.shape, R.shape
     ((2, 2), (2, 1))
     """
