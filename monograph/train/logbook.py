@@ -53,7 +53,6 @@ class LogBook:
         self.pending: list[tuple[dict[str, Any], int]] = []  # (values, weight) for `sums`
         self.steps: dict[str, float] = {}  # newest values of steps, under their step names
         self.step_on, self.epoch_on = True, False  # the defaults of the phase
-        self.numbers: set[str] = set()  # names that were given Python numbers
         self.weighs = False  # whether weights of steps matter: something is logged by epoch
 
     def start(self, on_step: bool, on_epoch: bool) -> None:
@@ -90,7 +89,6 @@ class LogBook:
             on_step, on_epoch = False, True
         elif isinstance(value, (int, float, np.number, np.bool_)):
             value = float(value)
-            self.numbers.add(name)
         else:
             raise ArgumentTypeError(
                 f"log: {name!r} must be a number or a tensor, got {type(value).__name__}"

@@ -180,8 +180,8 @@ class FitLoop:
         trainer._last_outputs = outputs
         if logged:
             book.add(logged, batch_size(batch) if book.weighs else 1)
-            if book.numbers:
-                self.warn_of_numbers(logged)
+            if self.step.compiled.numbers:
+                self.warn_of_numbers()
         if self.module_hears_ends:
             trainer.hooks.tell_module(
                 "on_train_batch_end", outputs, batch, index, weight=batch_size(batch)
@@ -197,12 +197,11 @@ class FitLoop:
                 if logs_now:
                     trainer.log_metrics(book.for_loggers(trainer.read_steps()))
 
-    def warn_of_numbers(self, logged: dict[str, Any]) -> None:
+    def warn_of_numbers(self) -> None:
         """Python numbers that a captured step has logged: each of its calls will give the same."""
-        names = {name for name, value in logged.items() if type(value) is float} - self._warned
         if not self.step.compiled.jit:
             return
-        for name in sorted(names):
+        for name in sorted(self.step.compiled.numbers - self._warned):
             self._warned.add(name)
             warnings.warn(
                 f"log: {name!r} is a Python number inside a compiled step, which keeps the value "

@@ -48,6 +48,7 @@ class Compiled:
         self._choices: tuple = ()
         self._program: Any = None
         self._again: Any = None  # the last call once more, with other tensors; or NO
+        self.numbers: set[str] = set()  # what captured steps have logged as Python numbers
         self.number = 0  # of the batch
         self.cell = np.zeros((), np.int64)  # the same where programs read it
         self.index = mg.from_numpy(self.cell)
@@ -133,6 +134,7 @@ class _Program:
             if type(owner.index._payload) is Symbol:
                 self.reads_index = True
             _refuse_collections(owner.module)
+            owner.numbers |= {name for name, x in made[1].items() if type(x) is float}
             result, tensors = _Result.of((made[0], updates), made[1])
             if self.result is None:
                 self.result = result
@@ -161,6 +163,7 @@ def _refuse_collections(module: Any) -> None:
     def is_lost(x: Any) -> bool:
         return isinstance(x, mg.Tensor) and type(x._payload) is Symbol and id(x) not in known
 
+    found: list[str] = []
     for path, part in module.named_modules():
         for name, kept in list(vars(part).items()):
             if isinstance(kept, list):
@@ -176,8 +179,9 @@ def _refuse_collections(module: Any) -> None:
             else:
                 continue
             if lost:
-                where = ".".join(filter(None, [path, name]))
-                raise TraceError(f"it keeps tensors of the step in self.{where}")
+                found.append(".".join(["self", *filter(None, [path, name])]))
+    if found:
+        raise TraceError(f"it keeps tensors of the step in {' and '.join(found)}")
 
 
 @dataclass
