@@ -161,7 +161,7 @@ def test_hyper_parameters_are_attributes(tmp_path):
             super().__init__()
             self.save_hyperparameters(*names, ignore=["b"])
 
-    assert Ignores(1, object()).hparams == {"a": 1}
+    assert Ignores(1, object()).hparams == {"a": 1, "names": ()}
     with pytest.raises(ArgumentError, match="has no argument 'c'; it has a, b, names"):
         Ignores(1, 2, ["c"])
     with pytest.raises(ArgumentTypeError, match=r"ignore='a'"):
