@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .compiler.pipeline import Executable, compile_graph
+from .compiler.executable import Executable, compile_graph
 from .compiler.sizes import fix_sizes
 from .core import dtype as dt
 from .core import pytree

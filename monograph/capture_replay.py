@@ -17,7 +17,7 @@ import numpy as np
 
 from .api.sparse import SparseTensor
 from .capture_gradient import Backward, LostGradient
-from .compiler.pipeline import Executable, compile_graph
+from .compiler.executable import Executable, compile_graph
 from .core import dtype as dt
 from .core.errors import GradError
 from .core.modes import modes

@@ -170,7 +170,7 @@ def _compile(op: Op, args: list[Any], arrays: list[np.ndarray], readings: list[A
     if _is_flat(op, arrays, readings):
         made = Elements(op, args)
         return made if made.program is not None else False
-    pipeline = importlib.import_module("monograph.compiler.pipeline")  # heavy: loads LLVM
+    compiler = importlib.import_module("monograph.compiler.executable")  # heavy: loads LLVM
     graph = Graph()
     inputs: list[Value | Any] = []
     position = 0
@@ -191,7 +191,7 @@ def _compile(op: Op, args: list[Any], arrays: list[np.ndarray], readings: list[A
     out = graph.add(op, *inputs)
     graph.outputs = list(out) if isinstance(out, tuple) else [out]
     try:
-        made = pipeline.compile_graph(graph)
+        made = compiler.compile_graph(graph)
     except CompileError:
         return False
     return False if made.has_host_steps else made

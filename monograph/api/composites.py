@@ -190,9 +190,9 @@ class Composite:
         first = len(values) + len(extra)
         donate = {first + k: i for k, i in enumerate(self.written)}
         self.fresh = [_maker(v.aval) for v in (*values, *extra)]
-        pipeline = importlib.import_module("monograph.compiler.pipeline")  # heavy: loads LLVM
+        compiler = importlib.import_module("monograph.compiler.executable")  # heavy: loads LLVM
         try:
-            executable = pipeline.compile_graph(graph, donate)
+            executable = compiler.compile_graph(graph, donate)
         except CompileError:
             return
         if not executable.has_host_steps:
@@ -335,7 +335,7 @@ class Backward:
                 for v, o in zip(n.outputs, out if isinstance(out, tuple) else (out,)):
                     own.setdefault(v, o)
         graph.outputs = [own[self.found[i]] for i in given]
-        return importlib.import_module("monograph.compiler.pipeline").compile_graph(graph)
+        return importlib.import_module("monograph.compiler.executable").compile_graph(graph)
 
 
 def reading_ops(reading: Any) -> list[Any]:

@@ -27,8 +27,9 @@ from ..runtime.machine_code import kernel_assembly, kernel_text
 from ..runtime.program import Slot
 from ..runtime.threads import get_num_threads
 from .control import ControlStep
+from .executable import Executable, size_bytes
 from .fuse import Group
-from .pipeline import Executable, HostStep, size_bytes
+from .pipeline import HostStep
 from .steps import Scratch, Step
 
 # A constant longer than this prints as its first characters.

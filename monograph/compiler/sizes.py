@@ -3,7 +3,7 @@
 A graph whose shapes hold SymInts (core/symbolic.py) is compiled like any other; its kernels get
 what is symbolic as arguments (kernel/parameters.py). The program is then *bound* to sizes: places
 in memory, numbers of chunks and arguments are computed for them, and no code is made
-(`Executable.bound`, pipeline.py).
+(`Executable.bound`, executable.py).
 """
 
 from __future__ import annotations

@@ -180,21 +180,7 @@ rest:
   %ended = icmp ne i64 %ends, 0
   br i1 %ended, label %leave, label %idle
 idle:
-  {pause}
-  %more = add i64 %turns, 1
-  %odd = and i64 %more, {PAUSES - 1}
-  %unclear = icmp ne i64 %odd, 0
-  br i1 %unclear, label %look, label %clock
-clock:
-  call void @stamp(ptr %times, i64 0)
-  %time = load i64, ptr %times
-  %isfirst = icmp eq i64 %more, {PAUSES}
-  %began = select i1 %isfirst, i64 %time, i64 %since
-  %waited = sub i64 %time, %began
-  %tired = icmp sgt i64 %waited, %limit
-  br i1 %tired, label %sleep, label %on
-on:
-  br label %look
+{_wait_awake(pause, "look")}
 sleep:
   {calls["lock"]}
   %s0 = atomicrmw add ptr %sleeping, i64 1 seq_cst
@@ -235,6 +221,25 @@ declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 {_control_ir()}
 {flushed}
 """
+
+
+def _wait_awake(pause: str, again: str) -> str:
+    """Pause, then go to label `again`, or to `sleep` if this wait has lasted for %limit."""
+    return f"""  {pause}
+  %more = add i64 %turns, 1
+  %odd = and i64 %more, {PAUSES - 1}
+  %unclear = icmp ne i64 %odd, 0
+  br i1 %unclear, label %{again}, label %clock
+clock:
+  call void @stamp(ptr %times, i64 0)
+  %time = load i64, ptr %times
+  %isfirst = icmp eq i64 %more, {PAUSES}
+  %began = select i1 %isfirst, i64 %time, i64 %since
+  %waited = sub i64 %time, %began
+  %tired = icmp sgt i64 %waited, %limit
+  br i1 %tired, label %sleep, label %on
+on:
+  br label %{again}"""
 
 
 def _run_ir(name: str, fields: str, pause: str, calls: dict[str, str], timed: bool) -> str:
@@ -366,21 +371,7 @@ join:
   %all = icmp eq i64 %ready, %tchunks
   br i1 %all, label %finished, label %patience
 patience:
-  {pause}
-  %more = add i64 %turns, 1
-  %odd = and i64 %more, {PAUSES - 1}
-  %unclear = icmp ne i64 %odd, 0
-  br i1 %unclear, label %join, label %clock
-clock:
-  call void @stamp(ptr %times, i64 0)
-  %time = load i64, ptr %times
-  %isfirst = icmp eq i64 %more, {PAUSES}
-  %began = select i1 %isfirst, i64 %time, i64 %since
-  %waited = sub i64 %time, %began
-  %tired = icmp sgt i64 %waited, %limit
-  br i1 %tired, label %sleep, label %on
-on:
-  br label %join
+{_wait_awake(pause, "join")}
 sleep:
   {calls["lock"]}
   store atomic i64 1, ptr %waiting seq_cst, align 8

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compiler.pipeline import compile_graph
+from ..compiler.executable import compile_graph
 from ..core.errors import Place
 from ..ir.evaluate import as_array, evaluate
 from ..ir.graph import Graph, Node, Value

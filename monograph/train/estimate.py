@@ -15,7 +15,7 @@ import numpy as np
 import monograph as mg
 
 from ..capture import Capture, Jit
-from ..compiler.pipeline import Executable
+from ..compiler.executable import Executable
 from ..core import pytree
 from ..core.errors import ArgumentTypeError
 from ..metrics.base import postponed_updates

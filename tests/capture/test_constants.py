@@ -11,7 +11,8 @@ import pytest
 import monograph as mg
 from monograph import nn
 from monograph.compiler.constant import split_constants
-from monograph.compiler.pipeline import compile_graph, run_passes
+from monograph.compiler.executable import compile_graph
+from monograph.compiler.pipeline import run_passes
 from monograph.ir.evaluate import evaluate
 from monograph.ir.text import format_graph, parse_graph
 from monograph.ir.verify import verify

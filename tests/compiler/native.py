@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from monograph.codegen import target
-from monograph.compiler.pipeline import compile_graph
+from monograph.compiler.executable import compile_graph
 from monograph.core.dtype import BY_NUMPY
 from monograph.ir.graph import Graph
 from monograph.ir.op import Aval

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from monograph.compiler.pipeline import compile_graph
+from monograph.compiler.executable import compile_graph
 from monograph.core import dtype as dt
 from monograph.ir.evaluate import evaluate
 from monograph.ir.graph import Graph

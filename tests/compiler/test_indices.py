@@ -6,7 +6,7 @@ from native import assert_same, compiled, meaning, processor  # noqa: F401  (a f
 from test_lines import FLOATS, INTEGERS, sample
 
 import monograph as mg
-from monograph.compiler import pipeline
+from monograph.compiler import executable
 from monograph.core.errors import IndexRangeError
 from monograph.ops.indexing import (
     Gather,
@@ -135,7 +135,7 @@ def test_joining(dtype):
 
 def test_images_with_channels_last_are_read_where_they_stand(monkeypatch):
     """Convolutions leave channels last; joining, taking and scattering need no other order."""
-    monkeypatch.delattr(pipeline.Executable, "_run_host")
+    monkeypatch.delattr(executable.Executable, "_run_host")
     mg.manual_seed(0)
     x = mg.randn(2, 3, 8, 8)
     model = mg.nn.ModuleList([mg.nn.Conv2d(3, k, 3, padding=1) for k in (5, 20)])

@@ -11,7 +11,7 @@ import monograph as mg
 import monograph.nn.functional as F
 from monograph.api import composites, interpreter
 from monograph.capture import Jit
-from monograph.compiler.pipeline import Executable
+from monograph.compiler.executable import Executable
 from monograph.core.errors import ArgumentError
 from monograph.profiler import (
     ProfilerActivity,
