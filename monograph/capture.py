@@ -290,6 +290,10 @@ class Jit:
         """The variant used last, if its arguments were leaves."""
         return self._recent[0] if self._recent else None
 
+    def call_again(self, leaves: Sequence[Any]) -> Any:
+        """A call that is like the last one but for its tensors; NO if it is not."""
+        return self._recent[0].run_again(leaves) if self._recent else NO
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if modes.trace is not None or modes.vmap is not None:
             return self.function(*args, **kwargs)

@@ -24,7 +24,7 @@ MANY = {
         lowrank_multivariate_normal mixture_same_family multinomial multivariate_normal
         negative_binomial one_hot_categorical pareto poisson relaxed_bernoulli relaxed_categorical
         studentT transformed_distribution uniform von_mises weibull wishart""",
-    "autograd": "anomaly_mode grad_mode gradcheck variable",
+    "autograd": "anomaly_mode grad_mode variable",
     "nn.utils": "clip_grad convert_parameters",
 }  # a package of ours and PyTorch's files of its names
 PLACES = {f"{home}.{name}": home for home, names in MANY.items() for name in names.split()} | {

@@ -483,6 +483,7 @@ class profile:
             (Executable, "__init__", call(lambda *_: "compile", "compile")),
             (Capture, "__init__", call(lambda _, jit, *__: f"capture {jit.__name__}", "compile")),
             (Jit, "__call__", call(lambda jit, *_: jit.__name__, "Python")),
+            (Jit, "call_again", call(lambda jit, *_: jit.__name__, "Python")),
             (interpreter, "run", run),
             (composites.Composite, "__call__", call(lambda made, *_: made.name, "Python")),
             (composites.CompositeNode, "pull",

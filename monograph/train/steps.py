@@ -47,7 +47,6 @@ class Compiled:
         self._kind: Any = None  # of the last batch, where it was a plain row of tensors
         self._choices: tuple = ()
         self._program: Any = None
-        self._again: Any = None  # the last call once more, with other tensors; or NO
         self.numbers: set[str] = set()  # what captured steps have logged as Python numbers
         self.number = 0  # of the batch
         self.cell = np.zeros((), np.int64)  # the same where programs read it
@@ -60,7 +59,7 @@ class Compiled:
             program = self._program
             if program.reads_index:
                 self.cell[()] = batch_idx
-            made = self._again(batch)
+            made = program.jit.call_again(batch)
             if made is not NO:
                 result = program.result
                 if result.is_bare:
@@ -94,7 +93,7 @@ class Compiled:
         latest = program.jit.latest
         if type(batch) in (list, tuple) and len(batch) == len(leaves) and latest is not None:
             self._kind, self._choices = type(batch), choices
-            self._program, self._again = program, latest.run_again
+            self._program = program
         return program.finish(made)
 
     @property
