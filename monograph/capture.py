@@ -291,7 +291,10 @@ class Jit:
         return self._recent[0] if self._recent else None
 
     def call_again(self, leaves: Sequence[Any]) -> Any:
-        """A call that is like the last one but for its tensors; NO if it is not."""
+        """A call that is like the last one but for its tensors; NO if it is not.
+
+        For one thread at a time, outside of captures and vmap: `__call__` looks after these.
+        """
         return self._recent[0].run_again(leaves) if self._recent else NO
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

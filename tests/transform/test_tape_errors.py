@@ -1,23 +1,10 @@
 """The tape: anomaly mode, errors, gradcheck."""
 
-import numpy as np
 import pytest
+from tape_helpers import leaf
 
 import monograph as mg
 from monograph.core.errors import ArgumentError, ArgumentTypeError, GradError, ShapeError, render
-
-X = np.random.default_rng(0).standard_normal((3, 2))
-
-
-def leaf(m=mg, a=X):
-    return m.tensor(a, requires_grad=True)
-
-
-def close(a, b):
-    np.testing.assert_allclose(
-        a.detach().numpy(), b.detach().numpy() if hasattr(b, "detach") else b, rtol=1e-12
-    )
-
 
 # Anomaly mode
 

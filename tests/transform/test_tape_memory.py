@@ -7,22 +7,10 @@ import weakref
 
 import numpy as np
 import pytest
+from tape_helpers import X, close, leaf
 
 import monograph as mg
 from monograph.core.errors import GradError
-
-X = np.random.default_rng(0).standard_normal((3, 2))
-
-
-def leaf(m=mg, a=X):
-    return m.tensor(a, requires_grad=True)
-
-
-def close(a, b):
-    np.testing.assert_allclose(
-        a.detach().numpy(), b.detach().numpy() if hasattr(b, "detach") else b, rtol=1e-12
-    )
-
 
 # Depth and memory
 
