@@ -187,6 +187,10 @@ class Replay:
             and self.returns[0][0] == "new"
             and not (self.backward or self.lost or self.other_grads)
         )
+        # Whether a call does no more than give one new tensor.
+        self.only_gives = (
+            self.is_plain and not self.grads and not self.written and len(self.out_avals) == 1
+        )
         self.scalars = [s for _, s in self.numbers if s.kind == "scalar"]
         self.borrowed = [i for i, s in enumerate(self.inputs) if s.kind.startswith("arg")]
         self.borrowed += [slot for slot, *_ in self.fresh]
@@ -445,6 +449,11 @@ class Replay:
         for slot, shape, dtype, make in self.fresh:
             arrays[slot] = array = make(shape, dtype)
             slots[slot] = address_of(array)
+        if self.only_gives:
+            if self.must_prepare:
+                self._prepare()
+            self.executable.run_at(self.slots_address, arrays)
+            return wrap(arrays[-1])
         renewed = self.kept_grads.taken()
         if renewed:
             self.kept_grads.renew(renewed, slots, arrays)
