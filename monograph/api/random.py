@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from ..core import dtype as dt
 from ..core.device import usable
 from ..core.dtype import DType, as_dtype
@@ -321,9 +323,10 @@ def multinomial(
     input    (C,) or (N, C), not negative; the weights need not sum to 1
     returns  (num_samples,) or (N, num_samples), int64
 
-    Without replacement the classes of one row differ: those with the smallest of independent
-    exponential times with the weights as rates. Source: Efraimidis and Spirakis, "Weighted random
-    sampling with a reservoir", 2006.
+    ArgumentError for a weight that is negative or not finite, and for a row of zeros (in a capture
+    the weights are not known). Without replacement the classes of one row differ: those with the
+    smallest of independent exponential times with the weights as rates. Source: Efraimidis and
+    Spirakis, "Weighted random sampling with a reservoir", 2006.
     """
     if len(input.shape) not in (1, 2):
         raise ShapeError(f"multinomial: input must have 1 or 2 dimensions, got {input.shape}")
@@ -336,6 +339,7 @@ def multinomial(
             f"multinomial: num_samples must be in [1, {'inf' if replacement else classes}], "
             f"got {count}"
         )
+    _check_weights(input)
     rows = tuple(input.shape[:-1])
     wide = dt.float64 if input.dtype is dt.float64 else dt.float32
     weights = cast(Detach()(input), wide)
@@ -347,6 +351,23 @@ def multinomial(
     times = div(source.random_exponential((*rows, classes), wide, generator), weights)
     order = argsort(times, -1, stable=True)
     return narrow(order, -1, 0, count)
+
+
+def _check_weights(input: Tensor) -> None:
+    """ArgumentError unless multinomial can draw by these weights, where they are known."""
+    weights = input._value()
+    if type(weights) is not np.ndarray or not weights.size:
+        return
+    with np.errstate(all="ignore"):
+        good = np.isfinite(weights) & (weights >= 0)
+    if not good.all():
+        raise ArgumentError(
+            f"multinomial: weights must be finite and not negative, got {weights[~good][0]}"
+        )
+    rows = weights.any(-1)
+    if not rows.all():
+        where = f" in row {int(np.argmin(rows))}" if rows.ndim else ""
+        raise ArgumentError(f"multinomial: no weight is above 0{where}")
 
 
 # In-place forms: methods of Tensor.

@@ -59,6 +59,7 @@ class DataLoader(Generic[T_co]):
     prefetch_factor batches that each worker fetches ahead (2)
     persistent_workers
                     keep the workers from one epoch to the next
+    in_order        accepted; batches come in order in either case
 
     What a dataset or collate_fn draws from `random`, NumPy's global generator or mg's is seeded for
     each batch from the epoch's seed and the batch's number. So it is the same for any number of
@@ -98,10 +99,18 @@ class DataLoader(Generic[T_co]):
         *,
         prefetch_factor: int | None = None,
         persistent_workers: bool = False,
+        in_order: bool = True,
     ):
+        is_stream = isinstance(dataset, IterableDataset)
+        if not (is_stream or hasattr(dataset, "__getitem__") or hasattr(dataset, "__getitems__")):
+            raise ArgumentTypeError(
+                f"DataLoader: dataset must have __getitem__ or be an IterableDataset, got "
+                f"{type(dataset).__name__}"
+            )
         self.dataset = dataset
+        self.in_order = in_order
         self._tunes = num_workers == AUTOTUNE
-        shares = isinstance(dataset, IterableDataset) and not isinstance(dataset, Pipeline)
+        shares = is_stream and not isinstance(dataset, Pipeline)
         if self._tunes and shares:
             raise ArgumentError(
                 "DataLoader: num_workers=AUTOTUNE needs a map-style dataset or a Pipeline, whose "
@@ -121,7 +130,6 @@ class DataLoader(Generic[T_co]):
             choose_context(multiprocessing_context)
         check_bool("DataLoader", "drop_last", drop_last)
         shuffle = bool(shuffle)
-        is_stream = isinstance(dataset, IterableDataset)
         if is_stream:
             for name, given in (
                 ("shuffle", shuffle),

@@ -1,9 +1,12 @@
 """Module hooks: the handle that removes one, and the path of `Module.__call__` that runs them."""
 
+import inspect
 import itertools
+import warnings
 
 import monograph as mg
 from monograph.autograd import Function
+from monograph.core.errors import ArgumentTypeError
 from monograph.tensor import Tensor
 
 _hook_ids = itertools.count()
@@ -30,6 +33,21 @@ class RemovableHandle:
         self.remove()
 
 
+def refuse_wrong_type(module, args, kwargs, error):
+    """ArgumentTypeError if the AttributeError of a forward of ours is an argument's, not a tensor.
+
+    The modules of programs and their attributes are their own affair.
+    """
+    if not type(module).__module__.startswith(Tensor.__module__.partition(".")[0] + "."):
+        return
+    names = itertools.chain(inspect.signature(module.forward).parameters, itertools.repeat("input"))
+    for name, value in (*zip(names, args), *kwargs.items()):
+        if value is error.obj and not isinstance(value, Tensor):
+            raise ArgumentTypeError(
+                f"{type(module).__name__}: {name} must be a tensor, got {type(value).__name__}"
+            ) from error
+
+
 def run_with_hooks(module, args, kwargs):
     """Call `module.forward` between its pre-hooks and hooks (`Module.__call__` where any exist)."""
     for hook, with_kwargs in list(module._forward_pre_hooks.values()):
@@ -50,12 +68,37 @@ def run_with_hooks(module, args, kwargs):
     if module._backward_hooks or module._backward_pre_hooks:
         backward = _BackwardHooks(module)
         args = backward.watch_inputs(args)
-    output = module.forward(*args, **kwargs)
-    for hook, with_kwargs in list(module._forward_hooks.values()):
-        result = hook(module, args, kwargs, output) if with_kwargs else hook(module, args, output)
-        if result is not None:
-            output = result
+    output, hooks = None, list(module._forward_hooks.values())
+    try:
+        output = module.forward(*args, **kwargs)
+        while hooks:
+            hook, with_kwargs, _ = hooks.pop(0)
+            output = _after(hook, with_kwargs, module, args, kwargs, output)
+    except Exception:
+        for hook, with_kwargs, always in hooks:
+            if always:
+                output = _after_failure(hook, with_kwargs, module, args, kwargs, output)
+        raise
     return output if backward is None else backward.watch_outputs(output)
+
+
+def _after(hook, with_kwargs, module, args, kwargs, output):
+    """The output after a forward hook saw it."""
+    result = hook(module, args, kwargs, output) if with_kwargs else hook(module, args, output)
+    return output if result is None else result
+
+
+def _after_failure(hook, with_kwargs, module, args, kwargs, output):
+    """The same while an exception is under way, which one of the hook must not hide."""
+    try:
+        return _after(hook, with_kwargs, module, args, kwargs, output)
+    except Exception as error:
+        warnings.warn(
+            f"{type(module).__name__}: a forward hook with always_call=True raised "
+            f"{type(error).__name__}, while another exception was raised before: {error}",
+            stacklevel=2,
+        )
+        return output
 
 
 class _Tap(Function):

@@ -1,16 +1,19 @@
 """Losses as modules: each holds its options and calls the function of the same name.
 
-`reduction` is 'mean', 'sum' or 'none'. The formulas stand with the functions in nn.functional.
+`reduction` is 'mean', 'sum' or 'none'; PyTorch's older `size_average` and `reduce` decide in its
+place where they are given. The formulas stand with the functions in nn.functional.
 """
 
 from monograph.core.errors import ArgumentError
 from monograph.nn import functional as F
 from monograph.nn.module import Module
+from monograph.ops.arguments import older_reduction
 
 
 class _Loss(Module):
-    def __init__(self, reduction="mean"):
+    def __init__(self, size_average=None, reduce=None, reduction="mean"):
         super().__init__()
+        reduction = older_reduction(size_average, reduce, reduction)
         if reduction not in ("none", "mean", "sum"):
             raise ArgumentError(
                 f"{type(self).__name__}: reduction must be 'none', 'mean' or 'sum', "
@@ -20,16 +23,13 @@ class _Loss(Module):
 
 
 class _WeightedLoss(_Loss):
-    def __init__(self, weight=None, *, reduction="mean"):
-        super().__init__(reduction)
+    def __init__(self, weight=None, size_average=None, reduce=None, reduction="mean"):
+        super().__init__(size_average, reduce, reduction)
         self.register_buffer("weight", weight)
 
 
 class L1Loss(_Loss):
     """Mean absolute difference of input and target."""
-
-    def __init__(self, *, reduction="mean"):
-        super().__init__(reduction)
 
     def forward(self, input, target):
         return F.l1_loss(input, target, reduction=self.reduction)
@@ -38,9 +38,6 @@ class L1Loss(_Loss):
 class MSELoss(_Loss):
     """Mean squared difference of input and target."""
 
-    def __init__(self, *, reduction="mean"):
-        super().__init__(reduction)
-
     def forward(self, input, target):
         return F.mse_loss(input, target, reduction=self.reduction)
 
@@ -48,8 +45,8 @@ class MSELoss(_Loss):
 class SmoothL1Loss(_Loss):
     """Squared below `beta`, absolute above: d*d / (2*beta) or |d| - beta/2."""
 
-    def __init__(self, *, reduction="mean", beta=1.0):
-        super().__init__(reduction)
+    def __init__(self, size_average=None, reduce=None, reduction="mean", beta=1.0):
+        super().__init__(size_average, reduce, reduction)
         self.beta = beta
 
     def forward(self, input, target):
@@ -60,7 +57,7 @@ class HuberLoss(_Loss):
     """Squared below `delta`, absolute above: d*d / 2 or delta * (|d| - delta/2)."""
 
     def __init__(self, reduction="mean", delta=1.0):
-        super().__init__(reduction)
+        super().__init__(reduction=reduction)
         self.delta = delta
 
     def forward(self, input, target):
@@ -70,8 +67,10 @@ class HuberLoss(_Loss):
 class NLLLoss(_WeightedLoss):
     """Negative log likelihood of log-probabilities (N, C, ...) and class numbers (N, ...)."""
 
-    def __init__(self, weight=None, *, ignore_index=-100, reduction="mean"):
-        super().__init__(weight, reduction=reduction)
+    def __init__(
+        self, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"
+    ):
+        super().__init__(weight, size_average, reduce, reduction)
         self.ignore_index = ignore_index
 
     def forward(self, input, target):
@@ -87,8 +86,11 @@ class NLLLoss(_WeightedLoss):
 class CrossEntropyLoss(_WeightedLoss):
     """Cross-entropy of logits (N, C, ...) with classes (N, ...) or probabilities (N, C, ...)."""
 
-    def __init__(self, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0):
-        super().__init__(weight, reduction=reduction)
+    def __init__(
+        self, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean",
+        label_smoothing=0.0,
+    ):  # fmt: skip
+        super().__init__(weight, size_average, reduce, reduction)
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
 
@@ -113,8 +115,10 @@ class BCELoss(_WeightedLoss):
 class BCEWithLogitsLoss(_WeightedLoss):
     """Binary cross-entropy of logits with targets in [0, 1], without overflow."""
 
-    def __init__(self, weight=None, *, reduction="mean", pos_weight=None):
-        super().__init__(weight, reduction=reduction)
+    def __init__(
+        self, weight=None, size_average=None, reduce=None, reduction="mean", pos_weight=None
+    ):
+        super().__init__(weight, size_average, reduce, reduction)
         self.register_buffer("pos_weight", pos_weight)
 
     def forward(self, input, target):
@@ -130,9 +134,10 @@ class BCEWithLogitsLoss(_WeightedLoss):
 class KLDivLoss(_Loss):
     """Kullback-Leibler divergence of log-probabilities from probabilities (or their logs)."""
 
-    def __init__(self, *, reduction="mean", log_target=False):
-        super().__init__("sum" if reduction == "batchmean" else reduction)
-        self.reduction = reduction
+    def __init__(self, size_average=None, reduce=None, reduction="mean", log_target=False):
+        given = older_reduction(size_average, reduce, reduction)
+        super().__init__(reduction="sum" if given == "batchmean" else given)
+        self.reduction = given
         self.log_target = log_target
 
     def forward(self, input, target):
@@ -142,8 +147,10 @@ class KLDivLoss(_Loss):
 class PoissonNLLLoss(_Loss):
     """Negative log likelihood of counts under Poisson rates (or their logs)."""
 
-    def __init__(self, log_input=True, full=False, *, eps=1e-8, reduction="mean"):
-        super().__init__(reduction)
+    def __init__(
+        self, log_input=True, full=False, size_average=None, eps=1e-8, reduce=None, reduction="mean"
+    ):
+        super().__init__(size_average, reduce, reduction)
         self.log_input = log_input
         self.full = full
         self.eps = eps
@@ -163,7 +170,7 @@ class GaussianNLLLoss(_Loss):
     """Negative log likelihood of targets under normal distributions of given mean and variance."""
 
     def __init__(self, *, full=False, eps=1e-6, reduction="mean"):
-        super().__init__(reduction)
+        super().__init__(reduction=reduction)
         self.full = full
         self.eps = eps
 
@@ -176,8 +183,8 @@ class GaussianNLLLoss(_Loss):
 class CosineEmbeddingLoss(_Loss):
     """1 - cos for pairs labelled 1, max(0, cos - margin) for pairs labelled -1."""
 
-    def __init__(self, margin=0.0, *, reduction="mean"):
-        super().__init__(reduction)
+    def __init__(self, margin=0.0, size_average=None, reduce=None, reduction="mean"):
+        super().__init__(size_average, reduce, reduction)
         self.margin = margin
 
     def forward(self, input1, input2, target):
@@ -189,8 +196,8 @@ class CosineEmbeddingLoss(_Loss):
 class MarginRankingLoss(_Loss):
     """max(0, -target * (input1 - input2) + margin)."""
 
-    def __init__(self, margin=0.0, *, reduction="mean"):
-        super().__init__(reduction)
+    def __init__(self, margin=0.0, size_average=None, reduce=None, reduction="mean"):
+        super().__init__(size_average, reduce, reduction)
         self.margin = margin
 
     def forward(self, input1, input2, target):
@@ -202,8 +209,8 @@ class MarginRankingLoss(_Loss):
 class HingeEmbeddingLoss(_Loss):
     """input where the target is 1, max(0, margin - input) where it is -1."""
 
-    def __init__(self, margin=1.0, *, reduction="mean"):
-        super().__init__(reduction)
+    def __init__(self, margin=1.0, size_average=None, reduce=None, reduction="mean"):
+        super().__init__(size_average, reduce, reduction)
         self.margin = margin
 
     def forward(self, input, target):
@@ -213,9 +220,6 @@ class HingeEmbeddingLoss(_Loss):
 class SoftMarginLoss(_Loss):
     """log(1 + exp(-target * input)), targets 1 and -1."""
 
-    def __init__(self, *, reduction="mean"):
-        super().__init__(reduction)
-
     def forward(self, input, target):
         return F.soft_margin_loss(input, target, reduction=self.reduction)
 
@@ -223,8 +227,11 @@ class SoftMarginLoss(_Loss):
 class TripletMarginLoss(_Loss):
     """max(0, |anchor - positive| - |anchor - negative| + margin), with p-norms."""
 
-    def __init__(self, margin=1.0, p=2.0, eps=1e-6, swap=False, *, reduction="mean"):
-        super().__init__(reduction)
+    def __init__(
+        self, margin=1.0, p=2.0, eps=1e-6, swap=False, size_average=None, reduce=None,
+        reduction="mean",
+    ):  # fmt: skip
+        super().__init__(size_average, reduce, reduction)
         self.margin = margin
         self.p = p
         self.eps = eps
@@ -247,7 +254,7 @@ class TripletMarginWithDistanceLoss(_Loss):
     """max(0, d(anchor, positive) - d(anchor, negative) + margin) for any distance function d."""
 
     def __init__(self, *, distance_function=None, margin=1.0, swap=False, reduction="mean"):
-        super().__init__(reduction)
+        super().__init__(reduction=reduction)
         self.distance_function = distance_function or PairwiseDistance()
         self.margin = margin
         self.swap = swap
@@ -267,8 +274,10 @@ class TripletMarginWithDistanceLoss(_Loss):
 class MultiMarginLoss(_WeightedLoss):
     """Sum over wrong classes of max(0, margin - x[right] + x[wrong]) ** p, divided by C."""
 
-    def __init__(self, p=1, margin=1.0, weight=None, *, reduction="mean"):
-        super().__init__(weight, reduction=reduction)
+    def __init__(
+        self, p=1, margin=1.0, weight=None, size_average=None, reduce=None, reduction="mean"
+    ):
+        super().__init__(weight, size_average, reduce, reduction)
         self.p = p
         self.margin = margin
 
@@ -303,7 +312,7 @@ class CTCLoss(_Loss):
     """Connectionist temporal classification: log_probs (T, N, C) against label sequences."""
 
     def __init__(self, blank=0, reduction="mean", zero_infinity=False):
-        super().__init__(reduction)
+        super().__init__(reduction=reduction)
         self.blank = blank
         self.zero_infinity = zero_infinity
 

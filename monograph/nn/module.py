@@ -14,7 +14,7 @@ from monograph.core.errors import ArgumentError, ArgumentTypeError, DeviceError,
 from monograph.core.modes import modes
 from monograph.core.structure import Registry, watch
 from monograph.core.tracing import guarded
-from monograph.nn.hooks import RemovableHandle, run_with_hooks
+from monograph.nn.hooks import RemovableHandle, refuse_wrong_type, run_with_hooks
 from monograph.nn.parameter import Buffer, Parameter
 from monograph.nn.state import StateDict
 from monograph.tensor import Tensor
@@ -54,7 +54,11 @@ class Module(StateDict):
             or self._backward_hooks
             or self._backward_pre_hooks
         ):
-            return self.forward(*args, **kwargs)
+            try:
+                return self.forward(*args, **kwargs)
+            except AttributeError as error:
+                refuse_wrong_type(self, args, kwargs, error)
+                raise
         return run_with_hooks(self, args, kwargs)
 
     # ---- attributes
@@ -449,12 +453,14 @@ class Module(StateDict):
         """
         return RemovableHandle(self._forward_pre_hooks, (hook, with_kwargs), prepend)
 
-    def register_forward_hook(self, hook, *, prepend=False, with_kwargs=False):
+    def register_forward_hook(self, hook, *, prepend=False, with_kwargs=False, always_call=False):
         """Call `hook(module, args, output)` after forward; a result not None replaces the output.
 
-        With `with_kwargs` the hook is `hook(module, args, kwargs, output)`.
+        With `with_kwargs` the hook is `hook(module, args, kwargs, output)`. With `always_call` it
+        is called, too, where forward or another hook raises: with the output as far as it came, or
+        None. The exception goes on after it.
         """
-        return RemovableHandle(self._forward_hooks, (hook, with_kwargs), prepend)
+        return RemovableHandle(self._forward_hooks, (hook, with_kwargs, always_call), prepend)
 
     def register_full_backward_pre_hook(self, hook, prepend=False):
         """Call `hook(module, grad_output)` before the gradients of the inputs are computed.

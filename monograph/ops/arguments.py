@@ -38,6 +38,15 @@ for _name in ("hsplit", "vsplit", "dsplit", "tensor_split"):
     )
 
 
+def older_reduction(size_average: Any, reduce: Any, reduction: str) -> str:
+    """What a loss's `reduction` is where PyTorch's older arguments (None: not given) may decide."""
+    if size_average is None and reduce is None:
+        return reduction
+    if reduce is not None and not reduce:
+        return "none"
+    return "mean" if size_average is None or size_average else "sum"
+
+
 def both_names(**names: str) -> Callable:
     """A decorator: other names of arguments are taken, too."""
 
@@ -80,9 +89,9 @@ class _Signature(inspect.Signature):
 def explained(f: Callable, always: bool = False) -> Callable:
     """f, whose TypeError or AttributeError about a wrong argument names that argument.
 
-    It takes NumPy's `axis` and `keepdims` for `dim` and `keepdim`; and `out`, a tensor (or several)
-    to write the result into, unless f has its own. A function without such arguments is f itself,
-    unless `always`.
+    It takes NumPy's `axis` and `keepdims` for `dim` and `keepdim`; a loss's older `size_average`
+    and `reduce`; and `out`, a tensor (or several) to write the result into, unless f has its own. A
+    function without such arguments is f itself, unless `always`.
     """
     code = inspect.unwrap(f).__code__  # inspect.signature takes as long as importing half of ops/
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
@@ -107,6 +116,10 @@ def explained(f: Callable, always: bool = False) -> Callable:
                 out = kwargs.pop("out")
                 result = checked(*args, **kwargs)
                 return result if out is None else written(f.__name__, out, result)
+            if "reduction" in names and ("size_average" in kwargs or "reduce" in kwargs):
+                older = kwargs.pop("size_average", None), kwargs.pop("reduce", None)
+                reduction = older_reduction(*older, kwargs.pop("reduction", "mean"))
+                return checked(*args, **kwargs, reduction=reduction)
             ours = {others.get(k, k) if k not in names else k: v for k, v in kwargs.items()}
             if (
                 len(ours) == len(kwargs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,19 +41,42 @@ def assert_close(
     rtol: float | None = None,
     atol: float | None = None,
     equal_nan: bool = False,
+    allow_subclasses: bool = True,
+    check_device: bool = True,
     check_dtype: bool = True,
-    msg: str | None = None,
+    check_layout: bool = True,
+    check_stride: bool = False,
+    msg: str | Callable[[str], str] | None = None,
 ) -> None:
     """AssertionError unless |actual - expected| <= atol + rtol * |expected| everywhere.
 
     Tensors, arrays, numbers, or equal structures of them. Shapes must be equal, dtypes too unless
     check_dtype is False. rtol and atol (both or none) default to what the dtype allows.
 
+    allow_subclasses  False: types must be equal, too
+    check_stride      strides must be equal, too
+    check_device, check_layout
+                      accepted: there is one device, and tensors are dense
+    msg               what the error begins with, or a function of its text that gives another
+
     >>> assert_close(tensor([1.0]), tensor([1.0 + 1e-7]))
     """
     if (rtol is None) != (atol is None):
         raise ValueError("assert_close: give both rtol and atol, or none")
-    options: Any = dict(rtol=rtol, atol=atol, equal_nan=equal_nan, check_dtype=check_dtype, msg=msg)
+    options: Any = dict(
+        rtol=rtol, atol=atol, equal_nan=equal_nan, check_dtype=check_dtype,
+        check_stride=check_stride, allow_subclasses=allow_subclasses,
+    )  # fmt: skip
+    try:
+        _compare_all(actual, expected, options)
+    except AssertionError as error:
+        if msg is None:
+            raise
+        text = f"{msg}: {error}" if isinstance(msg, str) else msg(str(error))
+        raise AssertionError(text) from None
+
+
+def _compare_all(actual: Any, expected: Any, options: Any) -> None:
     if isinstance(actual, Mapping) and isinstance(expected, Mapping):
         if actual.keys() != expected.keys():
             raise AssertionError(f"keys differ: {sorted(actual)} and {sorted(expected)}")
@@ -74,21 +97,25 @@ def _is_sequence(x: Any) -> bool:
 
 def _within(place: str, actual: Any, expected: Any, options: Any) -> None:
     try:
-        assert_close(actual, expected, **options)
+        _compare_all(actual, expected, options)
     except AssertionError as error:
         raise AssertionError(f"at {place}: {error}") from None
 
 
 def _compare(
-    actual: Any, expected: Any, rtol: Any, atol: Any, equal_nan: bool, check_dtype: bool, msg: Any
-) -> None:
+    actual: Any, expected: Any, rtol: Any, atol: Any, equal_nan: bool, check_dtype: bool,
+    check_stride: bool, allow_subclasses: bool,
+) -> None:  # fmt: skip
+    if not allow_subclasses and type(actual) is not type(expected):
+        raise AssertionError(f"types differ: {type(actual).__name__}, {type(expected).__name__}")
     a, e = as_numpy(actual), as_numpy(expected)
-    prefix = f"{msg}: " if msg else ""
     if a.shape != e.shape:
-        raise AssertionError(f"{prefix}shapes differ: {a.shape} and {e.shape}")
+        raise AssertionError(f"shapes differ: {a.shape} and {e.shape}")
     both = is_value(actual) and is_value(expected)
     if check_dtype and both and a.dtype != e.dtype:
-        raise AssertionError(f"{prefix}dtypes differ: {a.dtype} and {e.dtype}")
+        raise AssertionError(f"dtypes differ: {a.dtype} and {e.dtype}")
+    if check_stride and both and actual.stride() != expected.stride():
+        raise AssertionError(f"strides differ: {actual.stride()} and {expected.stride()}")
     if rtol is None:
         known = [TOLERANCES.get(dt.BY_NUMPY.get(x.dtype), (0.0, 0.0)) for x in (a, e)]  # type: ignore[arg-type]
         rtol, atol = (max(pair) for pair in zip(*known))
@@ -108,7 +135,7 @@ def _compare(
     where = np.unravel_index(int(np.argmin(good)), good.shape) if good.shape else ()
     worst = np.max(np.where(good, 0, gap.astype(np.float64)))
     raise AssertionError(
-        f"{prefix}{good.size - int(good.sum())} of {good.size} elements differ; the largest gap "
+        f"{good.size - int(good.sum())} of {good.size} elements differ; the largest gap "
         f"is {worst:.6g}; first at {tuple(int(i) for i in where)}: got {a[where]!r}, expected "
         f"{e[where]!r} (rtol {rtol:g}, atol {atol:g})"
     )

@@ -243,3 +243,12 @@ def test_stream_has_its_own_order(name):
     assert str(error.value) == (
         f"DataLoader: an IterableDataset gives its own order; {name} cannot be used with it"
     )
+
+
+def test_what_cannot_be_indexed_is_no_dataset():
+    with pytest.raises(ArgumentTypeError) as error:
+        DataLoader(3)
+    assert str(error.value) == (
+        "DataLoader: dataset must have __getitem__ or be an IterableDataset, got int"
+    )
+    assert list(DataLoader(range(3), batch_size=None, in_order=False)) == [0, 1, 2]

@@ -265,6 +265,32 @@ def test_losses_equal_torch(name, kwargs, inputs, reduction):
     np.testing.assert_allclose(array(first.grad), array(reference.grad), **TIGHT)
 
 
+OLDER = [(None, None), (True, None), (False, None), (None, False), (None, True), (False, False)]
+
+
+@pytest.mark.filterwarnings("ignore:size_average and reduce:UserWarning")
+@pytest.mark.parametrize("size_average, reduce", OLDER)
+def test_losses_take_the_older_arguments(size_average, reduce):
+    older = {"size_average": size_average, "reduce": reduce}
+    x, y = draw(3, 4), draw(3, 4, seed=1)
+    for name in ("mse_loss", "l1_loss", "smooth_l1_loss", "soft_margin_loss"):
+        made = getattr(nn.functional, name)(mg.tensor(x), mg.tensor(y), **older)
+        expected = getattr(torch.nn.functional, name)(torch.tensor(x), torch.tensor(y), **older)
+        np.testing.assert_allclose(array(made), array(expected), **TIGHT)
+    weight, classes = np.array([1.0, 2, 3, 4]), np.array([0, 3, 1])
+    for name in ("NLLLoss", "CrossEntropyLoss"):  # by position, as older programs write it
+        layer = getattr(nn, name)(mg.tensor(weight), size_average, -100, reduce)
+        other = getattr(torch.nn, name)(torch.tensor(weight), size_average, -100, reduce)
+        assert layer.reduction == other.reduction
+        np.testing.assert_allclose(
+            array(layer(mg.tensor(x), mg.tensor(classes))),
+            array(other(torch.tensor(x), torch.tensor(classes))),
+            **TIGHT,
+        )
+    for name in ("BCELoss", "BCEWithLogitsLoss", "MSELoss", "KLDivLoss", "MultiMarginLoss"):
+        assert getattr(nn, name)(**older).reduction == getattr(torch.nn, name)(**older).reduction
+
+
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_ctc_loss_equals_torch(reduction):
     scores, targets = draw(6, 2, 5), np.array([[1, 2, 2], [3, 1, 0]])
@@ -359,6 +385,26 @@ def test_inputs_of_the_wrong_shape_are_named():
     assert message(nn.LSTMCell(3, 5), mg.zeros(2, 4)) == (
         "ShapeError: LSTMCell: the input must have shape (N, 3) or (3,), got (2, 4)"
     )
+
+
+def test_inputs_of_the_wrong_type_are_named():
+    assert message(nn.Flatten(), 3) == "ArgumentTypeError: Flatten: input must be a tensor, got int"
+    assert message(nn.BatchNorm1d(3), [1.0]) == (
+        "ArgumentTypeError: BatchNorm1d: input must be a tensor, got list"
+    )
+    assert message(nn.MultiheadAttention(4, 2), mg.zeros(1, 4), None, None) == (
+        "ArgumentTypeError: MultiheadAttention: key must be a tensor, got NoneType"
+    )
+    assert message(nn.Sequential(nn.Flatten()), None) == (
+        "ArgumentTypeError: Flatten: input must be a tensor, got NoneType"
+    )
+
+    class Own(nn.Module):
+        def forward(self, record):
+            return record.missing
+
+    with pytest.raises(AttributeError, match="'dict' object has no attribute 'missing'"):
+        Own()({})
 
 
 def test_embedding_from_pretrained_is_frozen():

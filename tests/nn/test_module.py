@@ -209,6 +209,34 @@ def test_forward_hooks_with_kwargs_and_order():
     assert order == ["first", {"by": 3.0}]
 
 
+def test_forward_hooks_that_are_always_called():
+    class Half(nn.Module):
+        def forward(self, x):
+            raise ValueError("half way")
+
+    layer, seen = Half(), []
+    layer.register_forward_hook(lambda m, a, out: seen.append("not called"))
+    layer.register_forward_hook(lambda m, a, out: seen.append(out), always_call=True)
+    with pytest.raises(ValueError, match="half way"):
+        layer(mg.ones(1))
+    assert seen == [None]
+
+    def broken(m, a, out):
+        raise KeyError("hook")
+
+    layer.register_forward_hook(broken, always_call=True)
+    with pytest.warns(UserWarning, match="always_call=True raised KeyError"):
+        with pytest.raises(ValueError, match="half way"):
+            layer(mg.ones(1))
+
+    layer, seen = nn.Identity(), []
+    layer.register_forward_hook(broken)
+    layer.register_forward_hook(lambda m, a, out: seen.append(out.item()), always_call=True)
+    with pytest.raises(KeyError):
+        layer(mg.ones(1))
+    assert seen == [1.0]  # the output as it was before the hook that raised
+
+
 def test_backward_hooks_get_the_gradients_that_torch_gives():
     x = np.array([[1.0, 2.0], [3.0, 4.0]])
 

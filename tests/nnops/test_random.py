@@ -251,6 +251,19 @@ def test_other_distributions_have_their_medians():
     assert abs(p.mean() - 2.5) < 0.06 and abs(p.var() - 2.5) < 0.15
 
 
+def test_multinomial_refuses_weights_that_nothing_can_be_drawn_by():
+    for weights, text in [
+        ([0.0, 0.0], "no weight is above 0"),
+        ([[1.0, 0.0], [0.0, 0.0]], "no weight is above 0 in row 1"),
+        ([1.0, -1.0], "weights must be finite and not negative, got -1.0"),
+        ([math.nan, 1.0], "weights must be finite and not negative, got nan"),
+        ([math.inf, 1.0], "weights must be finite and not negative, got inf"),
+    ]:
+        with pytest.raises(ValueError, match=f"^multinomial: {text}\n"):
+            mg.multinomial(mg.tensor(weights), 1)
+    assert mg.multinomial(mg.zeros(0, 3), 1).shape == (0, 1)
+
+
 @pytest.mark.parametrize("rows", [(), (2,)])
 def test_multinomial_with_replacement_follows_the_weights(rows):
     weights = np.broadcast_to(np.array([1.0, 0.0, 3.0, 4.0], np.float32), (*rows, 4))

@@ -49,6 +49,17 @@ def test_options():
         assert_close(1.0, 2.0, msg="why")
 
 
+def test_options_of_what_is_compared():
+    x = mg.zeros(2, 3)
+    assert_close(x, mg.zeros(3, 2).T, check_device=False, check_layout=False)
+    with pytest.raises(AssertionError, match=r"strides differ: \(3, 1\) and \(1, 2\)"):
+        assert_close(x, mg.zeros(3, 2).T, check_stride=True)
+    with pytest.raises(AssertionError, match="types differ: Parameter, Tensor"):
+        assert_close([mg.nn.Parameter(x)], [x], allow_subclasses=False)
+    with pytest.raises(AssertionError, match="^loss: at .*differ.*!$"):
+        assert_close([1.0], [2.0], msg=lambda text: f"loss: {text}!")
+
+
 def test_raises_message_wants_type_message_and_hint():
     with raises_message(ShapeError, """
         a and
