@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from ..core import dtype as dt
-from ..core.errors import ArgumentError, DTypeError, ShapeError
+from ..core.errors import ArgumentError, DTypeError, ShapeError, TraceError
 from ..core.shape import as_index
 from ..ir.op import Full, is_value
 from .align import broadcast_to, cast, functional
@@ -57,7 +57,7 @@ def ctc_loss(
         raise DTypeError(f"ctc_loss: targets must be class numbers, got {targets.dtype.name}")
     input_lengths = _lengths("input_lengths", input_lengths, count)
     target_lengths = _lengths("target_lengths", target_lengths, count)
-    labels = _padded(cast(targets, dt.int64), target_lengths, count)
+    labels = _padded(cast(targets, dt.int64), target_lengths, count, steps)
     labels = where(lt(_along_row(labels), _column(target_lengths, labels)), labels, blank)
     loss = _negative_log(x, labels, input_lengths, target_lengths, blank)
     impossible = gt(loss, -_NEVER / 2)
@@ -95,7 +95,7 @@ def _column(x: Any, like: Any) -> Any:
     return broadcast_to(Reshape((x.shape[0], 1))(x), tuple(like.shape))
 
 
-def _padded(targets: Any, lengths: Any, count: int) -> Any:
+def _padded(targets: Any, lengths: Any, count: int, steps: int) -> Any:
     """Targets as (N, S)."""
     if len(targets.shape) == 2:
         if targets.shape[0] != count:
@@ -110,7 +110,10 @@ def _padded(targets: Any, lengths: Any, count: int) -> Any:
         )
     if count == 1:
         return Reshape((1, targets.shape[0]))(targets)
-    longest = max(lengths.tolist(), default=0)
+    try:
+        longest = max(lengths.tolist(), default=0)
+    except TraceError:  # as wide as may be; no path spells more labels than there are steps
+        longest = min(targets.shape[0], steps)
     if not targets.shape[0] or not longest:
         return Full((count, 0), dt.int64, 0)()
     start = sub(cumsum(lengths, 0), lengths)

@@ -39,6 +39,20 @@ def test_ctc_loss_agrees_with_torch(reduction, blank, form):
     )
 
 
+def test_a_captured_function_takes_joined_targets_of_any_lengths():
+    x, t = mg.tensor(rng().standard_normal((5, 3, CLASSES))), mg.tensor([1, 2, 2, 3, 4, 1, 2, 3, 4])
+    inputs = mg.tensor([5, 4, 5])
+
+    def loss(x, lengths):
+        return ctc_loss(log_softmax(x, -1), t, inputs, lengths, reduction="none")
+
+    captured = mg.jit(loss)
+    for lengths in ([2, 1, 6], [3, 3, 3], [4, 5, 0]):  # six labels do not fit into five steps
+        lengths = mg.tensor(lengths)
+        assert np.allclose(captured(x, lengths).numpy(), loss(x, lengths).numpy())
+    assert captured(x, mg.tensor([2, 1, 6]))[2].item() == np.inf and not captured.recompiles
+
+
 def test_impossible_alignments_are_infinite_or_zero():
     x = rng().standard_normal((2, 1, CLASSES))
     t = np.array([[1, 1, 2]])
