@@ -7,7 +7,10 @@ runtime/machine_code.py the only file that touches llvmlite. Safe from several t
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from .target import Target
@@ -29,10 +32,22 @@ def llvm_binding() -> Any:
     return llvm
 
 
-def _machine(llvm: Any, target: Target, opt: int) -> Any:
-    return llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.features, opt=opt, reloc="pic", codemodel="default"
-    )
+class Tools:
+    """What one thread compiles with, kept for the next module: making them takes a fifth of it."""
+
+    def __init__(self, target: Target, opt: int):
+        llvm = llvm_binding()
+        self.machine = llvm.Target.from_triple(target.triple).create_target_machine(
+            cpu=target.cpu, features=target.features, opt=opt, reloc="pic", codemodel="default"
+        )
+        self.layout = f'target datalayout = "{self.machine.target_data}"\n'
+        tuning = llvm.create_pipeline_tuning_options(speed_level=0)
+        self.builder = llvm.create_pass_builder(self.machine, tuning)
+        self.passes = llvm.create_new_module_pass_manager()
+        self.passes.add_sroa_pass()
+
+
+_idle: dict[tuple[Target, int], list[Tools]] = {}
 
 
 def compile_ir(text: str, target: Target, assembly: bool = False, opt: int = 2) -> Any:
@@ -40,14 +55,47 @@ def compile_ir(text: str, target: Target, assembly: bool = False, opt: int = 2) 
 
     A parsed module is emitted exactly once: a second emission would abort the process (LLVM 22).
     """
+    idle = _idle.setdefault((target, opt), [])
+    try:
+        tools = idle.pop()
+    except IndexError:
+        tools = Tools(target, opt)
+    try:
+        return _compile(text, tools, assembly)
+    finally:
+        idle.append(tools)
+
+
+def _compile(text: str, tools: Tools, assembly: bool) -> Any:
     llvm = llvm_binding()
-    machine = _machine(llvm, target, opt)
+    ffi = llvm.ffi
     context = llvm.create_context()
-    module = llvm.parse_assembly(text, context)
-    module.data_layout = str(machine.target_data)
-    tuning = llvm.create_pipeline_tuning_options(speed_level=0)
-    builder = llvm.create_pass_builder(machine, tuning)
-    passes = llvm.create_new_module_pass_manager()
-    passes.add_sroa_pass()
-    passes.run(module, builder)
-    return machine.emit_assembly(module) if assembly else machine.emit_object(module)
+    with ffi.OutputString() as error:
+        source = (tools.layout + text).encode()
+        found = _unlocked("LLVMPY_ParseAssembly")(context, source, error)
+        module = llvm.ModuleRef(found, context)
+        if error:
+            raise RuntimeError(f"LLVM does not understand what was generated: {error}")
+    _unlocked("LLVMPY_RunNewModulePassManager")(tools.passes, module, tools.builder)
+    with ffi.OutputString() as error:
+        emit = _unlocked("LLVMPY_TargetMachineEmitToMemory")
+        memory = emit(tools.machine, module, int(not assembly), error)
+        if not memory:
+            raise RuntimeError(f"LLVM cannot compile what was generated: {error}")
+    try:
+        start, size = ffi.lib.LLVMPY_GetBufferStart(memory), ffi.lib.LLVMPY_GetBufferSize(memory)
+        code = ctypes.string_at(start, size)
+    finally:
+        ffi.lib.LLVMPY_DisposeMemoryBuffer(memory)
+    return code.decode() if assembly else code
+
+
+@functools.cache
+def _unlocked(name: str) -> Callable:
+    """A function of LLVM without llvmlite's lock, which lets one thread in at a time.
+
+    For what works on one module alone: each has its own context, and each thread its own tools, so
+    that LLVM allows it. It takes nearly all of the time.
+    """
+    function = getattr(llvm_binding().ffi.lib, name)
+    return getattr(function, "_cfn", function)
