@@ -37,7 +37,7 @@ from .movement import Reshape, Sum
 from .reduce import keep_dims, shift_by_max
 from .shaping import slice_axis
 from .special import elementwise_of, erf, erfc_formula
-from .trigonometric import tanh, tanh_formula
+from .trigonometric import tanh
 
 _ROOT_HALF = math.sqrt(0.5)
 _TANH_SCALE = math.sqrt(2 / math.pi)
@@ -72,6 +72,8 @@ class Relu(Elementwise):
 class Gelu(Elementwise):
     """x times the normal distribution function of x; with `tanh` its approximation by tanh.
 
+    (1 + tanh(y)) / 2 is 1 / (1 + exp(-2y)), which loses no digits below 0.
+
     Source: D. Hendrycks and K. Gimpel, "Gaussian error linear units", 2016.
     """
 
@@ -84,8 +86,8 @@ class Gelu(Elementwise):
         x = widened(x)
         half, one = x.dtype.type(0.5), x.dtype.type(1)
         if self.tanh:
-            inner = x.dtype.type(_TANH_SCALE) * (x + x.dtype.type(_TANH_CUBE) * x * x * x)
-            return half * x * (one + np.tanh(inner))
+            inner = x.dtype.type(2 * _TANH_SCALE) * (x + x.dtype.type(_TANH_CUBE) * x * x * x)
+            return x / (one + np.exp(-inner))
         # From the tail that is small, so that no digits cancel; 0 at -inf, the limit.
         a = np.minimum(np.abs(x), x.dtype.type(40))
         return np.maximum(x, 0) - half * a * elementwise_of(math.erfc, a * _ROOT_HALF)
@@ -93,18 +95,18 @@ class Gelu(Elementwise):
     def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
         if self.tanh:
             square = mul(x, x)
-            t = tanh(mul(mul(x, _TANH_SCALE), add_(mul(square, _TANH_CUBE), 1)))
-            slope = mul(add_(mul(square, 3 * _TANH_CUBE), 1), _TANH_SCALE)
-            bend = mul(mul(x, sub_(1, mul(t, t))), slope)
-            return (mul(g, mul(add_(add_(t, 1), bend), 0.5)),)
+            p = sigmoid(mul(mul(x, 2 * _TANH_SCALE), add_(mul(square, _TANH_CUBE), 1)))
+            slope = mul(add_(mul(square, 3 * _TANH_CUBE), 1), 2 * _TANH_SCALE)
+            bend = mul(mul(x, sub_(1, p)), slope)
+            return (mul(g, mul(p, add_(bend, 1))),)
         below = mul(add_(erf(mul(x, _ROOT_HALF)), 1), 0.5)
         density = mul(exp(mul(mul(x, x), -0.5)), 1 / math.sqrt(2 * math.pi))
         return (mul(g, add_(below, mul(x, density))),)
 
     def scalar(self, s: Any, x: Any) -> Any:
         if self.tanh:
-            inner = x * _TANH_SCALE * s.fma(x * x, _TANH_CUBE, s.const(1.0, x))
-            return x * 0.5 * (tanh_formula(s, inner) + 1.0)
+            inner = x * (-2 * _TANH_SCALE) * s.fma(x * x, _TANH_CUBE, s.const(1.0, x))
+            return x / (exp_formula(s, inner) + 1.0)
         a = s.absolute(x)
         a = s.select(a > 40.0, s.const(40.0, x), a)
         if x.dtype == "f32":
