@@ -149,6 +149,7 @@ class Executable:
             for b in _touched(step, self._is_stored):
                 if isinstance(b, Value):
                     b = p.alias.get(b, b)
+                    b = p.layouts.inside[b][0] if b in p.layouts.inside else b
                     if b in self.input_slot or b in graph.constants or b in self.output_slot:
                         continue
                 if b in kept:
@@ -187,6 +188,9 @@ class Executable:
     def _address(self, b: Any) -> int | Slot:
         if isinstance(b, Value):
             b = self.plan.alias.get(b, b)
+            if b in self.plan.layouts.inside:
+                whole, _, offset = self.plan.layouts.inside[b]
+                return self.arena.ctypes.data + self.offsets[whole] + offset * b.dtype.itemsize
             if b in self.input_slot:
                 return Slot(self.input_slot[b])
             if b in self.output_slot:
@@ -208,12 +212,12 @@ class Executable:
             return addresses[where.index].reshape(self.at.shape(v.shape))
         if v in self.constants:
             return self.constants[v]
-        if v in self.offsets:
-            offset = self.offsets[v]
+        if self.space is not None and v in self.family.kept:
+            block = self.family.kept[v].view(v.dtype.numpy)
+        else:
+            offset = where - self.arena.ctypes.data
             size = self.at(size_bytes(v, self.plan.layouts))
             block = self.arena[offset : offset + size].view(v.dtype.numpy)
-        else:
-            block = self.family.kept[v].view(v.dtype.numpy)
         steps = [self.at(n) * v.dtype.itemsize for n in self.plan.layouts.strides(v)]
         return np.lib.stride_tricks.as_strided(block, self.at.shape(v.shape), steps)
 

@@ -60,16 +60,22 @@ FOLLOWS = {"contract", "max_pool", "avg_pool", "max_pool_grad", "avg_pool_grad",
 
 
 class Layouts:
-    """Strides of every stored value."""
+    """Strides of every stored value.
+
+    inside  v -> (value whose memory holds v's, strides of v, offset), in elements: inside.py
+    """
 
     def __init__(self, orders: Mapping[Value, Order]):
         self.orders = orders
+        self.inside: dict[Value, tuple[Value, tuple[int, ...], int]] = {}
 
     def order(self, v: Value) -> Order:
         return self.orders.get(v) or tuple(range(len(v.shape)))
 
     def strides(self, v: Value) -> tuple[int, ...]:
         """Elements from one index to the next, along each axis."""
+        if v in self.inside:
+            return self.inside[v][1]
         result, step = [0] * len(v.shape), 1
         order = self.orders.get(v)
         for axis in reversed(self.order(v)):

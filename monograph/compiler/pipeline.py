@@ -43,6 +43,7 @@ from .control import ControlStep, inline_scans, lower_control, prune_control, se
 from .convolution import lower_convolutions
 from .epilogue import fuse_epilogues
 from .fuse import Fusion, Group
+from .inside import make_parts_in_place
 from .layout import Layouts, choose_layouts
 from .locate import Locator
 from .loops import lower_loops
@@ -148,6 +149,9 @@ def plan(
         constant.update(graph.constants)
     fusion = Fusion(graph)
     layouts = choose_layouts(graph, fusion)
+    space = space_of(graph)
+    if space is None:
+        make_parts_in_place(graph, fusion, layouts)
     result = Plan(graph, fusion.groups, stored=fusion.stored, layouts=layouts)
     is_stored = fusion.stored.__contains__
     epilogues = fuse_epilogues(fusion, FUSES_EPILOGUE)
@@ -169,7 +173,6 @@ def plan(
         result.alias.update(alias)
         return alias
 
-    space = space_of(graph)
     for group in fusion.groups:
         if group in done:
             continue
@@ -192,7 +195,11 @@ def plan(
             base = _base_in_place(group.node, wanted, layouts, result.alias)
             if base is not None and not done.issuperset(readers[group.node.inputs[0]]):
                 base = None  # the old elements are still to be read
-            steps = _lower_node(group, epilogue, locator, constant, base is not None)
+            context = Context(
+                group.node.op.name, epilogue, locator.locate, locator.strides, constant,
+                in_place=base is not None, inside=layouts.inside,
+            )  # fmt: skip
+            steps = _lower_node(group.node, context)
             if steps is not None:
                 result.steps.extend(steps)
                 if base is not None:
@@ -301,20 +308,10 @@ def _title(group: Group) -> str:
     return "_".join([kind, *names[:4]])
 
 
-def _lower_node(
-    group: Group, epilogue: Any, locator: Locator, constant: set[Value], in_place: bool = False
-) -> Sequence[Step] | None:
-    node = group.node
-    assert node is not None
+def _lower_node(node: Node, context: Context) -> Sequence[Step] | None:
     lowering = LOWERINGS.get(node.op.name)
-    if lowering is not None:
-        context = Context(
-            node.op.name, epilogue, locator.locate, locator.strides, constant, in_place
-        )
-        steps = lowering(node, context)
-        if steps is not None:
-            for s in steps:
-                s.nodes = s.nodes or [node]
-                s.title = s.title or s.kernel.name
-            return steps
-    return None
+    steps = None if lowering is None else lowering(node, context)
+    for s in steps or ():
+        s.nodes = s.nodes or [node]
+        s.title = s.title or s.kernel.name
+    return steps

@@ -85,6 +85,7 @@ class Context:
     constant: Collection[Value] = ()
     # For an op of WRITES_AT: its result stands where its base does, whose other places stay.
     in_place: bool = False
+    inside: Collection[Value] = ()  # values that stand inside of another one: Layouts.inside
 
     def strides(self, v: Value) -> tuple[int, ...]:
         """Strides in elements of a stored value."""

@@ -41,6 +41,7 @@ from .attention_tiles import (
     LOG2_E,
     SLACK,
     ZERO,
+    Depth,
     Mask,
     Matrix,
     Writer,
@@ -197,7 +198,7 @@ class _Backward:
                 Let("here", minimum(stop_key - block_key, self.block_keys)),
                 *w.turn("turned_keys", ZERO, below(k, block_key), last, width, self.block_keys),
                 *w.turn("turned_values", ZERO, below(v, block_key), last, depth, self.block_keys),
-                w.pack("keys", below(k, block_key), here, width),
+                w.pack("keys", below(k, block_key), here, width, self.scale),
                 w.fill("sum_v", self.block_keys * deep, 0.0),
                 w.fill("sum_k", self.block_keys * wide, 0.0),
                 self.each_head(queries),
@@ -248,7 +249,6 @@ class _Backward:
         w, code, width, depth = self.w, self.code, self.width, self.depth
         wide, deep = w.padded(width), w.padded(depth)
         rows, here = Var("rows"), Var("here")
-        i, j = Var("i"), Var("j")
         most_rows, most_keys = self.block_rows, self.block_keys
         queries, slopes_out = w.block("queries", wide), w.block("slopes_out", deep)
         stop_row = rows if self.length % most_rows or self.causal else None
@@ -290,14 +290,28 @@ class _Backward:
             Loop("i", ZERO, rows, tuple(self.slopes())),
             *sums("sum_v", "p", slopes_out, deep),
             *sums("sum_k", "slope", queries, wide),
+            *self.add_to(sum_q, keys_of),
+        ]  # fmt: skip
+
+    def add_to(self, sum_q: Matrix, keys_of: Depth) -> list[Stmt]:
+        """Add a block's share to the gradient of its queries."""
+        w, code, width, i, j = self.w, self.code, self.width, Var("i"), Var("j")
+        wide, rows = w.padded(width), self.block_rows
+        slope, keys = w.block("slope", self.block_keys), w.block("keys", wide)
+        if width == wide and self.length % rows == 0:  # no tile is larger than what is there
+            return w.product(
+                rows, wide, slope, keys, keys_of,
+                lambda i, j, value: Store(sum_q.buffer, sum_q.at(i, j), value), sum_q.load,
+            )  # fmt: skip
+        share = Load("sum_q", i * wide + j, code)
+        return [
             *w.product(
-                most_rows, wide, w.block("slope", most_keys), w.block("keys", wide), keys_of,
-                lambda i, j, value: Store("sum_q", i * wide + j, value), stop=stop_row,
+                rows, wide, slope, keys, keys_of,
+                lambda i, j, value: Store("sum_q", i * wide + j, value), stop=Var("rows"),
             ),
-            Loop("i", ZERO, rows, (
+            Loop("i", ZERO, Var("rows"), (
                 Loop("j", ZERO, const(width), (
-                    Store(sum_q.buffer, sum_q.at(i, j), sum_q.load(i, j)
-                          + Load("sum_q", i * wide + j, code) * self.scale),
+                    Store(sum_q.buffer, sum_q.at(i, j), sum_q.load(i, j) + share),
                 ), "vector"),
             )),
         ]  # fmt: skip

@@ -199,13 +199,16 @@ def lower_check_classes(node: Node, context: Context) -> list[Step] | None:
 
 @lowers("concat")
 def lower_concat(node: Node, context: Context) -> list[Step] | None:
-    """Each input copied to its place; row by row, where all are row-major."""
+    """Each input copied to its place, but those made there; row by row, where all are row-major."""
     out = node.outputs[0]
     axis = node.op.axis  # type: ignore[attr-defined]
     parts = [(v, *operand(context, v)) for v in node.values if v.aval.size]
     if 0 in out.shape:
         return None
-    straight = all(_is_row_major(v.shape, array.steps) for v, _, array in parts)
+    straight = all(
+        _is_row_major(v.shape, array.steps) and base not in context.inside
+        for v, base, array in parts
+    )
     straight = straight and _is_row_major(out.shape, context.strides(out))
     if not straight or len(parts) > MOST_PARTS:
         return _one_by_one(context, out, axis, parts)
@@ -260,6 +263,8 @@ def _one_by_one(
         arrays = {"out": Array(steps, at * steps[axis]), "x": array}
         lines = Lines(tuple(v.shape), None, arrays)
         at += v.shape[axis]
+        if base in context.inside:  # made in its place
+            continue
         lane = Var("lane")
         store = Store(
             "out", lines.at("out", const(0), lane), Load("x", lines.at("x", const(0), lane), code)

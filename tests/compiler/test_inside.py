@@ -1,0 +1,78 @@
+"""Results that are made as parts of a concatenation: their bits and their memory."""
+
+import numpy as np
+import pytest
+
+import monograph as mg
+from monograph.nn import functional as F
+
+HEADS, WIDTH = 2, 16
+
+
+def attention(qkv, heads=HEADS):
+    q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in qkv.chunk(3, dim=-1))
+    y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return y.transpose(1, 2).flatten(2)
+
+
+def gradient(qkv, g, weight):
+    """The gradient of a layer's three parts, and what the layer before gets of it."""
+    return mg.autograd.grad(attention(qkv), qkv, g)[0] @ weight
+
+
+def check(f, *args):
+    """Compiled results are the eager ones; gives the table of kernels."""
+    compiled = mg.jit(f)
+    found, expected = compiled(*args), f(*args)
+    if not isinstance(found, tuple):
+        found, expected = (found,), (expected,)
+    for x, y in zip(found, expected):
+        assert np.allclose(x.detach(), y.detach(), rtol=1e-5, atol=1e-5)
+    text = str(mg.explain(compiled, *args))
+    return text[text.index("\nkernels") :]
+
+
+@pytest.fixture
+def inputs():
+    mg.manual_seed(0)
+    qkv = mg.randn(2, 24, 3 * HEADS * WIDTH, requires_grad=True)
+    return qkv, mg.randn(2, 24, HEADS * WIDTH), mg.randn(3 * HEADS * WIDTH, 5)
+
+
+def test_gradients_of_heads_need_no_concatenation(inputs):
+    assert "concat" not in check(gradient, *inputs)
+
+
+def test_what_is_read_elsewhere_is_copied(inputs):
+    def both(qkv, g, weight):
+        q, k, v = qkv.detach().chunk(3, dim=-1)
+        parts = [p.unflatten(-1, (HEADS, -1)).transpose(1, 2).requires_grad_() for p in (q, k, v)]
+        y = F.scaled_dot_product_attention(*parts, is_causal=True).transpose(1, 2).flatten(2)
+        grads = [x.transpose(1, 2).flatten(2) for x in mg.autograd.grad(y, parts, g)]
+        return mg.cat(grads, -1) @ weight, grads[1].square().sum()
+
+    assert "concat" in check(both, *inputs)
+
+
+def test_a_part_twice_is_copied(inputs):
+    def twice(qkv, g, weight):
+        y = attention(qkv)
+        return mg.cat([y, y, y], -1) @ weight
+
+    assert "concat" in check(twice, *inputs)
+
+
+def test_a_part_beside_one_that_is_copied(inputs):
+    def beside(qkv, g, weight):
+        y = attention(qkv)
+        return mg.cat([qkv[..., : HEADS * WIDTH], y, g], -1) @ weight
+
+    assert "concat" in check(beside, *inputs)
+
+
+def test_a_result_of_the_program_is_copied(inputs):
+    def result(qkv, g, weight):
+        y = attention(qkv)
+        return mg.cat([y, g], -1), y
+
+    assert "concat" in check(result, *inputs)
