@@ -34,9 +34,9 @@ minimum multiply nextafter not_equal pow remainder subtract
 """.split()
 
 __all__ = [
-    "all", "any", "clip", "count_nonzero", "equal", "floor_divide", "linalg", "matmul", "max",
-    "mean", "meshgrid", "min", "nonzero", "prod", "sort", "squeeze", "std", "sum", "tensordot",
-    "var", "vecdot", "result_type", "where", *_OF_TWO,
+    "all", "any", "clip", "count_nonzero", "equal", "floor_divide", "linalg", "max", "mean",
+    "meshgrid", "min", "nonzero", "prod", "sort", "squeeze", "std", "sum", "var", "result_type",
+    "where", *_OF_TWO,
 ]  # fmt: skip
 
 _UNSIGNED = (_dt.uint8, _dt.uint16, _dt.uint32, _dt.uint64)
@@ -208,24 +208,6 @@ def squeeze(x: _Tensor, /, axis: Any) -> _Tensor:
 def meshgrid(*arrays: _Tensor, indexing: str = "xy") -> list[_Tensor]:
     """Coordinates of a grid, in a list; "xy": the first two dimensions are exchanged."""
     return list(_main.meshgrid(*arrays, indexing=indexing))
-
-
-# -- linear algebra: operands of different dtypes are promoted -------------------------------------
-
-
-def matmul(x1: _Tensor, x2: _Tensor, /) -> _Tensor:
-    """The product of matrices, of stacks of them, or of vectors."""
-    return _main.matmul(*_alike(x1, x2))
-
-
-def tensordot(x1: _Tensor, x2: _Tensor, /, *, axes: Any = 2) -> _Tensor:
-    """Sum of products over the last `axes` dimensions of x1 and the first of x2, or over pairs."""
-    return _main.tensordot(*_alike(x1, x2), dims=axes)
-
-
-def vecdot(x1: _Tensor, x2: _Tensor, /, *, axis: int = -1) -> _Tensor:
-    """Sum of products along `axis`, those of x1 conjugated where complex."""
-    return _main.linalg.vecdot(*_alike(x1, x2), dim=axis)
 
 
 from . import linalg  # noqa: E402  (it takes its functions from here; before __getattr__ answers)

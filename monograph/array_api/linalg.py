@@ -1,4 +1,4 @@
-"""The linear algebra extension of the array API standard: monograph.linalg with promotion."""
+"""The linear algebra extension of the array API standard: monograph.linalg, with its own trace."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import sys
 from typing import Any
 
 from ..tensor import Tensor
-from . import matmul, sum, tensordot, vecdot
+from . import sum
 
-__all__ = ["matmul", "tensordot", "trace", "vecdot"]
+__all__ = ["trace"]
 
 _main = sys.modules[__name__.split(".")[0]]
 

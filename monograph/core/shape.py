@@ -62,13 +62,17 @@ def normalize_dim(name: str, dim: Any, ndim: int, extra: int = 0) -> int:
     return dim + bound if dim < 0 else dim
 
 
+class NoAxes(tuple):
+    """() where it means no dimension, as in `axis=()`; PyTorch's `dim=()` is all of them."""
+
+
 def normalize_dims(name: str, dim: Any, ndim: int) -> tuple[int, ...]:
     """The axes meant by `dim`: None or () is all of them; an int, or several without repeats."""
     if dim is None:
         return tuple(range(ndim))
     if isinstance(dim, (tuple, list)):
         if not dim:
-            return tuple(range(ndim))
+            return () if isinstance(dim, NoAxes) else tuple(range(ndim))
         dims = tuple(normalize_dim(name, d, ndim) for d in dim)
         if len(set(dims)) != len(dims):
             raise ArgumentError(f"{name}: dim {tuple(dim)} names the same dimension twice")

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..core.errors import ArgumentTypeError, GradError, MonographError
 from ..core.modes import modes
+from ..core.shape import NoAxes
 from ..ir.op import is_value
 
 # Parameters that are tensors wherever they occur.
@@ -121,6 +122,8 @@ def explained(f: Callable, always: bool = False) -> Callable:
                 reduction = older_reduction(*older, kwargs.pop("reduction", "mean"))
                 return checked(*args, **kwargs, reduction=reduction)
             ours = {others.get(k, k) if k not in names else k: v for k, v in kwargs.items()}
+            if kwargs.get("axis") == () and "axis" not in names:
+                ours[others["axis"]] = NoAxes()
             if (
                 len(ours) == len(kwargs)
                 and ours.keys() != kwargs.keys()

@@ -15,7 +15,7 @@ from ..core import dtype as dt
 from ..core.errors import ArgumentError, DTypeError, ShapeError
 from ..core.shape import Shape, is_number, normalize_dim
 from ..ir.op import Aval, Contraction, is_value, op
-from .align import as_operand, broadcast_to, functional, public
+from .align import as_operand, broadcast_to, cast, functional, public
 from .arith import add, mul
 from .composite import composite
 from .movement import Permute, Reshape, Sum
@@ -148,8 +148,6 @@ def _product(name: str, x: Any, y: Any, names: tuple[str, str] = ("input", "othe
         raise _inner_error(name, x, y, names)
     if len(x.shape) == len(y.shape) == 2:
         return Contract("mk,kn->mn")(x, y)
-    if len(x.shape) == len(y.shape) == 2:
-        return Contract("mk,kn->mn")(x, y)
     x_batch, y_batch = tuple(x.shape[:-2]), tuple(y.shape[:-2])
     count = max(len(x_batch), len(y_batch))
     # A batch dimension of size 1 against a larger one is a letter that the operand lacks.
@@ -181,12 +179,20 @@ def _drop_blank(x: Any, letters: str) -> tuple[Any, str]:
     return Reshape(kept)(x), letters.replace(" ", "")
 
 
+def _alike(x: Any, y: Any) -> tuple[Any, Any]:
+    """Both in their common dtype."""
+    if x.dtype is y.dtype:
+        return x, y
+    dtype = dt.promote_types(x.dtype, y.dtype)
+    return cast(x, dtype), cast(y, dtype)
+
+
 @public
 def matmul(input: Any, other: Any) -> Any:
     """Matrix product: of vectors, matrices, or stacks of matrices whose leading axes broadcast.
 
     input (..., M, K) or (K,), other (..., K, N) or (K,): the result has shape (..., M, N) without
-    M or N where a vector came. ShapeError if the inner sizes differ.
+    M or N where a vector came. Two dtypes are promoted. ShapeError if the inner sizes differ.
 
     >>> matmul(ones(2, 3), ones(5, 3, 4)).shape
     (5, 2, 4)
@@ -198,7 +204,7 @@ def matmul(input: Any, other: Any) -> Any:
                 f"matmul: {argument} is 0-dimensional; both must have at least one dimension",
                 hint="use * to multiply by a number",
             )
-    return _product("matmul", x, y)
+    return _product("matmul", *_alike(x, y))
 
 
 @public
@@ -284,7 +290,7 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
     >>> tensordot(ones(2, 3, 4), ones(3, 4, 5)).shape
     (2, 5)
     """
-    same_dtype("tensordot", a=a, b=b)
+    a, b = _alike(as_operand("tensordot", a, "a"), as_operand("tensordot", b, "b"))
     if is_number(dims):
         n = int(dims)
         if not 0 <= n <= min(len(a.shape), len(b.shape)):

@@ -11,11 +11,11 @@ from ..core.errors import ArgumentError, DTypeError, ShapeError
 from ..core.shape import as_index, numel
 from .align import broadcast_to, cast, functional
 from .arith import abs as absolute
-from .arith import add, eq, ge, le, logical_and, minimum, mul, sub, where
+from .arith import add, div, eq, ge, le, logical_and, lt, minimum, mul, sub, where
 from .contract import LETTERS, Contract, matmul
 from .indexing import Gather, IndexSelect
 from .joining import concat_values, stack
-from .movement import Expand, Pad, Permute, Reshape, Slice
+from .movement import Expand, Pad, Permute, Reshape, Slice, Sum
 from .pooling import adaptive_avg
 from .rounding import clamp, floor, remainder
 from .rounding import round as rounded
@@ -40,6 +40,8 @@ def interpolate(
                    "trilinear" (5), or "area" (averages)
     align_corners  linear modes and bicubic: whether the outer elements, not their outer edges,
                    keep their places
+    antialias      for "bilinear" and "bicubic": where the image gets smaller, a pixel is an average
+                   over all that it covers, weighted by the mode's filter made wider
 
     >>> interpolate(ones(1, 1, 2, 2), scale_factor=2).shape
     (1, 1, 4, 4)
@@ -52,8 +54,10 @@ def interpolate(
             f"interpolate: mode {mode!r} needs "
             f"{' or '.join(str(k + 2) for k in MODES[mode])} dimensions, got {tuple(input.shape)}"
         )
-    if antialias:
-        raise ArgumentError("interpolate: antialias=True is not supported")
+    if antialias and mode not in ("bilinear", "bicubic"):
+        raise ArgumentError(
+            f"interpolate: antialias=True needs mode 'bilinear' or 'bicubic', got {mode!r}"
+        )
     exact_modes = mode in ("nearest", "nearest-exact", "area")
     if exact_modes and align_corners is not None:
         raise ArgumentError(f"interpolate: align_corners has no meaning for mode {mode!r}")
@@ -87,7 +91,7 @@ def interpolate(
         if exact_modes:
             x = _nearest(x, axis, o, s, scale, 0.5 if mode == "nearest-exact" else 0.0)
         else:
-            x = _blended(x, axis, o, s, scale, bool(align_corners), mode == "bicubic")
+            x = _blended(x, axis, o, s, scale, bool(align_corners), mode == "bicubic", antialias)
     return x
 
 
@@ -105,17 +109,22 @@ def _nearest(x: Any, axis: int, old: int, new: int, scale: float, offset: float)
 
 
 def _blended(
-    x: Any, axis: int, old: int, new: int, scale: float, align_corners: bool, cubic: bool
-) -> Any:
+    x: Any, axis: int, old: int, new: int, scale: float, align_corners: bool, cubic: bool,
+    antialias: bool,
+) -> Any:  # fmt: skip
     """x resized along an axis: a product with the matrix of each output's weights."""
     wide = dt.float64 if x.dtype is dt.float64 else dt.float32
     place = Iota((new, old), wide, 0)()
     if align_corners:
-        place = mul(place, (old - 1) / (new - 1) if new > 1 else 0.0)
+        scale = (old - 1) / (new - 1) if new > 1 else 0.0
+    if align_corners and not antialias:
+        place = mul(place, scale)
     else:
         place = sub(mul(add(place, 0.5), scale), 0.5)
     column = Iota((new, old), wide, 1)()
-    if cubic:
+    if antialias:
+        matrix = _average_weights(absolute(sub(place, column)), max(scale, 1.0), cubic)
+    elif cubic:
         matrix = _cubic_weights(place, column, old)
     else:
         distance = absolute(sub(clamp(place, 0.0, old - 1.0), column))
@@ -126,12 +135,22 @@ def _blended(
     return cast(out, x.dtype)
 
 
-def _cubic(d: Any, near: bool) -> Any:
+def _average_weights(distance: Any, width: float, cubic: bool) -> Any:
+    """Weights of the antialiased modes: the filter, `width` times as wide, of sum 1 in a row."""
+    d = mul(distance, 1.0 / width)
+    if cubic:
+        far = where(lt(d, 2.0), _cubic(d, False, -0.5), 0.0)
+        matrix = where(lt(d, 1.0), _cubic(d, True, -0.5), far)
+    else:
+        matrix = clamp(sub(1.0, d), min=0.0)
+    return div(matrix, Expand(matrix.shape, (1,))(Sum((1,))(matrix)))
+
+
+def _cubic(d: Any, near: bool, a: float = -0.75) -> Any:
     """The weight of a neighbour at distance d: at most 1 (near), or 1 to 2.
 
-    Source: Keys, "Cubic convolution interpolation for digital image processing", 1981, a = -0.75.
+    Source: Keys, "Cubic convolution interpolation for digital image processing", 1981.
     """
-    a = -0.75
     if near:
         return add(mul(mul(sub(mul(d, a + 2), a + 3), d), d), 1.0)
     return sub(mul(add(mul(sub(mul(d, a), 5 * a), d), 8 * a), d), 4 * a)

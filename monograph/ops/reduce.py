@@ -379,6 +379,8 @@ aminmax_result = namedtuple("aminmax", ["min", "max"])  # type: ignore[name-matc
 def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """Largest element of all; along `dim` (values, indices); or of two tensors, elementwise.
 
+    Over several dimensions (a tuple) there are no indices: the result is amax's.
+
     Over all elements ties share the gradient; along a dimension it goes to the first of equals.
 
     >>> max(tensor([[1, 5], [7, 2]]), 1).indices
@@ -388,8 +390,8 @@ def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None
     if other is not None:
         return maximum(input, other)
     x = as_operand("max", input)
-    if dim is None:
-        return amax(x)
+    if dim is None or isinstance(dim, (tuple, list)):
+        return amax(x, dim, keepdim)
     return _first("max", max_result, ArgMax, MaxFirst, x, dim, keepdim)
 
 
@@ -403,8 +405,8 @@ def min(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None
     if other is not None:
         return minimum(input, other)
     x = as_operand("min", input)
-    if dim is None:
-        return amin(x)
+    if dim is None or isinstance(dim, (tuple, list)):
+        return amin(x, dim, keepdim)
     return _first("min", min_result, ArgMin, MinFirst, x, dim, keepdim)
 
 
@@ -447,7 +449,7 @@ def argmin(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
 
 def _truth(name: str, primitive: Any, input: Any, dim: Any, keepdim: bool) -> Any:
     x = as_operand(name, input)
-    axes = normalize_dims(name, dim, len(x.shape))
+    axes = () if dim == () else normalize_dims(name, dim, len(x.shape))
     out = reduced(primitive, cast(x, dt.bool_), axes, keepdim)
     return cast(out, dt.uint8) if x.dtype is dt.uint8 else out
 

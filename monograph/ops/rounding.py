@@ -35,6 +35,7 @@ from .arith import (
     where,
 )
 from .exponential import copy_sign, widened
+from .movement import Copy
 from .parts import FromParts, ImaginaryPart, RealPart
 
 _FLOATING = ("f32", "f64")
@@ -150,13 +151,17 @@ class Fmod(Elementwise):
 
 @op
 class FloorDivide(Elementwise):
-    """The quotient rounded down. Integers by 0 give 0; floats by 0 the infinite quotient."""
+    """The quotient rounded down. Integers by 0 give 0; floats by 0, and infinities, x / y."""
 
     accepts = dt.ORDERED
     saves = "none"
 
     def reference(self, x: Any, y: Any) -> Any:
-        return np.floor_divide(*_wide(x, y))
+        x, y = _wide(x, y)
+        whole = np.floor_divide(x, y)
+        if np.asarray(whole).dtype.kind != "f":
+            return whole
+        return np.where(np.isinf(x), np.divide(x, y), whole)
 
     def vjp(self, g: Any, out: Any, x: Any, y: Any) -> tuple[Any, ...]:
         return _zero(g), _zero(g)
@@ -175,7 +180,8 @@ class FloorDivide(Elementwise):
         whole = s.floor(quotient)
         whole = s.select(quotient - whole > 0.5, whole + 1.0, whole)
         whole = s.select(s.eq(quotient, 0.0), copy_sign(s, s.const(0.0, x), x / y), whole)
-        return s.select(s.eq(y, 0.0), x / y, whole)
+        # x - x is nan where x is infinite.
+        return s.select(s.eq(y, 0.0) | s.ne(x - x, 0.0), x / y, whole)
 
 
 @op
@@ -516,7 +522,13 @@ def _limited(name: str, x: Any, limit: Any, beyond: Any) -> Any:
 
 @public
 def clip(input: Any, min: Any = None, max: Any = None) -> Any:
-    """Alias of clamp."""
+    """Alias of clamp; without limits a copy.
+
+    >>> clip(tensor([-1.0, 3.0]), max=2.0)
+    tensor([-1.,  2.])
+    """
+    if min is None and max is None:
+        return Copy()(as_operand("clip", input))
     return clamp(input, min, max)
 
 

@@ -66,13 +66,13 @@ def test_matmul_hints_at_a_transposed_first_operand():
         mg.matmul(mg.zeros(5, 2), mg.zeros(5, 3))
 
 
-def test_matmul_refuses_mixed_dtypes():
+def test_linear_refuses_mixed_dtypes():
     with raises_message(
         DTypeError,
-        """matmul: input is float32 but other is float64
-        hint: convert one of them first, as other.to(input.dtype)""",
+        """linear: input is float64 but weight is float32
+        hint: convert one of them first, as weight.to(input.dtype)""",
     ):
-        mg.matmul(mg.zeros(2, 2), mg.zeros(2, 2, dtype=mg.float64))
+        mg.nn.functional.linear(mg.zeros(2, 2, dtype=mg.float64), mg.zeros(2, 2))
 
 
 def test_matmul_refuses_zero_dimensions():

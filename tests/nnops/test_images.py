@@ -43,6 +43,21 @@ def test_blending_modes_of_interpolate_agree_with_torch(mode, options, corners):
     check(lambda a: images.interpolate(a, **options), lambda a: F.interpolate(a, **options), x)
 
 
+@pytest.mark.parametrize("corners", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"size": (2, 3)}, {"size": (1, 12)}, {"size": (14, 3)}, {"scale_factor": 0.4},
+        {"scale_factor": (0.31, 1.7)}, {"scale_factor": 0.4, "recompute_scale_factor": True},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_antialiased_interpolate_agrees_with_torch(mode, options, corners):
+    x = rng().standard_normal((2, 3, 7, 9))
+    options = {**options, "mode": mode, "align_corners": corners, "antialias": True}
+    check(lambda a: images.interpolate(a, **options), lambda a: F.interpolate(a, **options), x)
+
+
 def test_interpolate_takes_sizes_of_each_dimension():
     x = rng().standard_normal(SHAPES[2])
     for options in (dict(size=(3, 9)), dict(scale_factor=(2.0, 0.5))):
@@ -60,6 +75,11 @@ def test_interpolate_explains_bad_arguments():
         ArgumentError, "interpolate: exactly one of size and scale_factor must be given"
     ):
         images.interpolate(x)
+    with raises_message(
+        ArgumentError,
+        "interpolate: antialias=True needs mode 'bilinear' or 'bicubic', got 'nearest'",
+    ):
+        images.interpolate(x, 2, antialias=True)
     with raises_message(ShapeError, "interpolate: (1, 1, 4, 4) would get size (0, 0)"):
         images.interpolate(x, scale_factor=0.1)
 

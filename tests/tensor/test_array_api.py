@@ -13,7 +13,7 @@ X = mg.tensor([[3.0, 1.0], [2.0, 1.0]])
 def test_it_is_the_main_namespace_elsewhere():
     assert X.__array_namespace__() is xp
     assert xp.sin is mg.sin and xp.fft is mg.fft and xp.float32 is mg.float32
-    assert xp.linalg.inv is mg.linalg.inv and xp.linalg.vecdot is xp.vecdot
+    assert xp.linalg.inv is mg.linalg.inv and xp.matmul is mg.matmul
     assert xp.__array_api_version__ == mg.__array_api_version__
     assert {"equal", "vecdot", "sin", "int8"} <= set(dir(xp)) and "inv" in dir(xp.linalg)
     with pytest.raises(AttributeError, match="nothing"):
@@ -37,8 +37,6 @@ def test_calls_that_mean_something_else_in_pytorch():
     assert isinstance(grid, list) and grid[0].shape == (3, 2)
     assert mg.meshgrid(mg.arange(2), mg.arange(3))[0].shape == (2, 3)
     assert xp.clip(X).tolist() == X.tolist() and xp.clip(zeros, 1.5, 7).dtype is mg.int64
-    assert (xp.linalg.matmul(zeros.to(mg.int8), zeros) == zeros @ zeros).all()
-    assert xp.vecdot(small, mg.tensor([1, 1])).item() == 300
     with pytest.raises(ShapeError, match="size 2"):
         xp.squeeze(X, 0)
     with pytest.raises(ShapeError, match="0-d"):

@@ -67,6 +67,40 @@ def test_both_names_of_arguments_are_taken_and_shown():
     assert shown["keepdims"].kind is inspect.Parameter.KEYWORD_ONLY
 
 
+def test_meanings_of_the_standard_where_pytorch_has_an_error():
+    small = mg.tensor([[200, 100]], dtype=mg.uint8)
+    wide = mg.tensor([1.5, 2.0])
+    assert (small @ wide).tolist() == [500.0] and (small @ wide).dtype is mg.float32
+    assert mg.matmul(wide, wide.double()).dtype is mg.float64
+    assert mg.tensordot(small, wide.long(), axes=1).tolist() == [400]
+    assert mg.vecdot(small, mg.tensor([1, 2])).tolist() == [400]
+    assert mg.clip(X).tolist() == X.tolist() and mg.clip(X) is not X
+    assert mg.max(X, axis=(0, 1)).item() == 3 and mg.min(X, axis=None).item() == 1
+    assert mg.max(X, keepdims=True).tolist() == [[3.0]]
+    assert mg.max(X, axis=0).indices.tolist() == [0, 0]  # one dimension: as in PyTorch
+
+
+@pytest.mark.parametrize("name", ["sum", "prod", "mean", "max", "min", "any", "count_nonzero"])
+def test_axis_of_no_dimensions_reduces_nothing(name):
+    f = getattr(mg, name)
+    assert f(X, axis=()).shape == (2, 2) == getattr(X, name)(axis=(), keepdims=True).shape
+    assert f(mg.tensor(2.0), axis=()).shape == ()
+    if name in ("sum", "mean"):
+        assert f(X, dim=()).shape == ()  # PyTorch's spelling: all of them
+    if name == "any":
+        assert f(X, dim=()).shape == (2, 2)  # as in PyTorch
+
+
+def test_infinities_divided_and_rounded_down():
+    inf = float("inf")
+    x = mg.tensor([inf, -inf, inf, -inf, inf, inf, -1.0, 1.0])
+    y = mg.tensor([2.0, 2.0, -2.0, -2.0, inf, 0.0, inf, -inf])
+    expected = np.array([inf, -inf, -inf, inf, np.nan, inf, -1, -1], np.float32)
+    for f in (mg.floor_divide, mg.jit(lambda x, y: x // y)):
+        np.testing.assert_array_equal(f(x, y).numpy(), expected)
+    assert (mg.tensor(inf) // 2).item() == inf and (inf // mg.tensor([2.0])).item() == inf
+
+
 def test_running_results_with_their_beginning():
     assert mg.cumulative_sum(X, axis=0, include_initial=True).tolist()[0] == [0.0, 0.0]
     assert mg.cumulative_prod(mg.tensor([2, 3]), include_initial=True).tolist() == [1, 2, 6]
