@@ -115,8 +115,12 @@ def put_at_places(g: Any, places: Any, size: Shape) -> Any:
 def _spread_to_tiles(g: Any, places: Any, kernel: Shape, size: Shape) -> Any:
     """put_at_places where windows tile the input: every element looks at its own window."""
     lead, counts = tuple(g.shape[:2]), tuple(g.shape[2:])
-    covered = tuple(n * k for n, k in zip(counts, kernel))
-    pairs = tuple(v for n, k in zip(counts, kernel) for v in (n, k))
+    windows = tuple(-(-s // k) for s, k in zip(size, kernel))  # with those that hang over the end
+    if windows != counts:
+        none, more = (0,) * len(g.shape), (0, 0, *(w - n for w, n in zip(windows, counts)))
+        g, places = Pad(none, more, none)(g), Pad(none, more, none, -1)(places)
+    covered = tuple(n * k for n, k in zip(windows, kernel))
+    pairs = tuple(v for n, k in zip(windows, kernel) for v in (n, k))
     axes = tuple(3 + 2 * a for a in range(len(kernel)))
 
     def tiled(x: Any) -> Any:
@@ -127,10 +131,8 @@ def _spread_to_tiles(g: Any, places: Any, kernel: Shape, size: Shape) -> Any:
         line = Iota(covered, dt.int32, axis)()
         position = line if axis == 0 else add(mul(position, n), line)
     out = Where()(eq(tiled(places), broadcast_to(position, (*lead, *covered))), tiled(g), 0)
-    rest = tuple(s - c for s, c in zip(size, covered))
-    if any(rest):
-        none = (0,) * len(out.shape)
-        out = Pad(none, (0, 0, *rest), none)(out)
+    if covered != size:
+        out = Slice((0,) * len(out.shape), (*lead, *size), (1,) * len(out.shape))(out)
     return out
 
 
