@@ -33,7 +33,7 @@ from .api import composites, interpreter
 from .capture import Capture, Jit
 from .compiler.executable import Executable
 from .compiler.explain import Explanation, Limits, align
-from .compiler.pipeline import HostStep
+from .compiler.plan import HostStep
 from .core.errors import ArgumentError, Place, user_place
 from .core.modes import modes
 from .core.shape import numel

@@ -29,7 +29,7 @@ from ..runtime.threads import get_num_threads
 from .control import ControlStep
 from .executable import Executable, size_bytes
 from .fuse import Group
-from .pipeline import HostStep
+from .plan import HostStep
 from .steps import Scratch, Step
 
 # A constant longer than this prints as its first characters.

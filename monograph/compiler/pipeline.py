@@ -18,16 +18,17 @@ place               memory: inputs and outputs in place, one arena for the rest
 compile             loop language -> LLVM IR -> machine code, all cores, cached on disk
 link                one Program: tasks in order (host calls between, where an op has no kernel)
 
-The last three are executable.py, which is what the rest of the product calls.
+The last three are executable.py, which is what the rest of the product calls; it imports this file
+where a graph is met that was not planned before. What comes out: plan.py.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+from ..core.errors import GraphError
 from ..core.shape import contiguous_strides
 from ..core.sizes import blame
 from ..core.symbolic import hint
@@ -47,6 +48,7 @@ from .inside import make_parts_in_place
 from .layout import Layouts, choose_layouts
 from .locate import Locator
 from .loops import lower_loops
+from .plan import SMALL_WORK, CompileBody, HostStep, Plan, written_by
 from .reader import COMPUTE
 from .rows import order_rows
 from .simplify import remove_dead, simplify, split_reductions
@@ -56,7 +58,7 @@ from .sizes import (
     space_of,
     take_sizes,
 )
-from .steps import FUSES_EPILOGUE, LOWERINGS, WRITES_AT, Context, Scratch, Step
+from .steps import FUSES_EPILOGUE, LOWERINGS, WRITES_AT, Context, Step
 from .windows import add_slices
 
 PASSES: list[Callable[[Graph], Graph]] = [
@@ -73,37 +75,9 @@ PASSES: list[Callable[[Graph], Graph]] = [
     split_reductions,
 ]
 
-CompileBody = Callable[[Graph, int, int], Any]
-
-# Work (elements touched, or multiply-adds) below which a kernel runs on the calling thread alone.
-SMALL_WORK = 32768
-
-
-@dataclass(eq=False)
-class HostStep:
-    """An op without a kernel: its NumPy reference, between native parts."""
-
-    node: Node
-
-
-@dataclass
-class Plan:
-    """Everything decided about a graph before code is made; explain.py prints it."""
-
-    graph: Graph
-    groups: list[Group] = field(default_factory=list)
-    steps: list[Step | HostStep | ControlStep] = field(default_factory=list)
-    stored: set[Value] = field(default_factory=set)
-    layouts: Layouts = field(default_factory=lambda: Layouts({}))
-    alias: dict[Value, Value] = field(default_factory=dict)  # result -> input it overwrites
-    offsets: dict[Any, int] = field(default_factory=dict)
-    arena_bytes: int = 0
-    prologue: int = 0  # so many of the steps read constants alone: they need not run every time
-    first: Graph | None = None  # computes the last of the constants, from steady inputs alone
-
 
 def run_passes(graph: Graph, check: bool = True) -> Graph:
-    """The graph passes in order, verified after each."""
+    """The graph passes in order, verified after each (`check`; it takes as long as they do)."""
     for p in PASSES:
         graph = p(graph)
         if check:
@@ -119,7 +93,12 @@ def plan_of(
     compile_body: CompileBody,
 ) -> Plan:
     """All of it, from a captured graph to kernels. Arguments as in executable.py."""
-    simple, first = run_passes(graph), None
+    simple, first = run_passes(graph, check=False), None
+    try:
+        verify(simple)
+    except GraphError:
+        run_passes(graph)  # says which of them it was
+        raise
     if body:
         simple = leave_complex_to_numpy(separate_outputs(simple))
     elif steady:
@@ -286,15 +265,6 @@ def _move_steady_first(plan: Plan, constant: set[Value]) -> None:
                 first.append(step)
     plan.steps = first + [s for s in plan.steps if s not in first]
     plan.prologue = len(first)
-
-
-def written_by(step: Step | HostStep | ControlStep) -> list[Any]:
-    """What a step may write to."""
-    if isinstance(step, Step):
-        return [b for b, k in zip(step.buffers, step.kernel.buffers) if k.written]
-    if isinstance(step, HostStep):
-        return list(step.node.outputs)
-    return [b for b in step.buffers if isinstance(b, Scratch) or b in step.node.outputs]
 
 
 def _title(group: Group) -> str:

@@ -139,9 +139,8 @@ def _aval(a: Aval) -> str:
 class Shell(Kernel):
     """A kernel of a stored plan: all but its body, which `open` brings back when it is wanted."""
 
-    __slots__ = ("digest", "open")
+    __slots__ = ("open",)
 
-    digest: str
     open: Callable[[str], tuple[Any, ...]]
 
     def __getattr__(self, name: str) -> Any:

@@ -205,6 +205,7 @@ class Kernel:
     body: tuple[Stmt, ...]
     sizes: tuple[str, ...] = ()
     grid: Expr = field(default_factory=lambda: Const(1, "i64"))
+    digest: str = field(default="", init=False, compare=False, repr=False)  # once known: digest.py
 
 
 _COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}

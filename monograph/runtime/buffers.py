@@ -1,8 +1,9 @@
 """Memory for tensors and arenas: aligned, on huge pages but for small ones, kept between uses.
 
 `empty(shape, dtype)` gives a NumPy array whose memory returns to the pool when the last array on it
-is gone, and is given out again without a page fault. The C library would give large blocks back to
-the system and fault every page in anew: several times slower than the copy itself.
+is gone, and is given out again without a page fault; `full` fills one. The C library would give
+large blocks back to the system and fault every page in anew: several times slower than the copy
+itself.
 """
 
 from __future__ import annotations
@@ -98,22 +99,44 @@ class Block(np.ndarray):
 
 def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """An array of undefined content, aligned to 64 bytes."""
-    global _held
     dtype = np.dtype(dtype)
-    size = block_bytes(math.prod(shape) * dtype.itemsize)
+    return np.ndarray(shape, dtype, _take(math.prod(shape) * dtype.itemsize)[0])
+
+
+def full(shape: tuple[int, ...], dtype: Any, value: Any) -> np.ndarray:
+    """An array of equal elements. Zeros in memory that the system has just given, which holds
+    zeros, take no time: whoever uses them first finds them in fresh pages."""
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    if size < _CUT:
+        return np.full(shape, value, dtype)
+    block, is_fresh = _take(size)
+    made = np.ndarray(shape, dtype, block)
+    is_zero = type(value) in (int, float) and value == 0 and math.copysign(1, value) == 1
+    if not (is_fresh and is_zero):
+        np.copyto(made, value, casting="unsafe")
+    return made
+
+
+def _take(size_bytes: int) -> tuple[Block, bool]:
+    """Memory of at least so many bytes, and whether nobody has had it before."""
+    global _held
+    size = block_bytes(size_bytes)
     free = _free.get(size)
     if free is None:
         with _lock:
             free = _free.setdefault(size, [])
+    is_fresh = False
     try:
         memory, offset = free.pop()
     except IndexError:
         memory, offset = _from_system(size)
+        is_fresh = True
         with _lock:
             _held += size
     block = Block((size,), np.uint8, memory, offset)
     block.home = (free, memory, offset)
-    return np.ndarray(shape, dtype, block)
+    return block, is_fresh
 
 
 def owns_memory(array: np.ndarray) -> bool:

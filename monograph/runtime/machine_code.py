@@ -81,12 +81,18 @@ def _version() -> str:
 
 def object_for(content: str, text: Callable[[], str], target: Target) -> tuple[str, bytes]:
     """(cache key, object code) of what `content` names, compiled from text() if need be."""
-    key = hashlib.sha256(f"{_version()}|{target.key}|{content}".encode()).hexdigest()
-    body = cache.load(key)
-    if body is None:
-        body = compile_ir(text(), target)
-        cache.store(key, body)
-    return key, body
+    key = _key(content, target)
+    return key, cache.load(key) or _compile(key, text, target)
+
+
+def _key(content: str, target: Target) -> str:
+    return hashlib.sha256(f"{_version()}|{target.key}|{content}".encode()).hexdigest()
+
+
+def _compile(key: str, text: Callable[[], str], target: Target) -> bytes:
+    body = compile_ir(text(), target)
+    cache.store(key, body)
+    return body
 
 
 def load_driver() -> dict[str, int]:
@@ -111,21 +117,22 @@ def kernel_assembly(kernel: Kernel, target: Target | None = None) -> str:
 def compile_kernels(kernels: Sequence[Kernel], target: Target | None = None) -> list[Handle]:
     """Native code for each kernel. KernelError if one breaks a rule of the loop language."""
     target = target or host()
-    keys = [digest(kernel) for kernel in kernels]
-    unique = dict(zip(keys, kernels))
+    names = [f"{digest(kernel)}|{target.key}" for kernel in kernels]
+    unique = {name: kernel for name, kernel in zip(names, kernels) if name not in _loaded}
+    keys = {name: _key(digest(kernel), target) for name, kernel in unique.items()}
+    objects = {name: cache.load(key) for name, key in keys.items()}
+    missing = [name for name, body in objects.items() if body is None]
 
-    def prepare(key: str) -> int:
-        name = f"{key}|{target.key}"
-        if name not in _loaded:
-            _, body = object_for(key, lambda: kernel_text(unique[key], target), target)
-            _load(name, body, SYMBOL)
-        return _loaded[name]
+    def make(name: str) -> bytes:
+        return _compile(keys[name], lambda: kernel_text(unique[name], target), target)
 
-    missing = sum(f"{key}|{target.key}" not in _loaded for key in unique)
-    workers = min(missing, threads.get_num_threads())
+    workers = min(len(missing), threads.get_num_threads())
     if workers > 1:
         with ThreadPoolExecutor(workers) as pool:
-            addresses = dict(zip(unique, pool.map(prepare, unique)))
+            objects.update(zip(missing, pool.map(make, missing)))
     else:
-        addresses = {key: prepare(key) for key in unique}
-    return [Handle(kernel, addresses[key], key[:16]) for kernel, key in zip(kernels, keys)]
+        objects.update((name, make(name)) for name in missing)
+    for name, body in objects.items():
+        assert body is not None
+        _load(name, body, SYMBOL)
+    return [Handle(k, _loaded[name], digest(k)[:16]) for k, name in zip(kernels, names)]

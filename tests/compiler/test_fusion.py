@@ -10,7 +10,8 @@ from monograph import nn, optim
 from monograph.compiler.executable import compile_graph
 from monograph.compiler.index import Index, NeedSplit, flat, loop_index, whole
 from monograph.compiler.memory import ALIGNMENT, Need, plan_arena
-from monograph.compiler.pipeline import HostStep, plan, run_passes
+from monograph.compiler.pipeline import plan, run_passes
+from monograph.compiler.plan import HostStep
 from monograph.compiler.steps import Step
 from monograph.ir.evaluate import evaluate
 from monograph.kernel.ir import Call, Const, Var

@@ -20,6 +20,21 @@ def test_arrays_are_aligned_and_writable(shape, dtype):
     assert (x == 1).all()
 
 
+@pytest.mark.parametrize("value", [0, 0.0, -0.0, 1, True, 2.5, float("nan")])
+@pytest.mark.parametrize("shape", [(), (5,), (3, 12345), (1 << 20,)])
+@pytest.mark.parametrize("dtype", ["f4", "i8", np.bool_])
+def test_full_is_numpys_in_fresh_and_in_used_memory(value, shape, dtype):
+    if value != value and dtype != "f4":
+        pytest.skip("nan is a number of floating dtypes")
+    expected = np.full(shape, value, dtype)
+    for _ in range(3):
+        x = buffers.full(shape, dtype, value)
+        assert x.shape == shape and x.dtype == expected.dtype
+        assert x.tobytes() == expected.tobytes()
+        x[...] = 7  # the next one may get this memory
+        del x
+
+
 def test_memory_comes_back_when_the_last_view_is_gone():
     gc.collect()
     x = buffers.empty((1234567,), np.float32)
