@@ -22,7 +22,7 @@ from .ops.movement import Alias, Detach, Overwrite, write_through
 from .transform import tape, trace, vmap
 from .transform.meta import is_meta, no_elements
 from .transform.tape import Node
-from .transform.trace import Symbol, needs_value
+from .transform.trace import Symbol, known, needs_value
 from .transform.vmap import Batched, level_of, not_batched, overwrite
 
 _DTYPES = dt.BY_NUMPY
@@ -389,7 +389,10 @@ class Tensor:
         if is_meta(p):
             raise no_elements(operation)
         if type(p) is Symbol:
-            raise needs_value(p, operation)
+            array = known(p)
+            if array is None:
+                raise needs_value(p, operation)
+            return array
         raise BatchError(
             f"{operation}: the elements of a batched tensor cannot be read inside vmap",
             hint="use mg.where instead of `if`, or loop over the batch in Python",

@@ -30,6 +30,7 @@ from ..ops.gathering import named
 from ..ops.indexing import IndexAdd, IndexSelect, IndexSet, WrapIndex
 from ..ops.movement import Alias, Flip, Permute, Reshape, Slice, read_through
 from ..tensor import Tensor
+from ..transform.trace import Symbol, known
 from .creation import as_tensor
 
 
@@ -235,6 +236,8 @@ def _plain(item: Any, name: str) -> Any:
 
 def _true_positions(name: str, mask: Tensor) -> tuple[np.ndarray, ...]:
     payload = mask._value()
+    if type(payload) is Symbol:
+        payload = known(payload)
     if type(payload) is not np.ndarray:
         raise TraceError(
             f"{name}: how many elements of a bool mask of shape {tuple(mask.shape)} are true is "

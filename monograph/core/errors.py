@@ -16,7 +16,10 @@ import os
 import sys
 from dataclasses import dataclass
 
+import numpy as np
+
 PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_NOT_THE_USERS = PACKAGE_DIR, os.path.dirname(os.path.abspath(np.__file__)) + os.sep
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +37,11 @@ class Place:
 
 
 def user_place() -> Place | None:
-    """The innermost frame outside this package, or None."""
+    """The innermost frame outside this package and NumPy, or None."""
     frame = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
-        if not code.co_filename.startswith(PACKAGE_DIR):
+        if not code.co_filename.startswith(_NOT_THE_USERS):
             return Place(code.co_filename, frame.f_lineno, code.co_name)
         frame = frame.f_back  # type: ignore[assignment]
     return None

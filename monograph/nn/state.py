@@ -28,7 +28,7 @@ class IncompatibleKeys(tuple):
     def __repr__(self):
         if not self[0] and not self[1]:
             return "<All keys matched successfully>"
-        return f"IncompatibleKeys(missing_keys={self[0]}, unexpected_keys={self[1]})"
+        return f"_IncompatibleKeys(missing_keys={self[0]}, unexpected_keys={self[1]})"
 
 
 class StateDict:

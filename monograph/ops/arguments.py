@@ -39,6 +39,23 @@ for _name in ("hsplit", "vsplit", "dsplit", "tensor_split"):
     )
 
 
+# What PyTorch's losses take after their positional arguments here; those
+# of the others: `_positions`.
+_POSITIONS = {
+    "cross_entropy": ("size_average", "ignore_index", "reduce", "reduction", "label_smoothing"),
+    "nll_loss": ("size_average", "ignore_index", "reduce", "reduction"),
+    "poisson_nll_loss": ("size_average", "eps", "reduce", "reduction"),
+    "gaussian_nll_loss": ("eps", "reduction"),
+    "huber_loss": ("reduction", "delta", "weight"),
+}
+
+
+def _positions(function: str, keyword_only: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of a loss's further positional arguments."""
+    rest = tuple(n for n in keyword_only if n != "reduction")
+    return _POSITIONS.get(function) or ("size_average", "reduce", "reduction", *rest)
+
+
 def older_reduction(size_average: Any, reduce: Any, reduction: str) -> str:
     """What a loss's `reduction` is where PyTorch's older arguments (None: not given) may decide."""
     if size_average is None and reduce is None:
@@ -91,8 +108,8 @@ def explained(f: Callable, always: bool = False) -> Callable:
     """f, whose TypeError or AttributeError about a wrong argument names that argument.
 
     It takes NumPy's `axis` and `keepdims` for `dim` and `keepdim`; a loss's older `size_average`
-    and `reduce`; and `out`, a tensor (or several) to write the result into, unless f has its own. A
-    function without such arguments is f itself, unless `always`.
+    and `reduce`, and its options by position; and `out`, a tensor (or several) to write the result
+    into, unless f has its own. A function without such arguments is f itself, unless `always`.
     """
     code = inspect.unwrap(f).__code__  # inspect.signature takes as long as importing half of ops/
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
@@ -117,6 +134,11 @@ def explained(f: Callable, always: bool = False) -> Callable:
                 out = kwargs.pop("out")
                 result = checked(*args, **kwargs)
                 return result if out is None else written(f.__name__, out, result)
+            count = code.co_argcount
+            if "reduction" in names[count:] and len(args) > count:
+                later = dict(zip(_positions(f.__name__, names[count:]), args[count:]))
+                if len(later) == len(args) - count and not later.keys() & kwargs.keys():
+                    return checked(*args[:count], **later, **kwargs)
             if "reduction" in names and ("size_average" in kwargs or "reduce" in kwargs):
                 older = kwargs.pop("size_average", None), kwargs.pop("reduce", None)
                 reduction = older_reduction(*older, kwargs.pop("reduction", "mean"))

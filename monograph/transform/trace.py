@@ -8,13 +8,18 @@ into a program; `trace_graph` is the plain form for tests and tools.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from ..core import dtype as dt
 from ..core import pytree
 from ..core.errors import TraceError, user_place
 from ..core.modes import modes
+from ..core.symbolic import is_symbolic
+from ..ir.evaluate import evaluate
 from ..ir.graph import Graph, Value
 from ..ir.op import Aval, is_value
 
@@ -247,6 +252,34 @@ def leaked(symbol: Symbol) -> TraceError:
         hint="return it from the function, or write it into an existing tensor in place "
         "(state.copy_(value))",
     )
+
+
+def known(symbol: Symbol) -> np.ndarray | None:
+    """The elements, if they depend on nothing but constants (`arange(4) > 2`); read-only."""
+    graph = symbol.trace.graph
+    if not symbol.trace.active:
+        return None
+    seen: set[Any] = set()
+    todo = [symbol.value]
+    while todo:
+        v = todo.pop()
+        if v in graph.constants or v.node in seen:
+            continue
+        if v.node is None or _at_run_time(v.node):
+            return None
+        seen.add(v.node)
+        todo += v.node.values
+    part = graph.copy(node for node in graph.nodes if node in seen)
+    part.inputs, part.outputs = [], [symbol.value]
+    array = evaluate(part)[0].view()
+    array.flags.writeable = False
+    return array
+
+
+def _at_run_time(node: Any) -> bool:
+    """Whether a parameter or number of the node depends on a run-time size."""
+    fields = [getattr(node.op, f.name) for f in dataclasses.fields(node.op)]
+    return any(map(is_symbolic, pytree.flatten([fields, list(node.inputs)])[0]))
 
 
 def needs_value(symbol: Symbol, operation: str) -> TraceError:

@@ -13,6 +13,7 @@ from monograph import nn
 from monograph.compiler.constant import split_constants
 from monograph.compiler.executable import compile_graph
 from monograph.compiler.pipeline import run_passes
+from monograph.core.errors import TraceError
 from monograph.ir.evaluate import evaluate
 from monograph.ir.text import format_graph, parse_graph
 from monograph.ir.verify import verify
@@ -303,3 +304,33 @@ def test_random_graphs_with_constant_inputs(seed):
         made.run(arrays, outs)
         for a, b in zip(outs, evaluate(run_passes(graph), *arrays), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_values_of_constants_are_known_while_a_function_is_captured():
+    @mg.jit
+    def others(x):
+        n = len(x)
+        mask = mg.ones(n, n, dtype=mg.bool).fill_diagonal_(False)
+        shares = [share.item() for share in mg.linspace(0.0, 1.0, 3)]
+        if mg.arange(n).sum() > n:
+            x = x * shares[1]
+        return (x @ x.T)[mask].view(n, -1), mg.nonzero(mask.sum(0) > 1)
+
+    for n in (3, 4):
+        x = mg.randn(n, 2)
+        products = (x @ x.T).numpy() * (0.25 if n > 3 else 1.0)
+        found, places = others(x)
+        np.testing.assert_allclose(found, products[~np.eye(n, dtype=bool)].reshape(n, -1), 1e-6)
+        assert places.tolist() == [[i] for i in range(n)]
+
+
+def test_arrays_of_constants_cannot_be_written_while_a_function_is_captured():
+    def f(x):
+        places = mg.arange(3) * 2
+        places.numpy()[0] = 1
+        return x + places
+
+    with pytest.raises(ValueError, match="read-only"):
+        mg.jit(f)(mg.ones(3))
+    with pytest.raises(TraceError, match="value of a f32.3. tensor is not known"):
+        mg.jit(lambda x: (x * 0 + mg.arange(3)).tolist())(mg.ones(3))

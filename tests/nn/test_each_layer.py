@@ -277,7 +277,20 @@ def test_losses_take_the_older_arguments(size_average, reduce):
         made = getattr(nn.functional, name)(mg.tensor(x), mg.tensor(y), **older)
         expected = getattr(torch.nn.functional, name)(torch.tensor(x), torch.tensor(y), **older)
         np.testing.assert_allclose(array(made), array(expected), **TIGHT)
+    for name, *after in (
+        ("mse_loss", *older.values(), "none"), ("huber_loss", "sum", 0.5),
+        ("kl_div", None, None, "batchmean", True), ("l1_loss", *older.values()),
+    ):  # fmt: skip
+        made = getattr(nn.functional, name)(mg.tensor(x), mg.tensor(y), *after)
+        expected = getattr(torch.nn.functional, name)(torch.tensor(x), torch.tensor(y), *after)
+        np.testing.assert_allclose(array(made), array(expected), **TIGHT)
     weight, classes = np.array([1.0, 2, 3, 4]), np.array([0, 3, 1])
+    given = size_average, 3, reduce
+    made = nn.functional.cross_entropy(mg.tensor(x), mg.tensor(classes), None, *given)
+    expected = torch.nn.functional.cross_entropy(
+        torch.tensor(x), torch.tensor(classes), None, *given
+    )
+    np.testing.assert_allclose(array(made), array(expected), **TIGHT)
     for name in ("NLLLoss", "CrossEntropyLoss"):  # by position, as older programs write it
         layer = getattr(nn, name)(mg.tensor(weight), size_average, -100, reduce)
         other = getattr(torch.nn, name)(torch.tensor(weight), size_average, -100, reduce)
