@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from ..core import pytree
@@ -11,7 +12,12 @@ from ..core.errors import ArgumentError, ArgumentTypeError
 from ..tensor import Tensor
 from ..transform.checkpoint import checkpoint as _checkpoint
 
-__all__ = ["checkpoint", "checkpoint_sequential", "checkpointed"]
+__all__ = ["checkpoint", "checkpoint_sequential", "checkpointed", "noop_context_fn"]
+
+
+def noop_context_fn() -> tuple[Any, Any]:
+    """The contexts of a plain checkpoint: nothing happens in them."""
+    return nullcontext(), nullcontext()
 
 
 def checkpoint(
@@ -19,15 +25,21 @@ def checkpoint(
     *args: Any,
     use_reentrant: bool | None = None,
     preserve_rng_state: bool = True,
+    context_fn: Callable[[], tuple[Any, Any]] = noop_context_fn,
+    determinism_check: str = "default",
+    debug: bool = False,
+    early_stop: bool = True,
     **kwargs: Any,
 ) -> Any:
     """function(*args, **kwargs) that keeps no intermediate values for backward.
 
     When a gradient needs them the function runs once more, with the same random numbers
     (preserve_rng_state). It must do the same operations each time. All derivatives work, of any
-    order, with respect to arguments and to tensors that the function refers to. use_reentrant is
-    accepted for PyTorch's sake; there is one way here. Inside `jit` the compiler may merge the two
-    computations again. Source: Chen, Xu, Zhang, Guestrin, "Training deep nets with sublinear memory
+    order, with respect to arguments and to tensors that the function refers to. context_fn() gives
+    two contexts, for the first run and the second (create_selective_checkpoint_contexts: what to
+    keep all the same). use_reentrant, determinism_check, debug and early_stop are accepted for
+    PyTorch's sake: there is one way here. Inside `jit` the compiler may merge the two computations
+    again. Source: Chen, Xu, Zhang, Guestrin, "Training deep nets with sublinear memory
     cost", 2016.
 
     >>> x = tensor([1.0, 2.0], requires_grad=True)
@@ -36,7 +48,15 @@ def checkpoint(
     if not callable(function):
         raise ArgumentTypeError(f"checkpoint: expected a function, got {type(function).__name__}")
     tensors = [x for x in pytree.flatten((args, kwargs))[0] if isinstance(x, Tensor)]
-    return _checkpoint(lambda: function(*args, **kwargs), tensors, preserve_rng_state)
+    if context_fn is noop_context_fn:
+        return _checkpoint(lambda: function(*args, **kwargs), tensors, preserve_rng_state)
+    contexts = iter(context_fn())
+
+    def run() -> Any:
+        with next(contexts):
+            return function(*args, **kwargs)
+
+    return _checkpoint(run, tensors, preserve_rng_state)
 
 
 def checkpointed(function: Callable) -> Callable:

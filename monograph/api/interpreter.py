@@ -160,9 +160,14 @@ def interpret(op: Op, args: tuple) -> Tensor | tuple[Tensor, ...]:
         return out
     outs = tuple(wrap(p) for p in made)
     if record:
-        conjugates = any(o.dtype.is_complex for o in outs) and _conjugates(op)
-        node = (ComplexNode if conjugates else Node)(op, args, outs)
-        for i, o in enumerate(outs):
-            if o.dtype.is_inexact:
-                o._node, o._index, o._requires = node, i, True
+        recorded(op, args, outs)
     return outs
+
+
+def recorded(op: Op, args: tuple, outs: tuple[Tensor, ...]) -> None:
+    """Put the results of an op on the tape."""
+    conjugates = any(o.dtype.is_complex for o in outs) and _conjugates(op)
+    node = (ComplexNode if conjugates else Node)(op, args, outs)
+    for i, o in enumerate(outs):
+        if o.dtype.is_inexact:
+            o._node, o._index, o._requires = node, i, True

@@ -1,5 +1,13 @@
 """Activation checkpointing under PyTorch's name for the module."""
 
-from ..api.checkpointing import checkpoint, checkpoint_sequential, checkpointed
+from ..api.checkpointing import checkpoint, checkpoint_sequential, checkpointed, noop_context_fn
+from ..api.selective import (
+    CheckpointPolicy,
+    SelectiveCheckpointContext,
+    create_selective_checkpoint_contexts,
+)
 
-__all__ = ["checkpoint", "checkpoint_sequential", "checkpointed"]
+__all__ = [
+    "CheckpointPolicy", "SelectiveCheckpointContext", "checkpoint", "checkpoint_sequential",
+    "checkpointed", "create_selective_checkpoint_contexts", "noop_context_fn",
+]  # fmt: skip

@@ -92,12 +92,42 @@ def test_forward_mode_agrees_with_reverse_mode(block):
         compare(program, [slope], [sum((g * t).sum() for g, t in zip(grads, tangents))])
 
 
+def compare_rounding(program, exact, got):
+    """Compiled results are as near to those in float64 as eager ones are, for some such inputs.
+
+    What is constant along an axis, minus its mean, is 0 or what rounding left, which a division by
+    its deviation makes large: eager and compiled code, which add in another order, differ there.
+    """
+    rng, noise = np.random.default_rng(0), 0.0
+    for _ in range(4):
+        near = [
+            (a * (1 + 1e-6 * rng.standard_normal(a.shape))).astype("f4") for a in program.arrays
+        ]
+        eager = program(*(mg.tensor(a) for a in near))
+        true = exact(*(mg.tensor(a.astype("f8")) for a in near))
+        gaps = [(e.double() - t.double()).abs().max().item() for e, t in zip(eager, true)]
+        noise = np.maximum(noise, gaps)
+    true = exact(*(mg.tensor(a.astype("f8")) for a in program.arrays))
+    for g, t, n in zip(got, true, noise, strict=True):
+        t = t.double()
+        assert n < 1e-3 * max(1, t.abs().max().item()), f"badly conditioned\n{program}"
+        assert_close(g.double(), t, rtol=2e-4, atol=2e-5 + 2 * n, msg=str(program))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("block", range(40))
 def test_many_compiled_programs(block):
+    differed = 0
     for seed in range(1000 + 25 * block, 1025 + 25 * block):
         program = random_program(seed, steps=6 + seed % 14)
-        compare(program, mg.jit(program)(*program.tensors()), program(*program.tensors()))
+        got = mg.jit(program)(*program.tensors())
+        try:
+            compare(program, got, program(*program.tensors()))
+        except AssertionError:
+            exact = random_program(seed, steps=6 + seed % 14, dtype=np.float64)
+            compare_rounding(program, exact, got)
+            differed += 1
+    assert differed <= 2
 
 
 def test_same_seed_gives_the_same_program():

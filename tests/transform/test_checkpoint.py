@@ -1,5 +1,6 @@
 """Recomputation: the same gradients as without, fewer values kept."""
 
+import functools
 import gc
 import weakref
 
@@ -9,7 +10,16 @@ import pytest
 import monograph as mg
 import monograph.nn.functional as F
 from monograph.core.errors import ArgumentError, GradError
-from monograph.utils.checkpoint import checkpoint, checkpoint_sequential, checkpointed
+from monograph.ir.dispatch import handler, handling
+from monograph.ir.op import REGISTRY
+from monograph.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    checkpoint_sequential,
+    checkpointed,
+    create_selective_checkpoint_contexts,
+    noop_context_fn,
+)
 
 X = np.random.default_rng(0).standard_normal((4, 3))
 W = np.random.default_rng(1).standard_normal((3, 3))
@@ -232,3 +242,90 @@ def test_segments_out_of_range_are_an_error():
     with pytest.raises(ArgumentError) as error:
         checkpoint_sequential([mg.exp], 2, mg.tensor(X))
     assert str(error.value) == "checkpoint_sequential: segments must be in [1, 1], got 2"
+
+
+def keeping(what, **options):
+    return functools.partial(create_selective_checkpoint_contexts, what, **options)
+
+
+def count_products(run):
+    """The gradients that run() gives, and how often a product was computed in its backward."""
+    y = run()
+    seen = []
+    outside = handler()
+
+    def serve(op, args):
+        seen.append(op.name)
+        return outside(op, args)
+
+    with handling(serve):
+        y.sum().backward()
+    return seen
+
+
+def test_a_policy_keeps_results_and_gradients_stay():
+    def products(context_fn):
+        x, w = leaves()
+        seen = count_products(lambda: checkpoint(block, x, w, context_fn=context_fn))
+        return seen.count("contract"), seen.count("tanh"), x.grad, w.grad
+
+    a, b = leaves()
+    block(a, b).sum().backward()
+    everything = products(noop_context_fn)
+    for context_fn, tanhs in [
+        (keeping(["contract"]), 1),
+        (keeping([REGISTRY["contract"]]), 1),
+        (keeping(lambda ctx, op, *args: CheckpointPolicy.MUST_SAVE), 0),
+        (keeping(lambda ctx, op, *args: ctx.op_output.shape == (4, 3)), 0),
+    ]:
+        made = products(context_fn)
+        assert made[0] == everything[0] - 1 and made[1] == tanhs
+        close(made[2], a.grad)
+        close(made[3], b.grad)
+    nothing = products(keeping(lambda ctx, op, *args: CheckpointPolicy.PREFER_RECOMPUTE))
+    assert nothing[:2] == everything[:2]
+
+
+def test_kept_results_with_dropout_second_derivatives_vmap_and_jit():
+    def f(x, w):
+        h = F.dropout(x @ w, 0.5)
+        values, _ = (h * h).sort(1)
+        return (values.exp() @ w).sum()
+
+    def gradient_norm(wrap):
+        mg.manual_seed(3)
+        x, w = leaves()
+        (g,) = mg.autograd.grad(wrap(f)(x, w), x, create_graph=True)
+        return mg.autograd.grad((g * g).sum(), w)[0]
+
+    kept = lambda f: lambda x, w: checkpoint(f, x, w, context_fn=keeping(["contract", "sort"]))  # noqa: E731
+    expected = gradient_norm(lambda f: f)
+    close(gradient_norm(kept), expected)
+    x, w = leaves()
+    plain = mg.func.grad(lambda x: block(x, w).sum())
+    inside = mg.func.grad(lambda x: checkpoint(block, x, w, context_fn=keeping(["contract"])).sum())
+    rows = x.detach()[:, None]
+    close(mg.func.vmap(inside)(rows), mg.func.vmap(plain)(rows))
+    close(mg.jit(inside)(x.detach()), plain(x.detach()))
+
+
+def test_what_selective_checkpoints_refuse():
+    def writes(x, w):
+        h = x @ w
+        return h.add_(1).exp()
+
+    x, w = leaves()
+    y = checkpoint(writes, x, w, context_fn=keeping(["contract"]))
+    with pytest.raises(GradError, match="a result of contract that was kept was changed in place"):
+        y.sum().backward()
+    calls = []
+
+    def other(x, w):
+        calls.append(1)
+        return (x @ w).exp() if len(calls) == 1 else (x * x).exp()
+
+    y = checkpoint(other, x, w, context_fn=keeping(["contract"]))
+    with pytest.raises(GradError, match="the second run did mul where the first did contract"):
+        y.sum().backward()
+    with pytest.raises(TypeError, match="'mm' is no primitive operation"):
+        checkpoint(block, x, w, context_fn=keeping(["mm"]))
