@@ -343,13 +343,11 @@ class Replay:
                 facts.append((slot, None, type(leaf), None, None))
         self.facts = facts
         self.mode = (modes.grad, modes.inference, dt.get_default_dtype(), modes.autocast)
-        self.stand = [
-            (s.source, s.source._payload, s.source._requires, s.source._version)
-            for _, s in self.captured
-        ]
+        sources = [s.source for _, s in self.captured]
+        self.stand = [(t, t._payload, t._requires) for t in sources]
         others = self.written_captured
         if self.written_arguments:
-            others = [s.source for _, s in self.captured]
+            others = sources
         spans = sorted(_span(t._payload) for t in others if t._payload.size)
         self.starts, self.ends = [a for a, _ in spans], [b for _, b in spans]
         return True
@@ -425,12 +423,8 @@ class Replay:
             or modes.autocast is not autocast
         ):
             return False
-        for tensor, payload, requires, version in self.stand:
-            if (
-                tensor._payload is not payload
-                or tensor._requires is not requires
-                or tensor._version is not version
-            ):
+        for tensor, payload, requires in self.stand:  # one payload has one version, too
+            if tensor._payload is not payload or tensor._requires is not requires:
                 return False
         for getter, value, _ in self.guards:
             now = getter()
