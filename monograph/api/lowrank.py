@@ -1,7 +1,7 @@
-"""Singular values and principal components of large matrices, found from a random projection.
+"""A few singular values, principal components or eigenvectors of a matrix.
 
-Source: Halko, Martinsson and Tropp, "Finding structure with randomness", SIAM Review 53, 2011
-(algorithms 4.4 and 5.1).
+The first two come from a random projection. Source: Halko, Martinsson and Tropp, "Finding structure
+with randomness", SIAM Review 53, 2011 (algorithms 4.4 and 5.1).
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from ..core.shape import as_index
 from ..ops.align import public
 from ..ops.arith import sub
 from ..ops.contract import matmul
-from ..ops.linalg import qr, svd
+from ..ops.linalg import cholesky, eigh, qr, solve_triangular, svd
 from ..ops.parts import adjoint_of
 from ..ops.reduce import mean
+from ..ops.shaping import flip
 from ..tensor import Tensor
 from .random import randn
 
@@ -67,3 +68,42 @@ def pca_lowrank(
     count = min(6, *A.shape[-2:]) if q is None else q
     x = sub(A, mean(A, -2, True)) if center else A
     return svd_lowrank(x, count, niter)
+
+
+@public
+def lobpcg(
+    A: Any, k: int | None = None, B: Any = None, X: Tensor | None = None, n: int | None = None,
+    iK: Any = None, niter: int | None = None, tol: float | None = None,
+    largest: bool | None = None, method: str | None = None, tracker: Any = None,
+    ortho_iparams: Any = None, ortho_fparams: Any = None, ortho_bparams: Any = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """(E, V): the k largest eigenvalues, descending, and eigenvectors of A v = e B v.
+
+    A        (..., m, m) symmetric, dense or sparse (which is made dense)
+    k        how many; None: as many as X has columns, else 1
+    B        (..., m, m) symmetric and positive; None: the identity
+    largest  False: the k smallest, ascending
+
+    They are taken from the whole decomposition (linalg.eigh), so they are exact, have gradients,
+    and take m*m*m time; what steers PyTorch's iteration (X, n, iK, niter, tol, method, ...) has no
+    effect.
+
+    >>> lobpcg(diag(tensor([1.0, 5.0, 3.0])), 2)[0]
+    tensor([5., 3.])
+    """
+    A, B = (m.to_dense() if hasattr(m, "to_dense") else m for m in (A, B))
+    if len(A.shape) < 2 or A.shape[-1] != A.shape[-2]:
+        raise ShapeError(f"lobpcg: A must be (..., m, m), got {tuple(A.shape)}")
+    count = (1 if X is None else X.shape[-1]) if k is None else as_index("lobpcg", "k", k)
+    if not 1 <= count <= A.shape[-1]:
+        raise ArgumentError(f"lobpcg: k must be in [1, {A.shape[-1]}], got {count}")
+    if B is None:
+        values, vectors = eigh(A)
+    else:  # with B = L L': inv(L) A inv(L)' y = e y, and v = inv(L)' y
+        lower = cholesky(B)
+        half = solve_triangular(lower, A, upper=False)
+        values, vectors = eigh(solve_triangular(lower, adjoint_of(half), upper=False))
+        vectors = solve_triangular(adjoint_of(lower), vectors, upper=True)
+    if largest is None or largest:
+        values, vectors = flip(values, -1), flip(vectors, -1)
+    return values[..., :count], vectors[..., :count]

@@ -426,7 +426,22 @@ def to_sparse(self: Tensor, sparse_dim: int | None = None) -> SparseTensor:
     return made
 
 
+def _refused(name: str) -> Any:
+    def refuse(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        raise ArgumentError(
+            f"{name}: sparse tensors have coordinates here, and no other layout",
+            hint="call to_sparse()",
+        )
+
+    refuse.__name__ = refuse.__qualname__ = name
+    refuse.__doc__ = "ArgumentError: sparse tensors have coordinates, and no other layout."
+    return refuse
+
+
 Tensor.to_sparse = to_sparse  # type: ignore[attr-defined]
+for _name in ("to_sparse_csr", "to_sparse_csc", "to_sparse_bsr", "to_sparse_bsc"):
+    setattr(Tensor, _name, _refused(_name))
+    setattr(SparseTensor, _name, _refused(_name))
 Tensor.to_dense = lambda self: self  # type: ignore[attr-defined]
 pytree.register(
     SparseTensor,

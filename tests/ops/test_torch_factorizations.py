@@ -190,3 +190,30 @@ def test_what_qr_refuses():
         mg.linalg.qr(x, "complete").R.sum().backward()
     with pytest.raises(ValueError, match="mode must be"):
         mg.linalg.qr(x, "full")
+
+
+@pytest.mark.parametrize("options", [{"k": 3}, {"k": 2, "largest": False}, {}])
+@pytest.mark.parametrize("generalized", [False, True])
+def test_lobpcg(options, generalized):
+    a, b = (m @ m.T + np.eye(12) for m in (matrices(12, 12), matrices(12, 12)))
+    b = b if generalized else None
+
+    def run(lib, **more):
+        B = None if b is None else lib.tensor(b)
+        return lib.lobpcg(lib.tensor(a), B=B, **options, **more)
+
+    values, vectors = run(mg)
+    expected = run(torch, niter=300, tol=1e-12)
+    assert_close(values, expected[0], rtol=1e-9, atol=1e-9)
+    assert_close(vectors.abs(), expected[1].abs(), rtol=1e-7, atol=1e-7)
+    assert_close(mg.lobpcg(mg.tensor(a).to_sparse(), B=None)[0], mg.lobpcg(mg.tensor(a))[0])
+    grad = mg.func.grad(lambda a: mg.lobpcg(a)[0].sum())(mg.tensor(a))
+    top = mg.lobpcg(mg.tensor(a))[1]
+    assert_close(grad, top @ top.T, rtol=1e-8, atol=1e-8)
+
+
+def test_what_lobpcg_refuses():
+    with pytest.raises(ValueError, match=r"k must be in \[1, 3\], got 4"):
+        mg.lobpcg(mg.eye(3), 4)
+    with pytest.raises(RuntimeError, match=r"A must be \(..., m, m\), got \(2, 3\)"):
+        mg.lobpcg(mg.ones(2, 3))

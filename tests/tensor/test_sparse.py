@@ -6,6 +6,7 @@ import pytest
 import monograph as mg
 from monograph.core.errors import ArgumentError, IndexRangeError, ShapeError
 from monograph.sparse import SparseTensor
+from monograph.testing import raises_message
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant checks")
 
@@ -123,3 +124,13 @@ def test_what_takes_no_sparse_tensor_says_so():
     a = mg.sparse_coo_tensor(AT, HELD, (3, 4))
     with pytest.raises(Exception, match="SparseTensor"):
         mg.exp(a)
+
+
+def test_other_layouts_are_refused():
+    for x in (mg.ones(2, 2), mg.ones(2, 2).to_sparse()):
+        with raises_message(
+            ArgumentError,
+            """to_sparse_csr: sparse tensors have coordinates here, and no other layout
+            hint: call to_sparse()""",
+        ):
+            x.to_sparse_csr()
