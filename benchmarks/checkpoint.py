@@ -43,30 +43,36 @@ class Wide(train.TrainModule):
         return optim.SGD(self.parameters(), lr=1e-4)
 
 
-class Clock(train.Callback):
-    """Saves at every n-th step, and times what is between the ends of steps."""
+class Clock(train.ModelCheckpoint):
+    """Saves at every n-th step, and times how long training waits for it."""
 
     def __init__(self, folder: Path, every: int, asynchronous: bool):
-        self.folder, self.every, self.asynchronous = folder, every, asynchronous
-        self.saving, self.stalls = [], []
+        super().__init__(
+            folder,
+            save_top_k=0,
+            save_last=True,
+            every_n_train_steps=every,
+            asynchronous=asynchronous,
+        )
+        self.saving: list[float] = []
+        self.stalls: list[float] = []
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        if trainer.global_step % self.every:
-            return
         started = time.perf_counter()
-        trainer.save_checkpoint(self.folder / "c", asynchronous=self.asynchronous)
-        self.stalls.append(time.perf_counter() - started)
-        writing = trainer._writer
-        started = time.perf_counter()
-        writing.wait()
-        self.saving.append(time.perf_counter() - started)
+        super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)
+        waited = time.perf_counter() - started
+        if trainer.global_step % self.every_n_train_steps == 0:
+            self.stalls.append(waited)
+            started = time.perf_counter()
+            trainer._writer.wait()
+            self.saving.append(time.perf_counter() - started)
 
 
-def measure(mb: float, optimizer: str, checkpoints: int, asynchronous: bool) -> None:
+def measure(mb: float, optimizer: str, checkpoints: int, every: int, asynchronous: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
-        clock = Clock(Path(name), 2, asynchronous)
+        clock = Clock(Path(name), every, asynchronous)
         trainer = train.Trainer(
-            max_steps=2 * checkpoints, callbacks=clock, enable_progress_bar=False
+            max_steps=every * checkpoints, callbacks=clock, enable_progress_bar=False
         )
         trainer.fit(Wide(mb, optimizer), [[mg.ones(4)]])
     stalls = [1e3 * s for s in clock.stalls]
@@ -84,11 +90,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--mb", type=float, default=100, help="of the model's parameters")
-    parser.add_argument("--checkpoints", type=int, default=6)
+    parser.add_argument("--checkpoints", type=int, default=4)
+    parser.add_argument("--every", type=int, default=50, help="steps from one to the next")
     args = parser.parse_args()
     for optimizer in ("sgd", "adam"):
         for asynchronous in (True, False):
-            measure(args.mb, optimizer, args.checkpoints, asynchronous)
+            measure(args.mb, optimizer, args.checkpoints, args.every, asynchronous)
 
 
 if __name__ == "__main__":

@@ -167,11 +167,11 @@ def memory_stats() -> dict[str, int]:
     return {"held_bytes": _held, "cached_bytes": cached}
 
 
-def empty_cache() -> None:
-    """Give everything that is not in use back to the system."""
+def empty_cache(smallest: int = 0) -> None:
+    """Give what is not in use back to the system: all blocks, or those of `smallest` bytes on."""
     global _held
     with _lock:
         for size, free in list(_free.items()):
-            while free:
+            while free and size >= smallest:
                 free.pop()
                 _held -= size

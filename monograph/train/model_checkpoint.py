@@ -78,6 +78,7 @@ class ModelCheckpoint(Callback):
         self.best_model_score: float | None = None
         self.last_model_path = ""
         self._saved_at = -1
+        self._is_prepared = False
         self._names: set[Path] = set()  # written or about to be
 
     @property
@@ -99,6 +100,7 @@ class ModelCheckpoint(Callback):
             self.dirpath = trainer.default_root_dir / "checkpoints"
         if stage == "fit":
             remove_left_overs(self.dirpath)
+            self._is_prepared = not self.asynchronous
 
     def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:
         if self.save_on_exception and trainer.global_step:
@@ -111,6 +113,9 @@ class ModelCheckpoint(Callback):
     def on_train_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if not self._is_prepared:  # after the first step, when optimizers have their state
+            self._is_prepared = True
+            trainer.prepare_checkpoint(self.save_weights_only)
         n = self.every_n_train_steps
         step = trainer.global_step
         if n and step and step % n == 0 and step != self._saved_at:

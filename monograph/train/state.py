@@ -15,7 +15,7 @@ import monograph as mg
 
 from ..core.errors import DataError
 from ..metrics import Metric
-from .checkpoint import load_checkpoint
+from .checkpoint import encode, load_checkpoint
 from .seeding import random_state
 
 
@@ -60,6 +60,18 @@ def collect(trainer: Any, weights_only: bool = False) -> dict[str, Any]:
     )
     trainer.hooks.tell_callbacks("on_save_checkpoint", state)
     return state
+
+
+def parts(trainer: Any, weights_only: bool = False) -> list[Any]:
+    """The tensors that make up most of a checkpoint: weights, optimizers, callbacks' own."""
+    tensors: dict[str, Any] = {}
+    held = [trainer.module.state_dict()]
+    if not weights_only:
+        held += [o.state_dict() for o in trainer.optimizers]
+        held += [c.state_dict() for c in trainer.callbacks]
+    for i, state in enumerate(held):
+        encode(state, tensors, str(i))
+    return list(tensors.values())
 
 
 def restore(trainer: Any, path: Path) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..autograd import detect_anomaly as anomaly_mode
 from ..core.errors import ArgumentError, ArgumentTypeError, DataError
+from ..runtime import buffers
 from . import state
 from .batches import as_loaders, count_batches, first_batches
 from .callbacks import Callback, Timer
@@ -289,6 +290,9 @@ class Trainer:
         self.precision.module(model)
         self.hooks.tell("on_fit_start")
         self.optimizers, self._schedules = parse(model.configure_optimizers())
+        buffers.empty_cache(
+            buffers.HUGE_PAGE
+        )  # of what making the model took; steps take other sizes
         loop = self._loop = FitLoop(self, loader, val_loaders)
         if self.checkpoint_callback is not None:
             loop.hashes()  # now: a data set that is read may open files and fill caches
@@ -400,6 +404,11 @@ class Trainer:
         )
         if not asynchronous:
             self._writer.wait()
+
+    def prepare_checkpoint(self, weights_only: bool = False) -> None:
+        """Have memory for the copies of an asynchronous checkpoint ready, without waiting for it;
+        the first one makes training wait longer otherwise. ModelCheckpoint does this."""
+        self._writer.prepare(state.parts(self, weights_only))
 
     # State
 

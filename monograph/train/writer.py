@@ -17,6 +17,7 @@ from ..runtime.threads import get_num_threads
 from .checkpoint import encode, remove_checkpoint, write_checkpoint
 
 LARGE_BYTES = 1 << 20  # arrays that threads copy side by side
+PAGE = 4096
 
 
 class CheckpointWriter:
@@ -29,6 +30,23 @@ class CheckpointWriter:
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._preparing: threading.Thread | None = None
+        self._prepared: list[np.ndarray] = []
+
+    def prepare(self, tensors: Iterable[Any]) -> None:
+        """Have memory for copies of these ready: new memory is several times slower to copy into,
+        since the system clears each page when it is first touched. A thread touches it now."""
+        kinds = [(x.shape, _dtype(x)) for x in tensors if x.nbytes >= LARGE_BYTES]
+        if not kinds or self._preparing is not None:
+            return
+        self._preparing = threading.Thread(target=self._touch, args=(kinds,), name="staging")
+        self._preparing.start()
+
+    def _touch(self, kinds: list[tuple[Any, Any]]) -> None:
+        for shape, dtype in kinds:
+            array = buffers.empty(shape, dtype)
+            array.reshape(-1).view(np.uint8)[::PAGE] = 0
+            self._prepared.append(array)
 
     def save(self, path: Any, weights: dict, state: dict, replaced: Iterable[Any] = ()) -> None:
         """Write a checkpoint (see save_checkpoint); when it stands, delete those it replaces."""
@@ -42,6 +60,10 @@ class CheckpointWriter:
 
     def wait(self) -> None:
         """Until all that was saved stands on the disk. Raises what went wrong."""
+        if self._preparing is not None:
+            self._preparing.join()
+            self._preparing = None
+            self._prepared.clear()  # to the pool of memory, where the copies take it
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -57,6 +79,10 @@ class CheckpointWriter:
         except BaseException as error:  # told to the thread that trains
             error.add_note(f"  while the checkpoint {path} was written")
             self._error = error
+
+
+def _dtype(x: Any) -> Any:
+    return x.dtype.numpy if isinstance(x, mg.Tensor) else x.dtype
 
 
 def _copies(tensors: dict[str, Any]) -> dict[str, np.ndarray]:

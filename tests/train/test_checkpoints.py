@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 import monograph as mg
-from monograph import optim, train
+from monograph import nn, optim, train
 from monograph.core.errors import ArgumentTypeError, DataError, FileFormatError
 from monograph.data import DataLoader
+from monograph.runtime import buffers
 from monograph.train import checkpoint as module
 from monograph.train import load_checkpoint, save_checkpoint
 from monograph.train.writer import CheckpointWriter
@@ -257,6 +258,32 @@ def test_writing_in_a_thread_takes_the_state_as_it_was(tmp_path):
     writer.wait()
     found, state = load_checkpoint(path)
     assert state["i"] == 2 and (found["w"].numpy() == 2).all()
+
+
+def test_the_first_checkpoint_finds_its_memory_ready(tmp_path):
+    class Wide(Regression):
+        def __init__(self):
+            super().__init__()
+            self.wide = nn.Parameter(mg.ones(700, 700))
+
+        def loss(self, batch):
+            return super().loss(batch) + self.wide.mean()
+
+    class Saving(train.ModelCheckpoint):
+        def on_train_batch_end(self, trainer, *rest):
+            if trainer.global_step == 4:
+                trainer._writer._preparing.join()
+                before = buffers.memory_stats()
+            super().on_train_batch_end(trainer, *rest)
+            if trainer.global_step == 4:
+                after = buffers.memory_stats()
+                self.grown = after["held_bytes"] - before["held_bytes"]
+
+    saving = Saving(tmp_path, every_n_train_steps=4)
+    quiet(max_steps=5, callbacks=saving).fit(Wide(), loader())
+    assert saving.grown < 1 << 16  # and not 6 MB of weights and Adam's state
+    kept, state = load_checkpoint(saving.best_model_path)
+    assert state["global_step"] == 4 and kept["wide"].shape == (700, 700)
 
 
 def test_what_goes_wrong_in_the_thread_is_raised_by_the_next_call(tmp_path):
