@@ -312,7 +312,7 @@ class Writer:
                 stop = s.minimum(start + most, stop)
             return Loop("tile_row", start, stop, (Let("first_row", first), *body), step=mr)
 
-        tile = [*self.results_ahead(pairs), *self.tile(a, b, a_tile, b_tile)]
+        tile = self.tile(a, b, a_tile, b_tile, self.results_ahead(pairs))
         if plan.keep:
             tile.append(_tile_loop(mr, nr, Store("kept", self.kept_place(), self.sum())))
         else:
@@ -400,8 +400,13 @@ class Writer:
         start = Var("part") * self.plan.part
         return start, s.minimum(start + self.plan.part, depth)
 
-    def tile(self, a: Operand, b: Operand, a_tile: Expr, b_tile: Expr) -> list[Stmt]:
-        """acc[MR, NR] over this part of K, for tiles that begin at the given places."""
+    def tile(
+        self, a: Operand, b: Operand, a_tile: Expr, b_tile: Expr, ask: list[Stmt]
+    ) -> list[Stmt]:
+        """acc[MR, NR] over this part of K, for tiles that begin at the given places.
+
+        ask: requests for what the end of the tile needs of its row "asked".
+        """
         p, plan, compute = self.problem, self.plan, self.compute
         mr, nr = plan.mr, plan.nr
         r: Expr = Var("r")
@@ -425,13 +430,16 @@ class Writer:
             if i == 0 and (plan.parts > 1 or plan.blocks > 1):
                 start, stop = self.k_range()
             if i == 0 and plan.blocks > 1:
-                before, ask = self.before()
-                # Asked for a row at a time: more at once would hold up the loop.
-                piece = (self.plan.kc + 2 * mr - 1) // (2 * mr) * 2
+                before, asked = self.before()
+                ask = [*asked, *self.next_block(), *ask]
+            if i == 0 and ask:
+                # A row at a time: more at once would keep the loop waiting for its own lines.
+                turns = -(-plan.kc // (2 * mr)) * 2
+                piece = const(turns) if plan.blocks > 1 else self.sizes("piece", turns)
                 start = start + Var("asked") * piece
                 stop = s.minimum(start + piece, stop)
                 inside = self.k_loop("k0", start, stop, steps, last)
-                steps = [Loop("asked", ZERO, const(mr), (*ask, *self.next_block(), *inside))]
+                steps = [Loop("asked", ZERO, const(mr), (Let("r", Var("asked")), *ask, *inside))]
             else:
                 steps = self.k_loop(f"k{i}", start, stop, steps, last)
         begin = _tile_loop(mr, plan.row, Store("acc", place, Const(0, compute)))
@@ -452,7 +460,7 @@ class Writer:
             buffer, at = "sums", self.sum_place(row, column)
         line = 64 // BYTES[self.compute]
         ask = Loop("j", ZERO, const(plan.nr), (Prefetch(buffer, at),), "unroll", line)
-        return Load(buffer, at, self.compute), [Let("r", Var("asked")), ask]
+        return Load(buffer, at, self.compute), [ask]
 
     def next_block(self) -> list[Stmt]:
         """Ask for some of the rows of a that the chunk copies for its next block of K."""
@@ -517,7 +525,8 @@ class Writer:
         return found
 
     def results_ahead(self, pairs: list[tuple[Dim, str]]) -> list[Stmt]:
-        """Ask for what the end of a tile reads and writes, so that it is there after a long sum."""
+        """Ask for what the end of a tile reads and writes in its row r, so that it is there after a
+        long sum."""
         p, plan, epilogue = self.problem, self.plan, self.context.epilogue
         once = plan.parts == 1 and plan.blocks == 1 and not plan.keep and not plan.dots
         if not once or plan.mr * plan.nr * hint(p.depth) < AHEAD_PRODUCTS:
@@ -529,8 +538,7 @@ class Writer:
         else:
             index = output_index(p, [*pairs, (p.m, "row"), (p.n, "column")], self.opaque)
             asked = [Let("row", row), Let("column", column), *epilogue.ahead(index)]
-        lines = Loop("j", ZERO, const(-(-plan.nr // line)), tuple(asked))
-        return [Loop("r", ZERO, const(plan.mr), (lines,))]
+        return [Loop("j", ZERO, const(-(-plan.nr // line)), tuple(asked))]
 
     def end(self, pairs: list[tuple[Dim, str]]) -> Write:
         """What is done with an element of the result: the epilogue, or the output's store."""
