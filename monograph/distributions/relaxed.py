@@ -72,48 +72,6 @@ class LogitRelaxedBernoulli(_Binary):
         return self.temperature.log() + apart - 2 * F.softplus(apart)
 
 
-class RelaxedBernoulli(TransformedDistribution):
-    """Numbers in (0, 1), the nearer to 0 or 1 the lower the temperature."""
-
-    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
-    support = constraints.unit_interval
-    has_rsample = True
-
-    def __init__(
-        self,
-        temperature: Any,
-        probs: Any = None,
-        logits: Any = None,
-        validate_args: bool | None = None,
-    ):
-        base = LogitRelaxedBernoulli(temperature, probs, logits, validate_args=validate_args)
-        super().__init__(base, SigmoidTransform(), validate_args=False)
-        if validate_args is not None:
-            self._validate_args = validate_args
-        else:
-            self._validate_args = Distribution._validate_args
-
-    def expand(self, batch_shape: Any) -> Any:
-        base = self.base_dist.expand(batch_shape)
-        given = {base._form: base._param}
-        return RelaxedBernoulli(self.temperature, **given, validate_args=self._validate_args)
-
-    def _given(self) -> list[str]:
-        return ["temperature", self.base_dist._form]
-
-    @property
-    def temperature(self) -> Any:
-        return self.base_dist.temperature
-
-    @property
-    def probs(self) -> Any:
-        return self.base_dist.probs
-
-    @property
-    def logits(self) -> Any:
-        return self.base_dist.logits
-
-
 class ExpRelaxedCategorical(TwoForms):
     """The logarithm of a RelaxedOneHotCategorical."""
 
@@ -168,12 +126,12 @@ class ExpRelaxedCategorical(TwoForms):
         return (score - score.logsumexp(-1, keepdim=True)).sum(-1) + size
 
 
-class RelaxedOneHotCategorical(TransformedDistribution):
-    """Points of the simplex, the nearer to a corner the lower the temperature."""
+class _Relaxed(TransformedDistribution):
+    """A distribution of logarithms or logits (`_base`), brought into the unit interval."""
 
-    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
-    support = constraints.simplex
     has_rsample = True
+    _base: Any
+    _transform: Any
 
     def __init__(
         self,
@@ -182,19 +140,17 @@ class RelaxedOneHotCategorical(TransformedDistribution):
         logits: Any = None,
         validate_args: bool | None = None,
     ):
-        base = ExpRelaxedCategorical(temperature, probs, logits, validate_args=validate_args)
-        super().__init__(base, ExpTransform(), validate_args=False)
+        base = self._base(temperature, probs, logits, validate_args=validate_args)
+        super().__init__(base, self._transform(), validate_args=False)
         if validate_args is not None:
             self._validate_args = validate_args
         else:
             self._validate_args = Distribution._validate_args
 
     def expand(self, batch_shape: Any) -> Any:
-        base = self.base_dist._categorical.expand(batch_shape)
-        given = {base._form: base._param}
-        return RelaxedOneHotCategorical(
-            self.temperature, **given, validate_args=self._validate_args
-        )
+        base = self.base_dist.expand(batch_shape)
+        given = {base._form: getattr(base, base._form)}
+        return type(self)(self.temperature, **given, validate_args=self._validate_args)
 
     def _given(self) -> list[str]:
         return ["temperature", self.base_dist._form]
@@ -210,6 +166,22 @@ class RelaxedOneHotCategorical(TransformedDistribution):
     @property
     def logits(self) -> Any:
         return self.base_dist.logits
+
+
+class RelaxedBernoulli(_Relaxed):
+    """Numbers in (0, 1), the nearer to 0 or 1 the lower the temperature."""
+
+    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
+    support = constraints.unit_interval
+    _base, _transform = LogitRelaxedBernoulli, SigmoidTransform
+
+
+class RelaxedOneHotCategorical(_Relaxed):
+    """Points of the simplex, the nearer to a corner the lower the temperature."""
+
+    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
+    support = constraints.simplex
+    _base, _transform = ExpRelaxedCategorical, ExpTransform
 
 
 class ContinuousBernoulli(_Binary, ExponentialFamily):
