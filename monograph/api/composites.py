@@ -118,6 +118,7 @@ class Composite:
         self.function, self.name = f, f.__name__
         self.autocast = modes.autocast
         self.executable: Any = None
+        self.pullbacks: dict[tuple[bool, ...], Pullback] = {}
         # How the composition is called again: constants, and where the tensors go.
         places = map(_Place, itertools.count())
         self.call = (
@@ -197,6 +198,26 @@ class Composite:
             return
         if not executable.has_host_steps:
             self.executable = executable
+
+    def run_again(self, given: list[Any]) -> list[Any]:
+        """The results of the composition itself on other tensors."""
+        before, modes.autocast = modes.autocast, self.autocast
+        try:
+            args = [given[a.index] if type(a) is _Place else a for a in self.call[0]]
+            kwargs = {
+                k: given[a.index] if type(a) is _Place else a for k, a in self.call[1].items()
+            }
+            result = self.function(*args, **kwargs)
+        finally:
+            modes.autocast = before
+        return list(result) if self.several else [result]
+
+    def pullback(self, wanted: list[bool]) -> Pullback:
+        """The gradients `wanted` as a function of values."""
+        made = self.pullbacks.get(tuple(wanted))
+        if made is None:
+            made = self.pullbacks[tuple(wanted)] = Pullback(self, wanted)
+        return made
 
     def __call__(self, args: tuple, kwargs: dict, tensors: list, arrays: list) -> Any:
         old = None
@@ -338,6 +359,53 @@ class Backward:
         return importlib.import_module("monograph.compiler.executable").compile_graph(graph)
 
 
+class Pullback:
+    """A Composite's gradient as a composite of its own, so that it has a compiled gradient, too.
+
+    Where gradients of gradients are asked for again and again (an inner loop of meta-learning, a
+    penalty on a gradient), the tape gets one node for it instead of those of the composition.
+    """
+
+    def __init__(self, owner: Composite, wanted: list[bool]):
+        self.owner, self.wanted = owner, list(wanted)
+        self.seen = 0
+        # For each set of cotangents given: the arguments whose gradients __call__ gives.
+        self.positions: dict[tuple[bool, ...], list[int]] = {}
+        self.__name__ = f"{owner.name}_backward"
+
+    def __call__(self, *values: Any) -> tuple[Any, ...]:
+        """Cotangents of the differentiable results (or None), then the arguments."""
+        owner = self.owner
+        gs, given = values[: len(owner.differentiable)], list(values[len(owner.differentiable) :])
+        sources = [i for i, want in enumerate(self.wanted) if want]
+        for i in sources:
+            given[i] = Alias()(given[i])  # one tensor may be several arguments
+        roots, pairs = owner.run_again(given), []
+        for k, g in zip(owner.differentiable, gs):
+            if g is not None:
+                pairs.append((roots[k], g))
+        found = tape.run_backward(
+            [r for r, _ in pairs], [g for _, g in pairs], [given[i] for i in sources],
+            True, True, None,
+        )  # fmt: skip
+        self.positions[tuple(g is None for g in gs)] = [sources[k] for k in sorted(found)]
+        return tuple(found[k] for k in sorted(found))
+
+    def pull(self, node: CompositeNode, gs: list[Any]) -> list[Any] | None:
+        """The node's gradients, as its own pull gives them; None where this is not compiled."""
+        self.seen += 1
+        if self.seen <= SIGHTINGS:
+            return None
+        given = [s.restore(node, True) for s in node.inputs]
+        found = composite.offer(self, *gs, *given)  # type: ignore[arg-type]
+        if found is composite.PLAIN:
+            return None
+        results: list[Any] = [None] * len(node.edges)
+        for i, g in zip(self.positions[tuple(g is None for g in gs)], found):
+            results[i] = g
+        return results
+
+
 def reading_ops(reading: Any) -> list[Any]:
     """The ops that read an array as compiled.as_it_stands found it."""
     order, shape, axes = reading
@@ -396,9 +464,13 @@ class CompositeNode(Node):
     def pull(self, gs: list[Any], wanted: list[bool], linked: bool) -> list[Any]:
         if self.inputs is None:
             raise tape._used_twice(self)
+        owner = self.op
+        if modes.grad and linked and self.old is None:
+            found = owner.pullback(wanted).pull(self, gs)
+            if found is not None:
+                return found
         if modes.grad or modes.trace is not None or modes.vmap is not None:
             return self._pull_composition(gs, linked)
-        owner = self.op
         back = owner.backward
         arrays = []
         for i in back.arguments:
@@ -439,8 +511,7 @@ class CompositeNode(Node):
     def _pull_composition(self, gs: list[Any], linked: bool) -> list[Any]:
         """The gradient by the primitives of the composition, which is run again."""
         self.is_fresh = False
-        before = modes.grad, modes.autocast
-        modes.grad, modes.autocast = True, self.op.autocast
+        before, modes.grad = modes.grad, True
         try:
             given: list[Any] = []
             for i, s in enumerate(self.inputs):
@@ -452,13 +523,9 @@ class CompositeNode(Node):
                     x = wrap(x._value())  # a constant to what is recorded, a leaf here
                     x._requires = True
                 given.append(Alias()(x) if s.requires_grad else x)
-            args, kwargs = self.op.call
-            args = [given[a.index] if type(a) is _Place else a for a in args]
-            kwargs = {k: given[a.index] if type(a) is _Place else a for k, a in kwargs.items()}
-            result = self.op.function(*args, **kwargs)
+            results = self.op.run_again(given)
         finally:
-            modes.grad, modes.autocast = before
-        results = list(result) if self.op.several else [result]
+            modes.grad = before
         roots = [results[k] for k in self.op.differentiable]
         pairs = [(r, g) for r, g in zip(roots, gs) if g is not None]
         sources = [i for i, s in enumerate(self.inputs) if type(s) is Saved and s.requires_grad]
