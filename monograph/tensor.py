@@ -517,9 +517,17 @@ def _rebuild(cls: type, array: np.ndarray, requires_grad: bool, extra: dict) -> 
 
 def wrap(payload: Any) -> Tensor:
     """A fresh tensor around a payload."""
-    t = Tensor.__new__(Tensor)
-    _init(t, payload)
+    t = _new(Tensor)
+    t._payload = payload  # as _init, whose call would take a third of the time
+    t._version = [0]
+    t._node = t._grad = t._base = t._view = None
+    t._index = t._seen = 0
+    t._requires = False
+    t._inference = modes.inference
     return t
+
+
+_new = object.__new__
 
 
 def _bare(t: Tensor) -> Tensor:

@@ -237,6 +237,7 @@ def _times_log(x: Any) -> Any:
 
 
 @functional
+@composite
 def poisson_nll_loss(
     input: Any, target: Any, log_input: bool = True, full: bool = False, *, eps: float = 1e-8,
     reduction: str = "mean",
@@ -256,6 +257,7 @@ def poisson_nll_loss(
 
 
 @functional
+@composite
 def gaussian_nll_loss(
     input: Any, target: Any, var: Any, full: bool = False, *, eps: float = 1e-6,
     reduction: str = "mean",
@@ -286,6 +288,7 @@ def gaussian_nll_loss(
 
 
 @functional
+@composite
 def hinge_embedding_loss(
     input: Any, target: Any, margin: float = 1.0, *, reduction: str = "mean"
 ) -> Any:
@@ -297,6 +300,7 @@ def hinge_embedding_loss(
 
 
 @functional
+@composite
 def margin_ranking_loss(
     input1: Any, input2: Any, target: Any, margin: float = 0.0, *, reduction: str = "mean"
 ) -> Any:
@@ -308,6 +312,7 @@ def margin_ranking_loss(
 
 
 @functional
+@composite
 def soft_margin_loss(input: Any, target: Any, *, reduction: str = "mean") -> Any:
     """log(1 + exp(-y * x)) for y of 1 and -1."""
     x, y = _pair("soft_margin_loss", input, target, reduction)
@@ -315,6 +320,7 @@ def soft_margin_loss(input: Any, target: Any, *, reduction: str = "mean") -> Any
 
 
 @functional
+@composite
 def triplet_margin_loss(
     anchor: Any, positive: Any, negative: Any, margin: float = 1.0, p: float = 2.0,
     eps: float = 1e-6, swap: bool = False, *, reduction: str = "mean",
@@ -351,6 +357,7 @@ def triplet_margin_with_distance_loss(
 
 
 @functional
+@composite
 def cosine_embedding_loss(
     input1: Any, input2: Any, target: Any, margin: float = 0.0, *, reduction: str = "mean"
 ) -> Any:
@@ -375,6 +382,7 @@ def cosine_embedding_loss(
 
 
 @functional
+@composite
 def multilabel_soft_margin_loss(
     input: Any, target: Any, weight: Any = None, *, reduction: str = "mean"
 ) -> Any:

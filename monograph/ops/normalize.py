@@ -273,6 +273,7 @@ def local_response_norm(
 
 
 @functional
+@composite
 def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Any = None) -> Any:
     """x / max(p-norm of x along dim, eps): vectors of length 1.
 
@@ -299,6 +300,7 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
 
 @public
 @functional
+@composite
 def pairwise_distance(
     x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Any:
@@ -308,6 +310,7 @@ def pairwise_distance(
 
 
 @public
+@composite
 def cdist(
     x1: Any, x2: Any, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary"
 ) -> Any:

@@ -83,6 +83,17 @@ CASES = {
         [made(9, 16), made(9, 16, seed=1)],
     ),
     "instance_norm": lambda: (F.instance_norm, [made(3, 4, 5, 5)]),
+    "normalize": lambda: (F.normalize, [made(9, 16)]),
+    "cdist": lambda: (mg.cdist, [made(9, 16), made(8, 16, seed=1)]),
+    "pairwise_distance": lambda: (F.pairwise_distance, [made(9, 16), made(9, 16, seed=1)]),
+    "triplet_margin_loss": lambda: (
+        lambda a, p, n: F.triplet_margin_loss(a, p, n, swap=True),
+        [made(9, 16), made(9, 16, seed=1), made(9, 16, seed=2)],
+    ),
+    "cosine_embedding_loss": lambda: (
+        lambda x, y: F.cosine_embedding_loss(x, y, mg.tensor([1, -1, 1, 1, -1, 1, 1, -1, 1])),
+        [made(9, 16), made(9, 16, seed=1)],
+    ),
     "conv1d": lambda: (F.conv1d, [made(2, 3, 20), made(4, 3, 3, seed=1), made(4, seed=2)]),
     "conv2d": lambda: (
         lambda x, w, b: F.conv2d(x, w, b, stride=2, padding=1),
