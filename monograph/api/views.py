@@ -17,6 +17,7 @@ from ..core.modes import modes, untaped
 from ..core.shape import as_index, as_shape, contiguous_strides, normalize_dim, resolve_reshape
 from ..ops import shaping
 from ..ops.align import public
+from ..ops.complex import view_as_complex, view_as_real
 from ..ops.joining import Split
 from ..ops.movement import Alias, Copy, Reshape
 from ..ops.parts import conj
@@ -24,18 +25,19 @@ from ..ops.shaping import slice_axis
 from ..tensor import Tensor
 from ..transform.tape import Node
 from ..transform.trace import Symbol
+from .creation import from_numpy
 
 
 def _view(self: Tensor, *shape: Any) -> Tensor:
-    """The same memory under another shape (one size may be -1); never a copy.
+    """The same memory under another shape (one size may be -1) or dtype; never a copy.
 
-    ShapeError where this tensor's strides do not allow it: use reshape, or contiguous() first.
+    With a dtype the bits are read anew; where its elements are of another size, the last dimension
+    grows or shrinks. No gradient, and no capture, goes through that, except between complex numbers
+    and pairs of real ones. ShapeError where this tensor's strides do not allow a view: use reshape,
+    or contiguous() first.
     """
     if len(shape) == 1 and isinstance(shape[0], DType):
-        raise ArgumentError(
-            f"view: cannot reinterpret {self.dtype.name} as {shape[0].name}",
-            hint="convert values with .to(dtype), or bits with .numpy().view(...)",
-        )
+        return _bits_as(self, shape[0])
     own = tuple(self.shape)
     target = resolve_reshape("view", own, as_shape("view", shape))
     op = Reshape(target)
@@ -48,6 +50,29 @@ def _view(self: Tensor, *shape: Any) -> Tensor:
             hint="use reshape(), or contiguous() before view()",
         )
     return op(self)
+
+
+def _bits_as(self: Tensor, dtype: DType) -> Tensor:
+    if dtype is self.dtype:
+        return Alias()(self)
+    if self.dtype.is_complex and dtype is self.dtype.to_real():
+        return shaping.flatten(view_as_real(self), -2)
+    if (
+        dtype.is_complex
+        and self.dtype is dtype.to_real()
+        and self.shape
+        and self.shape[-1] % 2 == 0
+    ):
+        return view_as_complex(shaping.unflatten(self, -1, (self.shape[-1] // 2, 2)))
+    array = self._array("view")
+    self._lend()
+    try:
+        return from_numpy(array.view(dtype.numpy))
+    except (TypeError, ValueError) as error:
+        raise ShapeError(
+            f"view: {tuple(self.shape)} elements of {self.dtype.name} cannot be read as "
+            f"{dtype.name}: {error}"
+        ) from None
 
 
 def _is_contiguous(self: Tensor, memory_format: Any = None) -> bool:

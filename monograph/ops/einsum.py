@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.errors import ArgumentError, ShapeError
-from ..core.shape import numel
+from ..core.shape import is_number, numel
+from ..ir.op import is_value
 from .align import public
 from .contract import pair_product, same_dtype
 from .movement import Permute, Reshape, Slice, Sum
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+NUMBERED = ALPHABET[26:] + ALPHABET[:26]  # in the order of characters, as numbers are sorted
 
 
 @public
@@ -19,11 +21,16 @@ def einsum(equation: str, *operands: Any) -> Any:
 
     equation  one letter per axis, operands separated by commas: "bij,bjk->bik". A letter repeated
               in one operand reads its diagonal; "..." stands for the axes not named, which
-              broadcast; without "->" the result has the letters that occur once, sorted.
+              broadcast; without "->" the result has the letters that occur once, sorted
+
+    Or each operand is followed by a list of numbers below 52 in place of letters (Ellipsis for
+    "..."), and the last list, which may be left out, is the result's.
 
     >>> einsum("ij,kj->ik", ones(2, 3), ones(4, 3)).shape
     (2, 4)
     """
+    if is_value(equation):
+        equation, operands = _as_formula((equation, *operands))
     if len(operands) == 1 and isinstance(operands[0], (tuple, list)):
         operands = tuple(operands[0])
     if not isinstance(equation, str):
@@ -50,6 +57,25 @@ def einsum(equation: str, *operands: Any) -> Any:
         x, letters = Sum(summed)(x), "".join(c for c in letters if c in out)
     order = tuple(letters.index(c) for c in out)
     return x if order == tuple(range(len(order))) else Permute(order)(x)
+
+
+def _as_formula(arguments: tuple) -> tuple[str, tuple]:
+    """The equation and operands of einsum(x, [0, 1], y, [1, 2], [0, 2])."""
+    out = arguments[-1] if len(arguments) % 2 else None
+    pairs = arguments[: len(arguments) - len(arguments) % 2]
+
+    def letters(numbers: Any) -> str:
+        if not isinstance(numbers, (tuple, list)):
+            raise ArgumentError(
+                f"einsum: a list of numbers must follow an operand, got {numbers!r}"
+            )
+        for n in numbers:
+            if n is not Ellipsis and not (is_number(n) and 0 <= n < len(ALPHABET)):
+                raise ArgumentError(f"einsum: a dimension must be in [0, 52), got {n!r}")
+        return "".join("..." if n is Ellipsis else NUMBERED[n] for n in numbers)
+
+    equation = ",".join(letters(n) for n in pairs[1::2])
+    return equation if out is None else f"{equation}->{letters(out)}", pairs[::2]
 
 
 def _parse(equation: str, operands: tuple) -> tuple[list[str], str]:

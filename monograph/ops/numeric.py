@@ -99,14 +99,14 @@ def float_power(input: Any, exponent: Any) -> Any:
 
 @public
 def heaviside(input: Any, values: Any) -> Any:
-    """0 where input is negative, 1 where positive, `values` where it is 0.
+    """0 where input is negative or nan, 1 where positive, `values` where it is 0.
 
     >>> heaviside(tensor([-1.0, 0.0, 2.0]), tensor(0.5))
     tensor([0.0000, 0.5000, 1.0000])
     """
     x = as_operand("heaviside", input)
     one = cast(gt(x, 0), x.dtype)
-    return where(eq(x, 0), values, where(ne(x, x), x, one))
+    return where(eq(x, 0), values, one)
 
 
 @public

@@ -172,6 +172,23 @@ def test_einsum_agrees_with_torch(case):
     )
 
 
+def test_einsum_takes_lists_of_numbers():
+    a, b = mg.arange(6.0).reshape(2, 3), mg.arange(12.0).reshape(3, 4)
+    x, y = torch.arange(6.0).reshape(2, 3), torch.arange(12.0).reshape(3, 4)
+    for lists in (
+        [[0, 1], [1, 2]],
+        [[0, 1], [1, 2], [2, 0]],
+        [[30, 5], [5, 2]],
+        [[..., 1], [1, ...]],
+    ):
+        made = mg.einsum(a, lists[0], b, *lists[1:])
+        assert made.tolist() == torch.einsum(x, lists[0], y, *lists[1:]).tolist()
+    with pytest.raises(ArgumentError, match=r"a dimension must be in \[0, 52\), got 52"):
+        mg.einsum(a, [0, 52])
+    with pytest.raises(ArgumentError, match="a list of numbers must follow an operand"):
+        mg.einsum(a, b)
+
+
 @pytest.mark.parametrize(
     "equation, shapes, kind, message",
     [

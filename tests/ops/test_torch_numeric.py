@@ -62,7 +62,8 @@ def test_composed_functions():
     check(mg.positive, torch.positive, X)
     check(mg.sgn, torch.sgn, X - 1, grad=False)
     check(mg.float_power, torch.float_power, np.array([1, 2, 3]), 0.5)
-    check(mg.heaviside, torch.heaviside, np.array([-1.0, 0.0, 2.0]), np.array([0.5]), grad=False)
+    points = np.array([-1.0, 0.0, 2.0, np.nan])
+    check(mg.heaviside, torch.heaviside, points, np.array([0.5]), grad=False)
     check(mg.ldexp, torch.ldexp, X, np.array([1, 2, 3, 4]))
     check(mg.nanmedian, torch.nanmedian, np.array([3.0, np.nan, 1.0, 2.0, 5.0]))
     for p in (1, 2, 3, np.inf):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import monograph as mg
-from monograph.core.errors import GradError, ShapeError
+from monograph.core.errors import GradError, ShapeError, TraceError
 
 torch = pytest.importorskip("torch", reason="PyTorch is the oracle of these tests")
 
@@ -121,3 +121,23 @@ def test_copies_are_deep_and_pickles_come_back():
     assert w.tolist() == [1, 2] and other.requires_grad
     back = pickle.loads(pickle.dumps(mg.arange(6).view(2, 3).T))
     assert back.tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_a_view_in_another_dtype_reads_the_same_bits():
+    x = mg.tensor([1.5, -2.5])
+    bits = x.view(mg.int32)
+    assert bits.tolist() == np.array([1.5, -2.5], "f4").view("i4").tolist()
+    bits[0] = 0
+    assert x.tolist() == [0.0, -2.5]
+    small = mg.tensor([[1, 2, 3, 4]], dtype=mg.uint8)
+    assert small.view(mg.int16).tolist() == [[513, 1027]]
+    assert small.view(mg.int16).view(mg.uint8).tolist() == small.tolist()
+    assert mg.tensor([1.0], dtype=mg.bfloat16).view(mg.int16).item() == 0x3F80
+    z = mg.tensor([1 + 2j], requires_grad=True)
+    z.view(mg.float32)[1].backward()
+    assert z.grad.tolist() == [1j]
+    assert mg.tensor([1.0, 2.0]).view(mg.complex64).tolist() == [1 + 2j]
+    with pytest.raises(ShapeError, match=r"view: \(3,\) elements of uint8 cannot be read as int16"):
+        mg.zeros(3, dtype=mg.uint8).view(mg.int16)
+    with pytest.raises(TraceError, match="view: the value of a f32"):
+        mg.jit(lambda x: x.view(mg.int32))(x)
