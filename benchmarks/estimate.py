@@ -37,7 +37,7 @@ class Watch(train.Callback):
 
 def fit(workload: str) -> tuple[Module, tuple]:
     w = WORKLOADS[workload]
-    module = Module(w, logs=True)
+    module = Module(w, logs="logged")
     batch = tuple(mg.tensor(a) for a in w.data())
     trainer = train.Trainer(max_epochs=1, callbacks=Watch(), enable_progress_bar=False)
     trainer.fit(module, [batch] * 4)

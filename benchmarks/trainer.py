@@ -5,6 +5,7 @@
 
 `list`: the batches stand in a list, so that a step is little else than its own cost. `loader`: a
 DataLoader cuts and shuffles them. `logged`: the loss is logged, in the loop by hand kept in a list.
+`mean`: its mean over the epoch, too, which the loop by hand takes of its list at the end.
 Microseconds a step, in rounds that take turns: the best round of each, and the median over rounds
 of the ratio of neighbours.
 """
@@ -37,7 +38,7 @@ def optimizer_of(w: Workload, parameters) -> optim.Optimizer:
 
 
 class Module(train.TrainModule):
-    def __init__(self, w: Workload, logs: bool):
+    def __init__(self, w: Workload, logs: str):
         super().__init__()
         self.w, self.logs = w, logs
         self.net = build(mg, w.name)
@@ -46,7 +47,7 @@ class Module(train.TrainModule):
         x, y = batch
         loss = F.cross_entropy(self.net(x).reshape(-1, self.w.classes), y.reshape(-1))
         if self.logs:
-            self.log("loss", loss)
+            self.log("loss", loss, on_epoch=self.logs == "mean")
         return loss
 
     def configure_optimizers(self):
@@ -66,7 +67,7 @@ class Clock(train.Callback):
         self.times = []
 
 
-def by_hand(w: Workload, logs: bool):
+def by_hand(w: Workload, logs: str):
     """A function of batches that trains on all of them and returns seconds."""
     model = build(mg, w.name)
     optimizer = optimizer_of(w, model.parameters())
@@ -87,12 +88,14 @@ def by_hand(w: Workload, logs: bool):
             if logs:
                 losses.append(loss)
         float(loss)
+        if logs == "mean":
+            sum(map(float, losses)) / len(losses)
         return time.perf_counter() - started
 
     return run
 
 
-def by_trainer(w: Workload, logs: bool, batches):
+def by_trainer(w: Workload, logs: str, batches):
     """A function that trains one more epoch and returns seconds."""
     clock = Clock()
     trainer = train.Trainer(max_epochs=1, callbacks=clock, enable_progress_bar=False)
@@ -107,7 +110,7 @@ def by_trainer(w: Workload, logs: bool, batches):
     return run
 
 
-def compare(w: Workload, kind: str, logs: bool, steps: int, rounds: int) -> None:
+def compare(w: Workload, kind: str, logs: str, steps: int, rounds: int) -> None:
     x, y = w.data()
     pairs = [(mg.tensor(x), mg.tensor(y)) for _ in range(min(steps, 64))]
     if kind == "list":
@@ -129,7 +132,7 @@ def compare(w: Workload, kind: str, logs: bool, steps: int, rounds: int) -> None
     ratio = statistics.median(b / a for a, b in times)
     best = [min(t[k] for t in times) for k in (0, 1)]
     print(
-        f"{w.name:10} {kind:7} {'logged' if logs else '':7} by hand {best[0]:8.2f} us   "
+        f"{w.name:10} {kind:7} {logs:7} by hand {best[0]:8.2f} us   "
         f"Trainer {best[1]:8.2f} us   +{best[1] - best[0]:5.2f} us  "
         f"{100 * (best[1] / best[0] - 1):+5.1f} %   median {100 * (ratio - 1):+5.1f} %",
         flush=True,
@@ -146,7 +149,7 @@ def main() -> None:
     args = parser.parse_args()
     mg.set_flush_denormal(True)
     for kind in ("list", "loader"):
-        for logs in (False, True):
+        for logs in ("", "logged", "mean"):
             compare(WORKLOADS[args.workload], kind, logs, args.steps, args.rounds)
 
 

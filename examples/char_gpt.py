@@ -1,18 +1,19 @@
-"""A character-level GPT in one file, with a training loop written out around mg.jit.
+"""Train a character-level GPT with the Trainer, and let it write.
 
     python examples/char_gpt.py --text FILE          any text in UTF-8
+    python examples/char_gpt.py --text FILE --resume            after an interruption
 
-4 layers of width 128, 2000 steps of 12 windows: the size of nanoGPT's small run, without a Trainer.
+4 layers of width 128, 2000 steps of 12 windows of 64 characters: the size of nanoGPT's small run,
+whose validation loss on the works of Shakespeare is 1.88.
 """
 
 import argparse
 import math
-import time
 from pathlib import Path
 
 import monograph as mg
-from monograph import nn, optim
-from monograph.data import CharText
+from monograph import nn, optim, train
+from monograph.data import CharText, DataLoader, RandomSampler, Subset
 from monograph.nn import functional as F
 
 
@@ -33,10 +34,10 @@ class Block(nn.Module):
         return x + self.down(F.gelu(self.up(self.norm2(x))))
 
 
-class GPT(nn.Module):
-    def __init__(self, vocabulary, layers=4, heads=4, width=128, context=64):
+class GPT(train.TrainModule):
+    def __init__(self, vocabulary, layers=4, heads=4, width=128, context=64, lr=3e-3, steps=2000):
         super().__init__()
-        self.context = context
+        self.save_hyperparameters()
         self.token, self.position = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
         self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(layers)))
         self.norm = nn.LayerNorm(width)
@@ -51,8 +52,40 @@ class GPT(nn.Module):
         x = self.token(tokens) + self.position(mg.arange(tokens.shape[1]))
         return F.linear(self.norm(self.blocks(x)), self.token.weight)
 
-    def loss(self, tokens, targets):
+    def loss(self, batch):
+        tokens, targets = batch
         return F.cross_entropy(self(tokens).flatten(0, 1), targets.flatten())
+
+    def training_step(self, batch, batch_idx):
+        loss = self.loss(batch)
+        self.log("train_loss", loss)
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", self.loss(batch), prog_bar=True)
+
+    def configure_optimizers(self):
+        lr, steps = self.hparams["lr"], self.hparams["steps"]
+        matrices = [p for p in self.parameters() if p.ndim == 2]
+        others = [p for p in self.parameters() if p.ndim != 2]
+        optimizer = optim.AdamW(
+            [{"params": matrices}, {"params": others, "weight_decay": 0.0}],
+            lr=lr, betas=(0.9, 0.99), weight_decay=0.1,
+        )  # fmt: skip
+        warm_up = max(1, steps // 20)
+        rises = optim.lr_scheduler.LinearLR(optimizer, 1 / warm_up, 1.0, warm_up)
+        falls = optim.lr_scheduler.CosineAnnealingLR(optimizer, steps - warm_up, lr / 10)
+        schedule = optim.lr_scheduler.SequentialLR(optimizer, [rises, falls], [warm_up])
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @mg.no_grad()
+    def write(self, count):
+        """`count` characters, as numbers (1, count)."""
+        tokens = mg.zeros(1, 1, dtype=mg.int64)
+        for _ in range(count):
+            scores = self(tokens[:, -self.hparams["context"] :])[:, -1]
+            tokens = mg.cat([tokens, mg.multinomial(scores.softmax(-1), 1)], dim=1)
+        return tokens[:, 1:]
 
 
 def main(words=None):
@@ -63,55 +96,32 @@ def main(words=None):
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--output", default="runs/char_gpt", help="checkpoints and metrics.csv")
+    parser.add_argument("--resume", action="store_true")
     args = parser.parse_args(words)
 
-    mg.manual_seed(0)
+    train.seed_everything(0)
     text = Path(args.text).read_text(encoding="utf-8") if args.text else None
     data = CharText(text, args.context, "train")
     held_out = CharText(text, args.context, "val", data.vocabulary)
-    model = GPT(len(data.vocabulary), args.layers, args.heads, args.width, args.context)
-    matrices = [p for p in model.parameters() if p.ndim == 2]
-    others = [p for p in model.parameters() if p.ndim != 2]
-    optimizer = optim.AdamW(
-        [{"params": matrices}, {"params": others, "weight_decay": 0.0}],
-        lr=args.lr, betas=(0.9, 0.99), weight_decay=0.1,
-    )  # fmt: skip
-    warm_up = max(1, args.steps // 20)
-    schedule = optim.lr_scheduler.SequentialLR(
-        optimizer,
-        [
-            optim.lr_scheduler.LinearLR(optimizer, 1 / warm_up, 1.0, warm_up),
-            optim.lr_scheduler.CosineAnnealingLR(optimizer, args.steps - warm_up, args.lr / 10),
-        ],
-        [warm_up],
+    draws = RandomSampler(data, replacement=True, num_samples=args.steps * args.batch)
+    one_by_one = Subset(held_out, range(0, len(held_out), args.context))
+    checks = DataLoader(one_by_one, batch_size=64)
+    model = GPT(
+        len(data.vocabulary), args.layers, args.heads, args.width, args.context, args.lr, args.steps
     )
-
-    @mg.jit
-    def step(tokens, targets):
-        loss = model.loss(tokens, targets)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        return loss
-
-    evaluate = mg.jit(mg.no_grad(model.loss))
-    start = time.monotonic()
-    for i in range(1, args.steps + 1):
-        loss = step(*data.batch(args.batch))
-        schedule.step()
-        if i % 200 == 0 or i == args.steps:
-            checks = [evaluate(*held_out.batch(64)).item() for _ in range(8)]
-            val_loss = sum(checks) / len(checks)
-            elapsed_s = time.monotonic() - start
-            print(f"step {i}: loss {loss.item():.3f}, validation {val_loss:.3f}, {elapsed_s:.0f} s")
-
-    tokens = mg.zeros(1, 1, dtype=mg.int64)
-    with mg.no_grad():
-        for _ in range(200):
-            scores = model(tokens[:, -args.context :])[:, -1]
-            tokens = mg.cat([tokens, mg.multinomial(scores.softmax(-1), 1)], dim=1)
-    print(data.vocabulary.decode(tokens[0, 1:]))
+    trainer = train.Trainer(
+        max_steps=args.steps,
+        gradient_clip_val=1.0,
+        val_check_interval=min(500, args.steps),
+        callbacks=train.ModelCheckpoint(args.output, save_top_k=0, save_last=True),
+        logger=train.CSVLogger(args.output),
+    )
+    batches = DataLoader(data, args.batch, sampler=draws)
+    trainer.fit(model, batches, checks, ckpt_path="last" if args.resume else None)
+    val_loss = trainer.callback_metrics["val_loss"]
+    print(f"validation {val_loss:.3f}")
+    print(data.vocabulary.decode(model.eval().write(200)[0]))
     return val_loss
 
 

@@ -42,7 +42,7 @@ def test_mnist_runs_and_resumes(tmp_path, capsys):
 
 def test_char_gpt_learns(tmp_path, capsys):
     (tmp_path / "t.txt").write_text("tick tock " * 400)
-    words = "--layers 2 --heads 2 --width 32 --context 16 --steps 80 --lr 0.01"
+    words = f"--layers 2 --heads 2 --width 32 --context 16 --steps 80 --lr 0.01 --output {tmp_path}"
     assert example("char_gpt").main(["--text", str(tmp_path / "t.txt"), *words.split()]) < 0.6
 
 

@@ -64,8 +64,9 @@ def batch_size(batch: Any) -> int:
     kind = type(batch)
     if kind is list or kind is tuple:  # the common case, quickly
         first = batch[0] if batch else None
-        if type(first) is mg.Tensor and first.ndim:
-            return int(first.shape[0])
+        array = first._payload if type(first) is mg.Tensor else None
+        if type(array) is np.ndarray and array.ndim:
+            return array.shape[0]
     for leaf in pytree.tree_leaves(batch):
         if isinstance(leaf, (mg.Tensor, np.ndarray)) and len(leaf.shape):
             return int(leaf.shape[0])

@@ -50,6 +50,10 @@ class LogBook:
         self.sums: dict[str, list] = {}  # name -> [reduced value, weight]
         self.metrics: dict[str, Metric] = {}  # logged objects, by name
         self.newest: dict[str, Any] = {}  # values of steps, not yet read
+        # Newer than both: values that several names share, and their weights.
+        self._shared: tuple[str, ...] = ()
+        self._value: Any = None
+        self._rows: list[tuple[Any, int]] = []
         self.pending: list[tuple[dict[str, Any], int]] = []  # (values, weight) for `sums`
         self.steps: dict[str, float] = {}  # newest values of steps, under their step names
         self.step_on, self.epoch_on = True, False  # the defaults of the phase
@@ -119,11 +123,31 @@ class LogBook:
                 self.entries.setdefault(name + suffix, self.entries[name])
             values = {name + suffix: value for name, value in values.items()}
         if values:
+            self._unfold()
             self.newest.update(values)
             if self.weighs:
                 self.pending.append((values, weight))
                 if len(self.pending) >= _PENDING:
                     self._reduce_pending()
+
+    def add_shared(self, names: tuple[str, ...], value: Any, weight: int) -> None:
+        """`add` where all names have one value: what a step pays for that logs its loss."""
+        if self._shared is not names:
+            self._unfold()
+            self._shared = names
+        self._value = value
+        if self.weighs:
+            self._rows.append((value, weight))
+            if len(self._rows) >= _PENDING:
+                self._reduce_pending()
+
+    def _unfold(self) -> None:
+        names, self._shared = self._shared, ()
+        if names:
+            rows, self._rows = self._rows, []
+            self.pending += [(dict.fromkeys(names, value), weight) for value, weight in rows]
+            self.newest.update(dict.fromkeys(names, self._value))
+            self._value = None
 
     def flush(self) -> dict[str, float]:
         """The newest values of steps since the last flush, under their step names."""
@@ -132,8 +156,8 @@ class LogBook:
         return steps
 
     def _read(self) -> None:
-        if self.pending:
-            self._reduce_pending()
+        self._reduce_pending()
+        self._unfold()
         newest, self.newest = self.newest, {}
         for name, value in newest.items():
             entry = self.entries[name]
@@ -142,25 +166,37 @@ class LogBook:
 
     def _reduce_pending(self) -> None:
         pending, self.pending = self.pending, []
-        for values, weight in pending:
-            for name, value in values.items():
-                entry = self.entries[name]
-                if entry.on_epoch:
-                    self._reduce(name, entry, float(value), entry.batch_size or weight)
+        rows, self._rows = self._rows, []
+        shared = [(float(value), weight) for value, weight in rows]
+        for name, entry in self.entries.items() if pending or rows else ():
+            if not entry.on_epoch:
+                continue
+            found = [(float(v[name]), weight) for v, weight in pending if name in v]
+            if name in self._shared:
+                found += shared
+            if entry.batch_size:
+                found = [(value, entry.batch_size) for value, _ in found]
+            if found:
+                self._reduce(name, entry.reduce_fx, found)
 
-    def _reduce(self, name: str, entry: Entry, value: float, weight: int) -> None:
-        if name not in self.sums:
-            start = value * weight if entry.reduce_fx == "mean" else value
-            self.sums[name] = [start, weight]
-            return
-        kept = self.sums[name]
-        kept[1] += weight
-        if entry.reduce_fx == "mean":
-            kept[0] += value * weight
-        elif entry.reduce_fx == "sum":
-            kept[0] += value
+    def _reduce(self, name: str, reduce_fx: str, found: list[tuple[float, int]]) -> None:
+        """Take in values and their weights, in order: the same bits however they are grouped."""
+        if name in self.sums:
+            total, count = self.sums[name]
         else:
-            kept[0] = min(kept[0], value) if entry.reduce_fx == "min" else max(kept[0], value)
+            value, count = found.pop(0)
+            total = value * count if reduce_fx == "mean" else value
+        if reduce_fx == "mean":
+            for value, weight in found:
+                total += value * weight
+        elif reduce_fx == "sum":
+            for value, _ in found:
+                total += value
+        else:
+            pick = min if reduce_fx == "min" else max
+            for value, _ in found:
+                total = pick(total, value)
+        self.sums[name] = [total, count + sum([weight for _, weight in found])]
 
     def epoch_values(self) -> dict[str, float]:
         """The values over the epoch so far, under their epoch names; forgets them."""

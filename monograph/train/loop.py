@@ -179,7 +179,11 @@ class FitLoop:
             trainer.read_steps()  # so that what is read below is this step's
         trainer._last_outputs = outputs
         if logged:
-            book.add(logged, batch_size(batch) if book.weighs else 1)
+            size = batch_size(batch) if book.weighs else 1
+            if type(logged) is tuple:
+                book.add_shared(logged, outputs, size)
+            else:
+                book.add(logged, size)
             if self.step.compiled.numbers:
                 self.warn_of_numbers()
         if self.module_hears_ends:

@@ -53,7 +53,7 @@ class Compiled:
         self.index = mg.from_numpy(self.cell)
 
     def __call__(self, batch: Any, batch_idx: int, *choices: Any) -> Any:
-        """(result, what was logged)."""
+        """(result, what was logged: a dict, or a tuple of names whose value is the result)."""
         self.number = batch_idx
         if type(batch) is self._kind and choices == self._choices:
             program = self._program
@@ -63,7 +63,7 @@ class Compiled:
             if made is not NO:
                 result = program.result
                 if result.is_bare:
-                    return made, dict.fromkeys(result.logged, made) if result.logged else {}
+                    return made, result.names
                 return program.finish(made)
         return self._slowly(batch, choices)
 
@@ -191,6 +191,7 @@ class _Result:
     leaves: list[tuple[bool, Any]]  # (is a tensor, its number) or (False, another value)
     logged: dict[str, tuple[bool, Any]]
     is_bare: bool  # one tensor, which is the result and all that was logged; no updates
+    names: tuple[str, ...]  # of what was logged
 
     @classmethod
     def of(cls, result: Any, logged: dict[str, Any]) -> tuple[_Result, list[mg.Tensor]]:
@@ -216,7 +217,7 @@ class _Result:
             and len(tensors) == 1
             and all(is_tensor for is_tensor, _ in known.values())
         )
-        return cls(structure, places, known, is_bare), tensors
+        return cls(structure, places, known, is_bare, tuple(known)), tensors
 
     def rebuilt(self, made: Any) -> tuple[Any, dict[str, Any]]:
         """(result, logged) around the tensors of a call."""
@@ -274,8 +275,9 @@ class TrainStep:
         self.touched: set[int] = set()
         self.inside = 0  # batches in the window so far
 
-    def __call__(self, batch: Any, batch_idx: int, ends: bool) -> tuple[Any, dict, bool]:
-        """(what training_step returned, what it logged, whether parameters were updated)."""
+    def __call__(self, batch: Any, batch_idx: int, ends: bool) -> tuple[Any, Any, bool]:
+        """(what training_step returned, what it logged, whether parameters were updated). What it
+        logged is a dict, or a tuple of names whose value is what it returned."""
         if not self.windows:
             outputs, logged = self.compiled(batch, batch_idx)
             return outputs, logged, outputs is not None or not self.automatic
@@ -421,7 +423,8 @@ class EvalStep:
     def __call__(self, batch: Any, batch_idx: int, loader: int) -> tuple[Any, dict]:
         """(what the step returned, what it logged)."""
         with mg.no_grad():
-            return self.compiled(batch, batch_idx, loader)
+            result, logged = self.compiled(batch, batch_idx, loader)
+        return result, dict.fromkeys(logged, result) if type(logged) is tuple else logged
 
 
 def with_index(step: Callable) -> Callable:
