@@ -183,7 +183,8 @@ def test_division_with_rounding():
 def test_floor_division_of_special_values():
     values = np.array([0.0, 1.0, -1.0, 5.5, -5.5, np.inf, -np.inf, np.nan])
     x, y = (v.reshape(-1).copy() for v in np.meshgrid(values, values))
-    keep = np.isfinite(y)
+    # An infinity by a finite number is infinite here, nan in PyTorch (docs/differences.md).
+    keep = np.isfinite(y) & (~np.isinf(x) | (y == 0))
     check(mg.floor_divide, torch.floor_divide, x[keep], y[keep], grad=False)
     check(mg.fmod, torch.fmod, x, y, grad=False)
 
