@@ -137,17 +137,20 @@ def main() -> None:
     parser.add_argument("--train", type=Path, metavar="DATA", help="train, compare losses")
     parser.add_argument("--steps", type=int, default=600, help="of --train")
     parser.add_argument("--seeds", type=int, default=3, help="of --train; losses are averaged")
+    parser.add_argument("--first-seed", type=int, default=0, help="of --train")
     parser.add_argument("--alone", action="store_true", help="without PyTorch")
     options = parser.parse_args()
     import monograph as mg
 
     threads = len(os.sched_getaffinity(0))
     if options.train:
+        kinds = None, options.dtype
         for name in options.workload or ["cnn", "gpt-mini"]:
-            losses = [
-                [train(name, options.train, options.steps, d, seed) for d in (None, options.dtype)]
-                for seed in range(options.seeds)
-            ]
+            losses = []
+            for seed in range(options.first_seed, options.first_seed + options.seeds):
+                pair = [train(name, options.train, options.steps, d, seed) for d in kinds]
+                print(f"{name}, seed {seed}: {pair[0]:.5f} {pair[1]:.5f}", flush=True)
+                losses.append(pair)
             exact, cast = np.mean(losses, 0)
             print(
                 f"{name}, {options.steps} steps, {options.seeds} seeds: validation loss "

@@ -40,6 +40,7 @@ from .dynamic import OFTEN, Axis, Policy, Sizes, pattern_of, shapes_of
 from .ir.graph import Value
 from .ir.op import Aval
 from .tensor import Tensor, wrap
+from .transform.contents import check_contents
 from .transform.trace import Symbol, Trace
 
 LEAVES = (Tensor, int, float, bool, str)  # arguments that are no containers
@@ -70,6 +71,7 @@ class Capture(Replay):
         with trace:
             self._trace(trace, leaves, treedef)
         trace.finish()
+        check_contents(trace.guards, (c for cs in owner.captures.values() for c in cs))
         self.refused: list[tuple[list[Axis], str]] = []  # axes that were to be dynamic, and why not
         if self.sizes is not None:
             self._compile_dynamic()
@@ -151,6 +153,7 @@ class Capture(Replay):
                 args.append(number)
             else:
                 args.append(leaf)
+        trace.given = len(trace.captured)
         positional, named = treedef.unflatten(args)
         result = self.owner.function(*positional, **named)
         with untaped():
@@ -576,6 +579,8 @@ def jit(
     unless the function needs its value. Python code in the function runs only while capturing: of
     what it reads besides its arguments, tensors, layers and hooks of modules, `training`, options
     of optimizers and modes are looked at in each call; other attributes and globals are constants.
+    Elements of outside tensors that it reads in Python (`int(self.pointer)`, `x[mask]`) are looked
+    at, too: a program for each, up to 8.
     TraceError if the function needs an element's value to go on (and fallback is False).
 
     >>> @jit

@@ -385,11 +385,13 @@ class Tensor:
         """The array, or an error that names `operation` where there is none."""
         p = self._value()
         if type(p) is np.ndarray:
+            if modes.trace is not None:
+                modes.trace.read(self, p, operation)
             return p
         if is_meta(p):
             raise no_elements(operation)
         if type(p) is Symbol:
-            array = known(p)
+            array = known(p, operation)
             if array is None:
                 raise needs_value(p, operation)
             return array

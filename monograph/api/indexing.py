@@ -237,7 +237,9 @@ def _plain(item: Any, name: str) -> Any:
 def _true_positions(name: str, mask: Tensor) -> tuple[np.ndarray, ...]:
     payload = mask._value()
     if type(payload) is Symbol:
-        payload = known(payload)
+        payload = known(payload, "index")
+    elif modes.trace is not None and type(payload) is np.ndarray:
+        modes.trace.read(mask, payload, "index")
     if type(payload) is not np.ndarray:
         raise TraceError(
             f"{name}: how many elements of a bool mask of shape {tuple(mask.shape)} are true is "

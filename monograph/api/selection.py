@@ -1,6 +1,7 @@
 """Functions whose result's shape depends on values: nonzero, unique, masked_select, bincount.
 
-They need the elements, so a captured function cannot use them (TraceError says what to do).
+They need the elements: a captured function can use them on what is known while it is captured only
+(TraceError says what to do).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import numpy as np
 
 from ..core import dtype as dt
 from ..core.errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
+from ..core.modes import modes
 from ..core.shape import as_index, broadcast_shapes, normalize_dim
 from ..ops import arith
 from ..ops.align import broadcast_to, cast, functional, public
@@ -132,7 +134,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """
     index = as_index_tensor("one_hot", tensor, "tensor")
     classes = as_index("one_hot", "num_classes", num_classes)
-    if classes == -1 or type(index._value()) is np.ndarray:
+    if classes == -1 or (type(index._value()) is np.ndarray and modes.trace is None):
         array = index._array("one_hot")
         if classes == -1:
             if not array.size:

@@ -217,16 +217,21 @@ def _softplus(x: Any) -> Any:
 def kl_div(input: Any, target: Any, *, reduction: str = "mean", log_target: bool = False) -> Any:
     """Divergence target * (log(target) - input): input and (log_target) target are logarithms.
 
-    reduction  also "batchmean": the sum divided by the first size, which is the mathematical one
+    reduction  also "batchmean": the sum over input's first size, which is the mathematical one
+    One of them may have a single element, as the probability of a uniform distribution.
     """
     check_reduction("kl_div", reduction, ("mean", "sum", "batchmean", "none"))
-    x, y = _pair("kl_div", input, target, "none")
+    x, y = as_operand("kl_div", input), as_operand("kl_div", target, "target")
+    count = x.shape[0] if x.shape else 1
+    if 1 in (numel(x.shape), numel(y.shape)):
+        x, y = align("kl_div", x, y, floating=True)
+    x, y = _pair("kl_div", x, y, "none")
     if log_target:
         loss = mul(exp(y), sub(y, x))
     else:
         loss = sub(_times_log(y), mul(y, x))
     if reduction == "batchmean":
-        return mul(total(loss), 1.0 / loss.shape[0] if loss.shape else 1.0)
+        return mul(total(loss), 1.0 / count)
     return reduce_loss(loss, reduction)
 
 

@@ -136,6 +136,10 @@ class BodyTrace(Trace):
         if self.parent is not None:
             self.parent.guard(getter, what)
 
+    def read(self, tensor: Any, array: np.ndarray, operation: str) -> None:
+        if self.parent is not None:
+            self.parent.read(tensor, array, operation)
+
     # What a body cannot do
 
     def refuse(self, what: str) -> None:

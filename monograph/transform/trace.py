@@ -22,6 +22,7 @@ from ..core.symbolic import is_symbolic
 from ..ir.evaluate import evaluate
 from ..ir.graph import Graph, Value
 from ..ir.op import Aval, is_value
+from .contents import Contents
 
 
 class Symbol:
@@ -78,9 +79,11 @@ class Trace:
     shapes    id -> shape of a tensor of which some sizes are known at run time (core/symbolic.py)
     grads     id -> (tensor, its .grad at the end): what the function assigned to .grad
     inner     True for the body of control flow (transform/region.py)
+    given     how many of `captured` are arguments; None if it is not known
     """
 
     inner = False
+    given: int | None = None
 
     def __init__(self) -> None:
         self.graph = Graph()
@@ -220,6 +223,12 @@ class Trace:
         value = getter()
         self.guards.append((getter, value, what))
 
+    def read(self, tensor: Any, array: np.ndarray, operation: str) -> None:
+        """Specialise on the elements of a tensor from outside, which Python is about to see."""
+        contents = Contents(tensor, array, operation)
+        what = f"what {operation} reads (at {contents.place})"
+        self.guards.append((contents, contents.text, what))
+
     def record(self, op: Any, payloads: list[Any]) -> Any:
         """Append op to the graph; returns a Symbol, or a list of them for several outputs."""
         inputs = []
@@ -254,24 +263,39 @@ def leaked(symbol: Symbol) -> TraceError:
     )
 
 
-def known(symbol: Symbol) -> np.ndarray | None:
-    """The elements, if they depend on nothing but constants (`arange(4) > 2`); read-only."""
-    graph = symbol.trace.graph
-    if not symbol.trace.active:
+def known(symbol: Symbol, operation: str) -> np.ndarray | None:
+    """The elements, if they depend on nothing but constants (`arange(4) > 2`) and on tensors from
+    outside that are neither trained nor written, whose contents become guards; read-only."""
+    trace, graph = symbol.trace, symbol.trace.graph
+    if not trace.active:
         return None
+    outside = (
+        {c.symbol.value: c for c in trace.captured[trace.given :]}
+        if trace.given is not None
+        else {}
+    )
+    read: dict[Value, Captured] = {}
     seen: set[Any] = set()
     todo = [symbol.value]
     while todo:
         v = todo.pop()
         if v in graph.constants or v.node in seen:
             continue
-        if v.node is None or _at_run_time(v.node):
+        if v.node is None:
+            c = outside.get(v)
+            if c is None or c.written or c.tape[2]:
+                return None
+            read[v] = c
+            continue
+        if _at_run_time(v.node):
             return None
         seen.add(v.node)
         todo += v.node.values
+    for c in read.values():
+        trace.read(c.tensor, c.array, operation)
     part = graph.copy(node for node in graph.nodes if node in seen)
-    part.inputs, part.outputs = [], [symbol.value]
-    array = evaluate(part)[0].view()
+    part.inputs, part.outputs = list(read), [symbol.value]
+    array = evaluate(part, *(c.array for c in read.values()))[0].view()
     array.flags.writeable = False
     return array
 

@@ -6,6 +6,7 @@ from torch_oracle import TIGHT, array, check_same, check_same_result, draw, mess
 
 import monograph as mg
 from monograph import nn
+from monograph.core.errors import ShapeError
 
 X23 = (draw(2, 3),)
 X4 = (draw(2, 4, 6, 5),)
@@ -302,6 +303,20 @@ def test_losses_take_the_older_arguments(size_average, reduce):
         )
     for name in ("BCELoss", "BCEWithLogitsLoss", "MSELoss", "KLDivLoss", "MultiMarginLoss"):
         assert getattr(nn, name)(**older).reduction == getattr(torch.nn, name)(**older).reduction
+
+
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides:UserWarning")
+@pytest.mark.parametrize("reduction", ["mean", "sum", "batchmean"])
+def test_kl_div_of_a_uniform_distribution_equals_torch(reduction):
+    logs, one = np.log(np.array([[0.1, 0.7, 0.2], [0.3, 0.3, 0.4]])), np.log([1 / 3])
+    for x, y in ((one, logs), (logs, one)):
+        pairs = [[lib.tensor(v) for v in (x, y)] for lib in (mg, torch)]
+        options = {"reduction": reduction, "log_target": True}
+        made = nn.functional.kl_div(*pairs[0], **options)
+        expected = torch.nn.functional.kl_div(*pairs[1], **options)
+        np.testing.assert_allclose(array(made), array(expected), **TIGHT)
+    with pytest.raises(ShapeError, match="kl_div: input has shape"):
+        nn.functional.kl_div(mg.tensor(logs), mg.tensor(logs[0]))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
