@@ -167,36 +167,35 @@ class LogBook:
     def _reduce_pending(self) -> None:
         pending, self.pending = self.pending, []
         rows, self._rows = self._rows, []
-        shared = [(float(value), weight) for value, weight in rows]
+        shared = [float(value) for value, _ in rows]
         for name, entry in self.entries.items() if pending or rows else ():
             if not entry.on_epoch:
                 continue
-            found = [(float(v[name]), weight) for v, weight in pending if name in v]
+            values = [float(v[name]) for v, _ in pending if name in v]
+            weights = [weight for v, weight in pending if name in v]
             if name in self._shared:
-                found += shared
+                values += shared
+                weights += [weight for _, weight in rows]
             if entry.batch_size:
-                found = [(value, entry.batch_size) for value, _ in found]
-            if found:
-                self._reduce(name, entry.reduce_fx, found)
+                weights = [entry.batch_size] * len(values)
+            if values:
+                self._reduce(name, entry.reduce_fx, values, weights)
 
-    def _reduce(self, name: str, reduce_fx: str, found: list[tuple[float, int]]) -> None:
-        """Take in values and their weights, in order: the same bits however they are grouped."""
-        if name in self.sums:
-            total, count = self.sums[name]
-        else:
-            value, count = found.pop(0)
-            total = value * count if reduce_fx == "mean" else value
+    def _reduce(self, name: str, reduce_fx: str, values: list[float], weights: list[int]) -> None:
+        """Take in values, one after the other: the same bits however they are grouped."""
+        total, count = self.sums.get(name, (None, 0))
         if reduce_fx == "mean":
-            for value, weight in found:
+            total = total or 0.0
+            for value, weight in zip(values, weights):
                 total += value * weight
         elif reduce_fx == "sum":
-            for value, _ in found:
+            total = total or 0.0
+            for value in values:  # `sum` would round otherwise
                 total += value
         else:
             pick = min if reduce_fx == "min" else max
-            for value, _ in found:
-                total = pick(total, value)
-        self.sums[name] = [total, count + sum([weight for _, weight in found])]
+            total = pick(values if total is None else [total, *values])
+        self.sums[name] = [total, count + sum(weights)]
 
     def epoch_values(self) -> dict[str, float]:
         """The values over the epoch so far, under their epoch names; forgets them."""

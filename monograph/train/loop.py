@@ -179,7 +179,7 @@ class FitLoop:
             trainer.read_steps()  # so that what is read below is this step's
         trainer._last_outputs = outputs
         if logged:
-            size = batch_size(batch) if book.weighs else 1
+            size = self.step.compiled.samples(batch) if book.weighs else 1
             if type(logged) is tuple:
                 book.add_shared(logged, outputs, size)
             else:

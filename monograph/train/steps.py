@@ -49,6 +49,7 @@ class Compiled:
         self._program: Any = None
         self.numbers: set[str] = set()  # what captured steps have logged as Python numbers
         self.number = 0  # of the batch
+        self._samples: int | None = None  # in the batch, if known: short ways take equal shapes
         self.cell = np.zeros((), np.int64)  # the same where programs read it
         self.index = mg.from_numpy(self.cell)
 
@@ -69,7 +70,7 @@ class Compiled:
 
     def _slowly(self, batch: Any, choices: tuple) -> Any:
         """A batch that is not like the last one."""
-        self._kind = None
+        self._kind = self._samples = None
         if not self.jit:
             return self.function(batch, self.number, *choices)
         leaves, structure = pytree.flatten(batch)
@@ -95,6 +96,12 @@ class Compiled:
             self._kind, self._choices = type(batch), choices
             self._program = program
         return program.finish(made)
+
+    def samples(self, batch: Any) -> int:
+        """batch_size(batch) of the batch of the last call."""
+        if self._samples is None:
+            self._samples = batch_size(batch)
+        return self._samples
 
     @property
     def captures(self) -> int:
