@@ -33,7 +33,7 @@ from .core import dtype as dt
 from .core import pytree
 from .core.dtype import BY_NUMPY
 from .core.errors import ArgumentError, TraceError
-from .core.modes import modes, untaped
+from .core.modes import modes, uncollected, untaped
 from .core.sizes import Guard
 from .core.symbolic import is_symbolic
 from .dynamic import OFTEN, Axis, Policy, Sizes, pattern_of, shapes_of
@@ -445,7 +445,8 @@ class Jit:
         before = modes.autotune
         try:
             modes.autotune = before if self.autotune is None else self.autotune
-            capture = Capture(self, leaves, treedef, live, sizes)
+            with uncollected():
+                capture = Capture(self, leaves, treedef, live, sizes)
         except NotDynamic:
             raise
         except Exception as error:

@@ -11,6 +11,7 @@ prints
 
 from __future__ import annotations
 
+import functools
 import linecache
 import os
 import sys
@@ -36,12 +37,17 @@ class Place:
         return f"{name}:{self.line} in {self.function}" + (f": {text}" if text else "")
 
 
+@functools.cache
+def _is_ours(file: str) -> bool:
+    return file.startswith(_NOT_THE_USERS)
+
+
 def user_place() -> Place | None:
     """The innermost frame outside this package and NumPy, or None."""
     frame = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
-        if not code.co_filename.startswith(_NOT_THE_USERS):
+        if not _is_ours(code.co_filename):
             return Place(code.co_filename, frame.f_lineno, code.co_name)
         frame = frame.f_back  # type: ignore[assignment]
     return None

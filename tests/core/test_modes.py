@@ -1,5 +1,6 @@
 """no_grad and its relatives: context managers, decorators, nesting, threads."""
 
+import gc
 import threading
 
 import pytest
@@ -59,3 +60,27 @@ def test_modes_belong_to_their_thread():
         worker.start()
         worker.join()
     assert seen == [True]
+
+
+def test_a_capture_collects_no_garbage_and_leaves_the_collector_as_it_was():
+    seen = []
+
+    @mg.jit
+    def f(x):
+        seen.append(gc.isenabled())
+        if len(x) == 3:
+            raise ValueError("three")
+        return x + 1
+
+    f(mg.ones(2))
+    assert gc.isenabled()
+    with pytest.raises(ValueError, match="three"):
+        f(mg.ones(3))
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        f(mg.ones(2, 2))
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+    assert not any(seen)
