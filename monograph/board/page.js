@@ -380,7 +380,7 @@ function drawLayers({ layers, edges }) {
   const counts = Array.from({ length: rows }, (_, r) => layers.filter(l => l.row === r).length);
   const wide = Math.max(...counts), middle = 20 + wide * box.across / 2;
   const x = l => middle + (l.column - counts[l.row] / 2) * box.across, y = l => 14 + l.row * box.down;
-  const right = r => middle + counts[r] * box.across / 2;
+  const right = r => middle + counts[r] * box.across / 2, isLast = l => l.column === counts[l.row] - 1;
   const drawn = [], lanes = [];  // lanes: rows from and to of the edges that pass other layers
   for (const { source, target, through } of edges) {
     const a = layers[source], b = layers[target];
@@ -397,8 +397,13 @@ function drawLayers({ layers, edges }) {
     let out = 0;
     for (let r = a.row; r <= b.row; r++) out = Math.max(out, right(r));
     out += 14 + lane * 16;
-    const y0 = y(a) + box.height * 0.6, y1 = y(b) + box.height * 0.4, x0 = x(a) + box.width, x1 = x(b) + box.width;
-    drawn.push(el("path", { class: "edge", d: `M${x0} ${y0}H${out - 8}Q${out} ${y0} ${out} ${y0 + 8}V${y1 - 8}Q${out} ${y1} ${out - 8} ${y1}H${x1}` }));
+    // At the right of a box, or below and above it where another stands beside.
+    const [x0, y0, start] = isLast(a) ? [x(a) + box.width, y(a) + box.height * 0.6, ""]
+      : [x(a) + box.width * 0.8, y(a) + box.height + 7, `V${y(a) + box.height + 7}`];
+    const [x1, y1, end] = isLast(b) ? [x(b) + box.width, y(b) + box.height * 0.4, ""]
+      : [x(b) + box.width * 0.8, y(b) - 7, `V${y(b)}`];
+    const from = start ? `M${x0} ${y(a) + box.height}${start}` : `M${x0} ${y0}`;
+    drawn.push(el("path", { class: "edge", d: `${from}H${out - 8}Q${out} ${y0} ${out} ${y0 + 8}V${y1 - 8}Q${out} ${y1} ${out - 8} ${y1}H${x1}${end}` }));
     if (text) drawn.push(el("text", { x: out + 4, y: (y0 + y1) / 2 + 3 }, text));
   }
   const width = 2 * middle + 190 + 16 * Math.max(0, ...lanes.map(l => l.lane)), height = rows * box.down + 20;
