@@ -108,12 +108,20 @@ class BodyTrace(Trace):
         return False
 
     def adopt(self, args: Sequence[Any], payloads: list[Any]) -> None:
-        """Lift the arguments of an op that belong outside of the body."""
+        """Lift the arguments of an op that belong outside of the body.
+
+        In their order, whatever they are: a recomputation meets symbols where there were arrays,
+        and must give the body the same inputs. What is batched inside is taken apart first.
+        """
+        takes_arrays = not any(type(p) is Batched and p.level not in self._levels for p in payloads)
         for i, p in enumerate(payloads):
             if type(p) is Symbol:
                 if p.trace is not self:
                     payloads[i] = self.lift(args[i])
-            elif type(p) is Batched and p.level in self._levels:
+            elif type(p) is Batched:
+                if p.level in self._levels:
+                    payloads[i] = self.lift(args[i])
+            elif takes_arrays and type(p) is np.ndarray:
                 payloads[i] = self.lift(args[i])
 
     def constant(self, array: Any, dtype: Any) -> Symbol:
