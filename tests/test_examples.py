@@ -17,11 +17,11 @@ def example(name):
 
 
 def write_mnist(folder, count=64):
-    """Four idx files with stripes for digits."""
+    """Four idx files with stripes for digits, thicker for larger ones."""
     labels = np.arange(count, dtype=np.uint8) % 10
     images = np.zeros((count, 28, 28), np.uint8)
     for image, label in zip(images, labels):
-        image[2 * label + 2 : 2 * label + 6] = 255
+        image[4 : 6 + 2 * label] = 255
     for part in ("train", "t10k"):
         header = bytes([0, 0, 8, 3]) + np.array(images.shape, ">u4").tobytes()
         (folder / f"{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
@@ -33,9 +33,9 @@ def test_mnist_runs_and_resumes(tmp_path, capsys):
     write_mnist(tmp_path)
     words = ["--data-dir", str(tmp_path), "--batch-size", "16", "--output", str(tmp_path / "out")]
     module = example("mnist")
-    found = module.main([*words, "--epochs", "3"])
+    found = module.main([*words, "--epochs", "10"])
     assert found["val_accuracy"] > 0.9
-    again = module.main([*words, "--epochs", "3", "--resume", str(tmp_path / "out" / "last.ckpt")])
+    again = module.main([*words, "--epochs", "10", "--resume", str(tmp_path / "out" / "last.ckpt")])
     assert again == found
     assert (tmp_path / "out" / "logs" / "version_0" / "metrics.csv").is_file()
 
@@ -92,9 +92,16 @@ def test_an_example_fits_on_a_few_screens(path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_mnist_reaches_99_percent(real_data, tmp_path):
+def test_mnist_reaches_what_the_example_promises(real_data, tmp_path):
     words = ["--data-dir", str(real_data("mnist")), "--output", str(tmp_path)]
-    assert example("mnist").main(words)["val_accuracy"] >= 0.99
+    assert example("mnist").main(words)["val_accuracy"] >= 0.993
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_char_gpt_writes_like_a_small_one(real_data, tmp_path):
+    text = str(real_data("tinyshakespeare") / "input.txt")
+    assert example("char_gpt").main(["--text", text, "--output", str(tmp_path)]) <= 1.88
 
 
 def test_names_are_told_from_other_words(tmp_path, capsys):

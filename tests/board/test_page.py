@@ -197,6 +197,18 @@ def test_curves_are_smoothed_filtered_zoomed_and_compared(page, tmp_path):
         assert page.errors == []
 
 
+def test_the_page_fits_a_narrow_window(page, tmp_path):
+    logger = train.JSONLinesLogger(tmp_path / "runs", name="a", version="")
+    logger.log_metrics({"loss": 1.0}, 1)
+    with Board(tmp_path / "runs", port=0) as board:
+        size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+        page.send("Emulation.setDeviceMetricsOverride", **size)
+        page.open(f"{board.url}?every=200")
+        page.wait_for(f"{CURVES} === 1")
+        assert page.evaluate("document.documentElement.scrollWidth") == 400
+        assert page.errors == []
+
+
 def test_names_are_text_and_not_markup(page, tmp_path):
     wrong = "<img src=x onerror=alert(1)>"
     logger = train.JSONLinesLogger(tmp_path / "runs", name="<b>bold", version="")
