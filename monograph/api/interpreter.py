@@ -138,10 +138,13 @@ def _unusual(op: Op, args: tuple, payloads: list[Any], wants_grad: bool) -> tupl
 
 def _are_numbers(op: Op, args: tuple) -> bool:
     """Whether this is arithmetic of Python numbers that a capture made inputs: gives another."""
-    if op.n_outputs > 1 or type(op) is Cast:
-        return False
-    tensors = [a for a in args if isinstance(a, Tensor)]
-    return bool(tensors) and all(a._weak for a in tensors)
+    found = False
+    for a in args:
+        if isinstance(a, Tensor):
+            if not a._weak:
+                return False
+            found = True
+    return found and op.n_outputs == 1 and type(op) is not Cast
 
 
 def _conjugates(op: Op) -> bool:

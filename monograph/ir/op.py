@@ -51,9 +51,12 @@ class Aval:
         return f"{self.dtype.code}[{', '.join(map(str, self.shape))}]"
 
 
+_NUMBERS = frozenset((int, float, bool, complex))
+
+
 def is_value(x: Any) -> bool:
     """Whether an op's argument is a value (else it is a Python number)."""
-    return hasattr(x, "dtype") and not isinstance(x, type)
+    return type(x) not in _NUMBERS and hasattr(x, "dtype") and not isinstance(x, type)
 
 
 class Op:
@@ -145,8 +148,8 @@ class Elementwise(Op):
         return dtypes[0]
 
     def infer(self, *args: Any) -> Aval:
-        self.check_dtypes(*args)
         values = [a for a in args if is_value(a)]
+        self.check_dtypes(*values)
         shape = values[0].shape
         for v in values[1:]:
             if v.shape != shape:
