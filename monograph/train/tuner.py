@@ -174,6 +174,10 @@ class _Clock(Callback):
     def __init__(self) -> None:
         self.fastest_s = math.inf
 
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        for schedule in trainer._schedules:  # which may listen to what is not logged here
+            schedule.rests = True
+
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
         self._started = time.perf_counter()
 

@@ -316,6 +316,14 @@ def test_tensorboard_reads_the_events(tmp_path):
 # Tuning and estimates
 
 
+def plateau(optimizer):
+    """A schedule that listens to what only validation logs."""
+    return {
+        "scheduler": optim.lr_scheduler.ReduceLROnPlateau(optimizer),
+        "monitor": "val_loss",
+    }
+
+
 def test_lr_find_suggests_a_rate_and_changes_nothing():
     model = Regression(dropout=0.1)
     before, state = weights(model), mg.get_rng_state().numpy().copy()
@@ -329,7 +337,7 @@ def test_lr_find_suggests_a_rate_and_changes_nothing():
 
 
 def test_find_batch_size_doubles_until_memory_ends():
-    model = Regression()
+    model = Regression(schedule=plateau)
     before = weights(model)
     found = train.find_batch_size(model, loader(64), start=4, steps=2)
     assert list(found.samples_per_sec) == [4, 8, 16, 32, 64]
