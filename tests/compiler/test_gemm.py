@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from monograph.codegen.target import avx512
 from monograph.compiler.index import flat
 from monograph.compiler.kernels import blocking, gemm  # noqa: F401  (gemm registers itself)
+from monograph.compiler.kernels.contract import analyse
 from monograph.compiler.steps import LOWERINGS, Context, Epilogue, Scratch
 from monograph.core import dtype as dt
 from monograph.core.shape import contiguous_strides
@@ -310,6 +312,47 @@ def test_results_do_not_depend_on_the_number_of_threads(shape):
     finally:
         threads.set_num_threads(before)
     assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
+
+
+# Few rows and a b that is far; few columns; rows that share lines of a cache; uneven blocks.
+@pytest.mark.parametrize(
+    "signature, m, n, k",
+    [
+        ("mk,kn->mn", 16, 801, 100), ("mk,kn->mn", 5, 400, 700), ("mk,nk->mn", 900, 3, 200),
+        ("mk,nk->mn", 32, 33, 16384), ("mk,kn->mn", 100, 10, 1024), ("km,kn->mn", 257, 784, 512),
+    ],
+)  # fmt: skip
+def test_products_whose_memory_decides_how(signature, m, n, k):
+    rng = np.random.default_rng(8)
+    size = {"m": m, "n": n, "k": k}
+    x, y = (
+        random_array(rng, [size[c] for c in side], np.float32)
+        for side in signature.split("->")[0].split(",")
+    )
+    before = threads.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2):
+            threads.set_num_threads(count)
+            results.append(run(signature, x, y))
+    finally:
+        threads.set_num_threads(before)
+    assert_close(results[0], signature, x, y)
+    assert results[0].tobytes() == results[1].tobytes()
+    got = run(signature, x, y, AddRowAndSquare)
+    expected = (exact(signature, x, y) + np.arange(n) / 8) ** 2
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4 * abs(expected).max())
+
+
+@pytest.mark.parametrize("cores, blocks", [(1, (2, 1)), (2, (2, 2)), (4, (2, 6))])
+def test_blocks_are_as_many_and_as_even_as_cores_want(cores, blocks, monkeypatch):
+    monkeypatch.setattr(blocking, "available_cpus", lambda: cores)
+    graph = Graph()
+    values = [graph.input(Aval(s, dt.float32)) for s in ((512, 256), (512, 784))]
+    out = graph.add(Contract("km,kn->mn"), *values)
+    problem = analyse(out.node, Context("product"), True)
+    made = blocking.plan(problem, "f32", avx512())
+    assert (-(-256 // made.mc), -(-784 // made.nc)) == blocks
 
 
 def lowered(signature, size):

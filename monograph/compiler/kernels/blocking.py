@@ -39,8 +39,9 @@ MOST_PARTS = 32
 FEW_CHUNKS, LONG_DEPTH, FEW_MATRICES = 4, 4096, 8
 # From so many rows on b is read in panels, if it has more elements than the first cache holds.
 PANEL_ROWS, PANEL_ELEMENTS = 24, 1 << 14
-# K of a block for fewer rows than this, if rows of b follow memory: pages are read in long runs.
-FEW_ROWS, FEW_ROWS_DEPTH, LONG_RUN = 48, 256, 192
+# Fewer rows than this read b in place if it has more bytes than that and its rows follow memory: so
+# much of K and so many columns at a time, that few pages are open, and read in long runs.
+FEW_ROWS, FAR_BYTES, FAR_DEPTH, LONG_RUN = 72, 1 << 18, 32, 768
 # A chunk of so many rows copies its panels of b itself.
 COPY_ROWS = 192
 # Rows of a chunk that reads panels, where there are enough chunks.
@@ -49,6 +50,8 @@ BLOCK_ROWS = 256
 # with more rows, adding up lanes at the end costs less the longer they run.
 DOT_ROWS = ((2, 16), (16, 256), (47, 512))
 DOT_DEPTH = 1024
+# And up to so many columns from such depths on: broadcasting each element of a takes longer.
+DOT_COLUMNS = ((4, 128),)
 # Constant operands are not packed for so few rows: they are read once, in order, either way.
 DOT_STEADY_ROWS = 4
 # Bytes of a panel that are read from the first-level cache at full speed.
@@ -68,9 +71,10 @@ FEW_ROW_BLOCKS, PACKED_ROWS, NEAR_BYTES = 4, 512, 4 << 20
 # Columns of a block of a large product with a strided, for which a block of a is copied once; and
 # where the block's sums are kept for an epilogue.
 BLOCK_COLUMNS, KEPT_COLUMNS = 2048, 384
-# Lines of a panel that are asked for ahead stay in a cache whose addresses repeat after so many
-# bytes, in so many ways.
+# Lines stay in the second cache, whose addresses repeat after so many bytes, in so many ways; and
+# in the first one.
 REPEAT_BYTES, WAYS = 1 << 17, 16
+NEAR_REPEAT_BYTES, NEAR_WAYS = 1 << 12, 12
 
 
 @dataclass(frozen=True)
@@ -186,6 +190,7 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     inner = p.depth // max(1, first)
     # Long rows of b that are read only once are read in long runs, a few at a time.
     streams = p.m.size <= 2 and not panels and not dots
+    runs = in_runs(p) and not panels and not dots
     # Blocks of rows and columns: whole columns where few rows share them.
     rows = columns = 1
     if panels or dots:
@@ -200,8 +205,7 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     if matrices > 1:
         wanted = min(wanted, FEW_MATRICES)
     if short_of(wanted) > 1:
-        runs = LONG_RUN if p.n.size * p.depth > PANEL_ELEMENTS else LEAST_COLUMNS
-        least = 4096 if streams else nr if panels or dots else runs
+        least = 4096 if streams else LONG_RUN if runs else nr if panels or dots else LEAST_COLUMNS
         columns = max(1, min(short_of(wanted), p.n.size // least, column_tiles))
     if short_of(wanted) > 1:
         rows = max(rows, min(rows * short_of(wanted), p.m.size // LEAST_ROWS, row_tiles))
@@ -227,11 +231,9 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     copy_b = panels and alone and not p.steady
     copy_b = copy_b and not (large and (near or p.m.size >= PACKED_ROWS))
     depth = BLOCK_DEPTH if p.k[-1].a == 1 and not copy_a else SCATTERED_DEPTH
-    depth = STREAM_DEPTH if streams else depth
+    depth = STREAM_DEPTH if streams else FAR_DEPTH if runs else depth
     if copy_b:
         depth = min(depth, A_ELEMENTS // nr)
-    if p.m.size < FEW_ROWS and p.n.b == 1 and not dots and not p.steady:
-        depth = min(depth, FEW_ROWS_DEPTH)
     if part * inner >= (depth + 1 if copy_b else 2 * depth) and not dots:
         blocks = -(-part * inner // depth)
         kc = -(-part // blocks)
@@ -260,6 +262,12 @@ def is_dots(p: Problem) -> bool:
         return False
     if last.a != 1 or last.b != 1 or last.size < 16 or (p.n.b == 1 and p.n.size > 1):
         return False
+    if any(last.size >= depth and p.n.size <= columns for columns, depth in DOT_COLUMNS):
+        return True
+    # Rows that are read again must not push each other out of the second cache.
+    apart = math.gcd(p.m.a * p.a.dtype.itemsize, REPEAT_BYTES)
+    if p.m.size > 16 and (p.m.size + 6) * apart > REPEAT_BYTES * WAYS:
+        return False
     return any(last.size >= depth and p.m.size <= rows for rows, depth in DOT_ROWS)
 
 
@@ -282,10 +290,16 @@ def packs(p: Problem) -> tuple[bool, bool]:
     panels = min(p.n.size - 1, p.depth) > 0 and (
         p.n.b != 1
         or p.steady
-        or (large and p.m.size >= PANEL_ROWS)
+        or (large and p.m.size >= PANEL_ROWS and not in_runs(p))
         or (converts and p.m.size >= 32)
     )
     return copy_a, panels
+
+
+def in_runs(p: Problem) -> bool:
+    """Whether few rows share a large b whose long rows follow memory."""
+    far = p.depth * p.n.size * p.b.dtype.itemsize >= FAR_BYTES and 2 * p.n.size > LONG_RUN
+    return far and p.m.size < FEW_ROWS and p.n.b == 1 and not p.steady
 
 
 def is_large(p: Problem) -> bool:
@@ -304,7 +318,7 @@ def strided_plan(p: Problem, target: Target, lanes: int, waits: bool) -> Plan:
     wide = target.vector_bytes == 64
     shapes = ((8, 3), (6, 4), (12, 2)) if target.registers == 32 else ((6, 2), (4, 3))
     even = [(r, v) for r, v in shapes if p.n.size % (v * lanes) == 0]
-    mr, vectors = even[0] if even and waits else fullest(p.n.size, lanes, shapes)
+    mr, vectors = even[0] if even and waits else fullest(p.n.size, lanes, shapes, copied=True)
     nr = vectors * lanes
     keep = waits and bool(even)
     first = p.k[0].size
@@ -325,13 +339,8 @@ def strided_plan(p: Problem, target: Target, lanes: int, waits: bool) -> Plan:
     if rows > 1 and rows * columns * p.batch % threads and row_tiles >= 8 * rows:
         rows = -(-rows // threads) * threads  # none waits for the last chunk
     wanted = min(2 * threads, p.flops // LARGE_CHUNK_FLOPS)
-    while rows * columns * p.batch < wanted:
-        if p.n.size // columns >= max(2 * LARGE_COLUMNS, p.m.size // rows):
-            columns *= 2
-        elif row_tiles // rows >= 2 * LARGE_ROW_TILES:
-            rows *= 2
-        else:
-            break
+    if rows * columns * p.batch < wanted:
+        rows, columns = even_blocks(p, row_tiles, column_tiles, rows, columns, wanted, threads)
     mc, nc = -(-row_tiles // rows) * mr, -(-column_tiles // columns) * nr
     copy_a = mc * kc * inner <= room
     # Few blocks of many rows copy b themselves sooner than it is written to memory and read again
@@ -346,17 +355,62 @@ def strided_plan(p: Problem, target: Target, lanes: int, waits: bool) -> Plan:
     )  # fmt: skip
 
 
-def fullest(n: int, lanes: int, shapes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+def even_blocks(
+    p: Problem,
+    row_tiles: int,
+    column_tiles: int,
+    rows: int,
+    columns: int,
+    wanted: int,
+    threads: int,
+) -> tuple[int, int]:
+    """Blocks of rows and of columns, so many or more: those by which all threads end soonest.
+
+    In cycles per step of K a tile takes 12, and copying its rows and columns 4 and 24, once for
+    each block.
+    """
+    most_rows = max(rows, row_tiles // LARGE_ROW_TILES)
+    most_columns = max(columns, p.n.size // LARGE_COLUMNS)
+    wanted = min(wanted, most_rows * most_columns * p.batch)
+    best: tuple[int, int, int] | None = None
+    for r in range(rows, most_rows + 1):
+        for c in range(columns, most_columns + 1):
+            chunks = r * c * p.batch
+            if chunks < wanted:
+                continue
+            down, across = -(-row_tiles // r), -(-column_tiles // c)
+            turns = -(-chunks // threads)
+            cycles = turns * (12 * down * across + 4 * down + 24 * across)
+            if best is None or cycles < best[0]:
+                best = cycles, r, c
+            if chunks > 2 * wanted:
+                break
+    assert best is not None
+    return best[1:]
+
+
+def fullest(
+    n: int, lanes: int, shapes: Sequence[tuple[int, int]], copied: bool = False
+) -> tuple[int, int]:
     """The tile (rows, vectors) whose columns take the least time for n of them.
 
     All of the last tile is computed, however few of its columns are new. Rows of two vectors read a
-    in more loads for each multiply-add.
+    in more loads for each multiply-add; copying rows of a takes longer where they fill no vectors.
     """
 
     def vectors(shape: tuple[int, int]) -> float:
-        return -(-n // (shape[1] * lanes)) * shape[1] * (1.06 if shape[0] > 8 else 1.0)
+        more = 1.06 if shape[0] > 8 else 1.04 if copied and shape[0] % 4 else 1.0
+        return -(-n // (shape[1] * lanes)) * shape[1] * more
 
     return min(shapes, key=vectors)
+
+
+def rows_abreast(p: Problem) -> int:
+    """Rows of a that a tile reads in place, so that their lines stay in the first cache."""
+    if p.k[-1].a != 1:
+        return p.m.size
+    apart = math.gcd(p.m.a * p.a.dtype.itemsize, NEAR_REPEAT_BYTES)
+    return NEAR_WAYS * NEAR_REPEAT_BYTES // apart
 
 
 def tile(p: Problem, target: Target, lanes: int, multiple: int) -> tuple[int, int]:
@@ -369,11 +423,12 @@ def tile(p: Problem, target: Target, lanes: int, multiple: int) -> tuple[int, in
     best: tuple[float, int, int] | None = None
     depth = max(1, p.depth)
     spare = 1 if target.fma else 2
+    most_rows = p.most_rows if multiple > 1 else min(p.most_rows, rows_abreast(p))
     whole = 1 if p.narrow else -(-p.n.size // lanes)  # wide tiles only where all columns are one
     for v in range(1, (whole if whole <= MOST_VECTORS + 1 else MOST_VECTORS) + 1):
         nr = min(p.n.size, v * lanes)
         for r in range(1, (target.registers - spare) // v):
-            if r > min(p.m.size, p.most_rows):
+            if r > min(p.m.size, most_rows):
                 break
             if r % multiple and r != p.m.size:
                 continue
