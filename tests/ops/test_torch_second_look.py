@@ -76,3 +76,31 @@ def test_attention_of_given_tensors():
     with pytest.raises(ValueError, match="features"):
         F.multi_head_attention_forward(mg.ones(1, 1, 4), *[mg.ones(1, 1, 4)] * 2, 8, 2,
                                        *[None] * 4, False, 0.0, None, None)  # fmt: skip
+
+
+@pytest.mark.parametrize("reduce", ["sum", "mean", "max", "min", "prod"])
+@pytest.mark.parametrize("initial", [None, 0.5, 10.0])
+def test_segment_reduce(reduce, initial):
+    flat, deep = np.arange(1.0, 7.0), np.arange(24.0).reshape(2, 4, 3)
+
+    def run(lib):
+        t = lib.tensor
+        x = t(flat, requires_grad=True)
+        made = lib.segment_reduce(x, reduce, lengths=t([2, 0, 4]), initial=initial)
+        made[::2].sum().backward()
+        rows = t([[1, 3], [4, 0]])
+        stacked = lib.segment_reduce(t(deep), reduce, lengths=rows, axis=1, initial=initial)
+        starts = lib.segment_reduce(t(flat), reduce, offsets=t([0, 2, 6]), initial=initial)
+        return [made.detach(), x.grad, stacked, starts]
+
+    for got, expected in zip(run(mg), run(torch), strict=True):
+        assert_close(got, expected, rtol=1e-12, atol=0, equal_nan=True)
+
+
+def test_what_segment_reduce_refuses():
+    with pytest.raises(RuntimeError, match=r"sum to 3, got \[2, 2\]"):
+        mg.segment_reduce(mg.ones(3), "sum", lengths=mg.tensor([2, 2]))
+    with pytest.raises(ValueError, match="exactly one of lengths and offsets"):
+        mg.segment_reduce(mg.ones(3), "sum")
+    with pytest.raises(ValueError, match="reduce must be one of sum"):
+        mg.segment_reduce(mg.ones(3), "median", lengths=mg.tensor([3]))
