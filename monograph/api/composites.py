@@ -3,9 +3,9 @@
 A function marked `composite` (ops/composite.py) is captured and compiled for the shapes that it is
 called with, like a function under jit. Its call leaves one node on the tape, which keeps the
 arguments that the gradient reads and the results of reductions, products and convolutions inside;
-what is elementwise is computed again by the backward program. Whatever is unusual runs the
-composition itself: captures, vmap, anomaly mode, checkpointed regions. Gradients of gradients do so
-in `pull`.
+what is elementwise is computed again by the backward program. A gradient that is differentiated
+itself becomes such a call when it was asked for twice (Pullback). Whatever is unusual runs the
+composition itself: captures, vmap, anomaly mode, checkpointed regions.
 """
 
 from __future__ import annotations

@@ -65,6 +65,7 @@ class Adam(Optimizer):
         amsgrad = self._fixed(group, "amsgrad")
         maximize = self._fixed(group, "maximize")
         decoupled = self._fixed(group, "decoupled_weight_decay")
+        kept = 1 - lr * weight_decay if weight_decay != 0 and decoupled else 1
         for count, members in self._counted(group, pairs):
             step_size = lr / bias_correction(beta1, count)
             inverse_root = 1 / bias_correction(beta2, count) ** 0.5
@@ -73,7 +74,7 @@ class Adam(Optimizer):
                 value = param
                 if weight_decay != 0:
                     if decoupled:
-                        value = param * (1 - lr * weight_decay)
+                        value = param * kept
                     else:
                         grad = grad + param * weight_decay
                 m, v = self._state_of(param, "exp_avg", "exp_avg_sq")
