@@ -8,6 +8,7 @@ A configuration (JSON, TOML, or YAML where PyYAML is installed) has
               "num_workers" (0)
     trainer   arguments of the Trainer; "callbacks" is a list of descriptions
     output    the run's directory ("runs/run")
+    sweep     for `monograph sweep` alone; `fit` takes the settings as they stand
 
 The resolved configuration is written to <output>/config.json, the metrics to metrics.jsonl, the
 newest state to last.ckpt; --resume goes on from it.
@@ -118,6 +119,7 @@ def run(args: argparse.Namespace) -> int:
     """The command."""
     config = read_config(args.config)
     override(config, args.overrides)
+    config.pop("sweep", None)
     config = resolve(config)
     found = fit(config, args.resume)
     for name, value in sorted(found.items()):

@@ -375,6 +375,13 @@ class AveragePooling2D(_Plain):
         super().__init__(lambda x: F.avg_pool2d(x, pool_size, strides, padding), name)
 
 
+class GlobalAveragePooling1D(_Plain):
+    """The mean over T of (N, T, D)."""
+
+    def __init__(self, name=None):
+        super().__init__(lambda x: x.mean(1), name)
+
+
 class GlobalAveragePooling2D(_Plain):
     """The mean over (H, W)."""
 

@@ -437,6 +437,16 @@ class Model(TrainModule):
         """Elements of all parameters."""
         return element_count(self)
 
+    def get_layer(self, name: str) -> Any:
+        """The layer of a name, as `summary` shows it. ArgumentError names those that there are."""
+        if "_order" in self.__dict__:
+            known = {node.layer.name: node.layer for node in self._order}
+        else:
+            known = dict(self.named_children())
+        if name not in known:
+            raise ArgumentError(f"get_layer: there is no {name!r}; there are {', '.join(known)}")
+        return known[name]
+
     def summary(self) -> str:
         """A table of layers with output shapes and numbers of parameters."""
         rows = [("layer", "output", "parameters")]

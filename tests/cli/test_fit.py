@@ -90,6 +90,12 @@ def test_a_run_goes_on_where_it_was(table):
     assert [e["val_loss"] for e in found[0]] == [e["val_loss"] for e in found[1]]
 
 
+def test_what_a_sweep_would_vary_stays_as_it_stands(table):
+    (table / "run.json").write_text(json.dumps({**CONFIG, "sweep": {"parameters": {}}}))
+    assert fit("trainer.max_epochs=1") == 0
+    assert "sweep" not in json.loads((table / "runs/a/config.json").read_text())
+
+
 @pytest.mark.parametrize("ending", ["toml", "yaml"])
 def test_other_formats(table, ending):
     path = table / f"run.{ending}"

@@ -395,3 +395,16 @@ def test_generators_without_an_end_validate_too():
 def test_sizes_that_a_layer_cannot_have(make, message):
     with pytest.raises(ArgumentError, match=message):
         make()
+
+
+def test_layers_are_found_by_name():
+    x = models.Input((5,), dtype=mg.int64)
+    found = layers.GlobalAveragePooling1D(name="mean")(layers.Embedding(9, 4, name="table")(x))
+    model = models.Model(x, layers.Dense(1, name="score")(found))
+    with pytest.raises(ArgumentError, match="no 'tables'; there are input, table, mean, score"):
+        model.get_layer("tables")
+    ids = mg.arange(10).reshape(2, 5) % 9
+    table, score = model.get_layer("table"), model.get_layer("score")
+    assert mg.allclose(model(ids), score(table(ids).mean(1)))
+    row = models.Sequential([models.Input((3,)), layers.Dense(2, name="only")])
+    assert isinstance(row.get_layer("only"), layers.Dense)
