@@ -6,6 +6,7 @@ from monograph.core.errors import ArgumentError
 from monograph.optim.schedule import (
     LRScheduler,
     attributes_of,
+    check_not_captured,
     check_optimizer,
     per_group,
     set_rate,
@@ -38,6 +39,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
 
     def step(self, epoch=None):
         """Go to the next step, or to `epoch` (a number, not below 0), and set the groups' rates."""
+        check_not_captured(self._name)
         if epoch is None:
             epoch = self.last_epoch + 1
             # The position moves on from the last one, so that whole steps follow a fractional one.

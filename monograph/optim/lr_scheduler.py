@@ -21,6 +21,7 @@ from monograph.optim.schedule import (
     MultiStepLR,
     PolynomialLR,
     StepLR,
+    check_not_captured,
     check_optimizer,
     current_rates,
     per_group,
@@ -106,6 +107,7 @@ class ReduceLROnPlateau(LRScheduler):
 
     def step(self, metrics):
         """Take the newest value of the metric and reduce the rate if it is time."""
+        check_not_captured("ReduceLROnPlateau")
         metric = float(metrics)
         self.last_epoch += 1
         if self.is_better(metric):
@@ -169,6 +171,7 @@ class ChainedScheduler(_Combined):
 
     def step(self):
         """Step all schedules."""
+        check_not_captured(self._name)
         for scheduler in self._schedulers:
             scheduler.step()
         self._last_lr = current_rates(self.optimizer)
@@ -207,6 +210,7 @@ class SequentialLR(_Combined):
 
     def step(self):
         """Step the schedule whose turn it is."""
+        check_not_captured(self._name)
         self.last_epoch += 1
         turn = bisect_right(self._milestones, self.last_epoch)
         scheduler = self._schedulers[turn]

@@ -10,7 +10,8 @@ import math
 from bisect import bisect_right
 from collections import Counter
 
-from monograph.core.errors import ArgumentError, ArgumentTypeError
+from monograph.core.errors import ArgumentError, ArgumentTypeError, TraceError
+from monograph.core.tracing import is_tracing
 from monograph.optim.optimizer import Optimizer
 from monograph.tensor import Tensor
 
@@ -61,6 +62,7 @@ class LRScheduler:
 
     def step(self, epoch=None):
         """Go to the next step (or to step `epoch`) and set the groups' rates."""
+        check_not_captured(self._name)
         if epoch is None:
             self.last_epoch += 1
             self._set(self.get_lr())
@@ -80,6 +82,15 @@ class LRScheduler:
     def load_state_dict(self, state_dict):
         """Continue where `state_dict()` was taken; load the optimizer's state as well."""
         self.__dict__.update(state_dict)
+
+
+def check_not_captured(owner):
+    """TraceError in a captured function, whose later calls run no Python: rates would stay."""
+    if is_tracing():
+        raise TraceError(
+            f"{owner}.step: a captured function cannot step a schedule, which is Python",
+            hint="call it after the captured function, which reads the rates at each call",
+        )
 
 
 def check_optimizer(owner, optimizer):

@@ -5,6 +5,7 @@ import pytest
 
 import monograph as mg
 from monograph import nn, optim
+from monograph.core.errors import TraceError
 from monograph.nn import functional as F
 
 
@@ -275,6 +276,36 @@ def test_averages_that_only_decay_end_at_zero_not_at_subnormal_numbers(name, opt
         if key in optimizer.state[p]:
             average = array(optimizer.state[p][key])
             assert not ((average != 0) & (np.abs(average) < tiny)).any(), key
+
+
+SCHEDULES = {
+    "ExponentialLR": lambda o: optim.lr_scheduler.ExponentialLR(o, 0.5),
+    "CosineAnnealingWarmRestarts": lambda o: optim.lr_scheduler.CosineAnnealingWarmRestarts(o, 4),
+    "ReduceLROnPlateau": lambda o: optim.lr_scheduler.ReduceLROnPlateau(o),
+    "SequentialLR": lambda o: optim.lr_scheduler.SequentialLR(
+        o, [optim.lr_scheduler.ExponentialLR(o, 0.5) for _ in range(2)], [2]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_is_not_stepped_in_a_captured_function(name):
+    net = nn.Linear(5, 3)
+    optimizer = optim.SGD(net.parameters(), lr=1.0)
+    schedule = SCHEDULES[name](optimizer)
+    step, (x, y) = training_step(net, optimizer), next(iter(batches(1)))
+    metrics = (1.0,) if name == "ReduceLROnPlateau" else ()
+
+    def whole(x, y):
+        loss = step(x, y)
+        schedule.step(*metrics)
+        return loss
+
+    with pytest.raises(TraceError, match=f"{name}.step: a captured function cannot step"):
+        mg.jit(whole)(x, y)
+    with pytest.warns(RuntimeWarning, match="runs eagerly"):
+        mg.jit(whole, fallback=True)(x, y)
+    assert schedule.last_epoch == 1
 
 
 def test_captured_steps_in_float64_are_eager_ones_to_the_last_digits():
