@@ -3,11 +3,15 @@
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
-from random_kernels import ZERO, number
+from random_kernels import ALL, ZERO, elementwise_kernel, number
 
 from monograph.codegen import target as targets
+from monograph.codegen.llvm import module_ir
+from monograph.codegen.objects import compile_ir
 from monograph.kernel.ir import Buffer, Const, Kernel, Load, Local, Loop, Reduce, Store, Var
 from monograph.runtime.machine_code import kernel_assembly, kernel_text
 
@@ -132,3 +136,20 @@ def test_settings_override_the_host(monkeypatch):
     monkeypatch.setenv("MONOGRAPH_CPU", "x86-64")
     monkeypatch.setenv("MONOGRAPH_CPU_FEATURES", "")
     assert targets.host.__wrapped__().vector_bytes == 16
+
+
+def test_threads_compile_at_the_same_time_and_to_the_same():
+    target = targets.host()
+    rng = np.random.default_rng(5)
+    texts = [module_ir([elementwise_kernel(rng, dtype)], target) for dtype in ALL] * 3
+    expected = [compile_ir(text, target) for text in texts]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda text: compile_ir(text, target), texts)) == expected
+
+
+def test_text_that_is_no_module_is_an_error_and_the_next_one_compiles():
+    target = targets.host()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="expected type"):
+            compile_ir("define nothing", target)
+    assert compile_ir("define void @f() { ret void }", target)
