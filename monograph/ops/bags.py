@@ -14,8 +14,8 @@ from .batching import shape_of
 from .contract import linear
 from .cross_entropy import cross_entropy
 from .gathering import as_index_tensor, named, rows_of, scatter_add, scatter_reduce
-from .indexing import IndexSelect
-from .movement import Reshape
+from .indexing import IndexAdd, IndexSelect
+from .movement import Reshape, Sum
 from .reduce import norm
 from .rounding import clamp
 from .shaping import slice_axis
@@ -116,14 +116,17 @@ def embedding_bag(
         kept = real if kept is None else logical_and(kept, real)
     if per_sample_weights is not None:
         rows = mul(rows, Reshape((count, 1))(per_sample_weights))
+    if offsets is None and kept is None and mode != "max":
+        out = Sum((1,))(Reshape((bags, size, width))(rows))
+        return out if mode == "sum" or not size else div(out, size)
     # One more bag takes what does not count.
     target = bag if kept is None else where(kept, bag, bags)
-    places = broadcast_to(Reshape((count, 1))(target), (count, width))
     base = Full((bags + 1, width), weight.dtype, 0)()
     if mode == "max":
+        places = broadcast_to(Reshape((count, 1))(target), (count, width))
         out = scatter_reduce(base, 0, places, rows, "amax", include_self=False)
     else:
-        out = scatter_add(base, 0, places, rows)
+        out = IndexAdd(0)(base, target, rows)
     if mode == "mean":
         ones = Full((count,), weight.dtype, 1)()
         sizes = scatter_add(Full((bags + 1,), weight.dtype, 0)(), 0, target, ones)
