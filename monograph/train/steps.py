@@ -23,6 +23,7 @@ from ..core.errors import ArgumentError, ArgumentTypeError, CompileError, TraceE
 from ..core.modes import modes
 from ..core.tracing import concrete
 from ..metrics.base import Later, catch_up, postponed_updates
+from ..transform.contents import Contents
 from ..transform.trace import Symbol
 from .batches import batch_size
 from .logbook import LogBook
@@ -139,6 +140,7 @@ class _Program:
                 made = owner.function(structure.unflatten(leaves), owner.index, *choices)
             if type(owner.index._payload) is Symbol:
                 self.reads_index = True
+            _refuse_reading(owner.index)
             _refuse_collections(owner.module)
             owner.numbers |= {name for name, x in made[1].items() if type(x) is float}
             result, tensors = _Result.of((made[0], updates), made[1])
@@ -158,6 +160,14 @@ class _Program:
             catch_up(updates)
             logged = {k: v.value if type(v) is Later else v for k, v in logged.items()}
         return result, logged
+
+
+def _refuse_reading(index: Any) -> None:
+    """TraceError if the step in progress has seen the batch's number in Python: a program would be
+    right for this batch alone."""
+    for getter, *_ in modes.trace.guards if modes.trace is not None else ():
+        if isinstance(getter, Contents) and getter.tensor is index:
+            raise TraceError(f"it reads the batch's number in Python ({getter.operation})")
 
 
 def _refuse_collections(module: Any) -> None:

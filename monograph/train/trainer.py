@@ -7,6 +7,7 @@ steps.py, validation in evaluation.py, what a checkpoint holds in state.py.
 from __future__ import annotations
 
 from contextlib import ExitStack
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,8 @@ class Trainer:
         *,
         max_epochs: int | None = None,
         max_steps: int = -1,
-        min_epochs: int = 0,
-        min_steps: int = 0,
+        min_epochs: int | None = None,
+        min_steps: int | None = None,
         max_time: Any = None,
         callbacks: Any = None,
         logger: Any = None,
@@ -147,6 +148,15 @@ class Trainer:
             _check_part(name, value)
         if max_epochs is None:
             max_epochs = 1000 if max_steps == -1 else -1
+        min_epochs, min_steps = min_epochs or 0, min_steps or 0
+        for name, value in (
+            ("max_epochs", max_epochs),
+            ("max_steps", max_steps),
+            ("min_epochs", min_epochs),
+            ("min_steps", min_steps),
+        ):
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < -1:
+                raise ArgumentError(f"Trainer: {name} must be an int of at least -1, got {value!r}")
         self.max_epochs, self.max_steps = max_epochs, max_steps
         self.min_epochs, self.min_steps = min_epochs, min_steps
         self.detect_anomaly = detect_anomaly

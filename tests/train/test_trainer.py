@@ -230,8 +230,22 @@ def test_a_branch_on_the_batch_number_falls_back_and_arithmetic_does_not():
         def training_step(self, batch, batch_idx):
             return self.loss(batch) * (1 if batch_idx == 0 else 2)
 
-    with pytest.warns(RuntimeWarning, match="runs eagerly from now on"):
-        quiet(max_epochs=1).fit(Branch(), loader())
+    class Number(Regression):
+        def training_step(self, batch, batch_idx):
+            return self.loss(batch) * (int(batch_idx) + 1)
+
+    for kind in (Branch, Number):
+        found = []
+        for jit in (True, False):
+            mg.manual_seed(0)
+            model = kind(dropout=0.0)
+            if jit:
+                with pytest.warns(RuntimeWarning, match="reads the batch's number in Python"):
+                    quiet(max_epochs=2).fit(model, loader())
+            else:
+                quiet(max_epochs=2, jit=False).fit(model, loader())
+            found.append(weights(model))
+        assert same(*found)
 
 
 def test_batches_with_text_run_eagerly():
@@ -550,3 +564,11 @@ def test_batch_norm_statistics_follow_training():
     np.testing.assert_allclose(
         model.norm.running_mean.numpy(), other.running_mean.numpy(), rtol=1e-4, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("name", ["max_epochs", "max_steps", "min_epochs", "min_steps"])
+def test_limits_are_whole_numbers(name):
+    assert quiet(min_epochs=None, min_steps=None, max_steps=np.int64(3)).max_steps == 3
+    for value in ("3", 1.5, True, -2):
+        with pytest.raises(ArgumentError, match=f"{name} must be an int of at least -1"):
+            quiet(**{name: value})
