@@ -44,6 +44,11 @@ def is_scripting() -> bool:
     return False
 
 
+def prepared(mod: Any, *args: Any, **kwargs: Any) -> Any:
+    """The module as it is: `mg.jit` prepares weights that do not change (freeze and its kin)."""
+    return mod
+
+
 def annotate(the_type: Any, the_value: Any) -> Any:
     """`the_value`."""
     return the_value
@@ -61,7 +66,8 @@ ATTRIBUTES = {
     "script": script, "trace": trace, "trace_module": trace, "script_method": unchanged,
     "script_if_tracing": unchanged, "ignore": ignore, "unused": unchanged, "export": unchanged,
     "interface": unchanged, "is_scripting": is_scripting, "is_tracing": is_scripting,
-    "annotate": annotate, "Final": Final,
+    "annotate": annotate, "Final": Final, "isinstance": isinstance,
+    "freeze": prepared, "optimize_for_inference": prepared,
     "save": _refuse("save", "save the state dict with mg.save"),
     "load": _refuse("load", "define the model in Python and load its state dict with mg.load"),
 }  # fmt: skip

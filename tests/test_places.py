@@ -69,6 +69,7 @@ def test_marks_of_torchscript_change_nothing():
             return x if mg.jit.is_scripting() else f(x)
 
     model = mg.jit.trace(mg.jit.script(Model()), mg.ones(1))
+    assert mg.jit.optimize_for_inference(mg.jit.freeze(model)) is model
     assert model(mg.ones(1)).item() == 2 and model.names() == ["a"]
     assert mg.jit.ignore(drop=True)(f) is f
     assert mg.jit(lambda x: x + 1)(mg.ones(1)).item() == 2
