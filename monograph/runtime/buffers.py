@@ -20,8 +20,9 @@ import numpy as np
 ALIGNMENT = 64
 HUGE_PAGE = 2 << 20
 _SMALLEST = 256
-# Blocks from this size to a huge page are cut from slabs, which take memory as it is touched.
-_CUT, _SLAB = 16 << 10, 32 << 20
+# Blocks of these sizes are cut from slabs, which take memory as it is touched: on huge pages of its
+# own a block of two and a half would take three.
+_CUT, _OWN, _SLAB = 16 << 10, 4 * HUGE_PAGE, 32 << 20
 _slab: tuple[Any, int, int] | None = None  # memory, offset of what is left, end
 
 _lock = threading.Lock()
@@ -42,7 +43,7 @@ if hasattr(os, "register_at_fork"):
 def block_bytes(size_bytes: int) -> int:
     """The size class: four steps per doubling, so that at most a quarter is unused."""
     size = max(size_bytes, _SMALLEST)
-    if size > HUGE_PAGE:
+    if size > _OWN:
         step = max(HUGE_PAGE, 1 << ((size - 1).bit_length() - 3))
     else:
         step = 1 << max(6, (size - 1).bit_length() - 3)
@@ -52,7 +53,7 @@ def block_bytes(size_bytes: int) -> int:
 def _from_system(size: int) -> tuple[Any, int]:
     """(fresh memory, offset in it that is aligned)."""
     global _slab
-    if not _CUT <= size < HUGE_PAGE:
+    if not _CUT <= size <= _OWN:
         return _pages(size)
     with _lock:
         if _slab is None or _slab[1] + size > _slab[2]:

@@ -61,12 +61,14 @@ def test_live_arrays_never_overlap():
     assert all((x == turn).all() for turn, x in live)
 
 
-def test_arrays_below_a_huge_page_share_huge_pages():
-    live = [buffers.empty((n,), np.uint8) for n in range(1 << 20, 1 << 21, 50_000)]
+@pytest.mark.parametrize(("first", "step"), [(1 << 20, 50_000), (5 << 19, 300_000)])
+def test_arrays_below_four_huge_pages_share_them(first, step):
+    live = [buffers.empty((n,), np.uint8) for n in range(first, 2 * first, step)]
     for number, x in enumerate(live):
         x[...] = number
     assert all((x == number).all() for number, x in enumerate(live))
-    pages = {page for x in live for page in (x.ctypes.data >> 21, x.ctypes.data + x.size >> 21)}
+    ends = [(x.ctypes.data >> 21, x.ctypes.data + x.size >> 21) for x in live]
+    pages = {page for first, last in ends for page in range(first, last + 1)}
     assert len(pages) <= 1.3 * sum(x.size for x in live) / buffers.HUGE_PAGE + 4
 
 
