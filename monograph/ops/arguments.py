@@ -144,7 +144,8 @@ def explained(f: Callable, always: bool = False) -> Callable:
                 reduction = older_reduction(*older, kwargs.pop("reduction", "mean"))
                 return checked(*args, **kwargs, reduction=reduction)
             ours = {others.get(k, k) if k not in names else k: v for k, v in kwargs.items()}
-            if kwargs.get("axis") == () and "axis" not in names:
+            axis = kwargs.get("axis")
+            if isinstance(axis, tuple) and not axis and "axis" not in names:
                 ours[others["axis"]] = NoAxes()
             if (
                 len(ours) == len(kwargs)

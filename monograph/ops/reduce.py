@@ -15,7 +15,7 @@ import numpy as np
 from ..core import dtype as dt
 from ..core.dtype import DType, as_dtype
 from ..core.errors import ArgumentError, DTypeError, IndexRangeError
-from ..core.shape import Shape, is_number, normalize_dim, normalize_dims, numel
+from ..core.shape import NoAxes, Shape, is_number, normalize_dim, normalize_dims, numel
 from ..core.symbolic import is_symbolic
 from ..ir.op import Aval, Full, Opaque, Reduction, is_value, op
 from .align import as_operand, broadcast_to, cast, public
@@ -449,7 +449,8 @@ def argmin(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
 
 def _truth(name: str, primitive: Any, input: Any, dim: Any, keepdim: bool) -> Any:
     x = as_operand(name, input)
-    axes = () if dim == () else normalize_dims(name, dim, len(x.shape))
+    dim = NoAxes() if isinstance(dim, tuple) and not dim else dim
+    axes = normalize_dims(name, dim, len(x.shape))
     out = reduced(primitive, cast(x, dt.bool_), axes, keepdim)
     return cast(out, dt.uint8) if x.dtype is dt.uint8 else out
 
