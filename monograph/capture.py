@@ -32,7 +32,7 @@ from .compiler.sizes import NotDynamic, fix_sizes
 from .core import dtype as dt
 from .core import pytree
 from .core.dtype import BY_NUMPY
-from .core.errors import ArgumentError, TraceError
+from .core.errors import ArgumentError, StateNeeded, TraceError
 from .core.modes import modes, uncollected, untaped
 from .core.sizes import Guard
 from .core.symbolic import is_symbolic
@@ -449,6 +449,8 @@ class Jit:
                 capture = Capture(self, leaves, treedef, live, sizes)
         except NotDynamic:
             raise
+        except StateNeeded:
+            return self.function(*args, **kwargs)
         except Exception as error:
             if sizes is not None:
                 raise NotDynamic(next(iter(sizes.space.exact_guards()), None)) from error

@@ -110,6 +110,10 @@ class TraceError(MonographError):
     """A function cannot be captured as a graph."""
 
 
+class StateNeeded(TraceError):
+    """A function makes state that later calls keep: it must run once before it can be captured."""
+
+
 class BatchError(MonographError):
     """An operation has no rule for vmap."""
 

@@ -3,7 +3,7 @@
 An update is written as in-place tensor operations, so that a captured training step holds it too.
 For that, state is made by `_state_of` and `_counted` (real tensors even while a step is captured),
 what a scheduler may change is read by `_live`, and all other hyper-parameters by `_fixed`. Read
-next: sgd.py, adam.py.
+next: sgd.py, adam.py; captured.py for steps that programs define.
 """
 
 from collections import Counter, defaultdict
@@ -13,6 +13,7 @@ from monograph.api.compiled import is_enabled
 from monograph.core.errors import ArgumentError, ArgumentTypeError, GradError, StateDictError
 from monograph.core.modes import enable_grad, no_grad
 from monograph.core.tracing import concrete, guarded, is_tracing, live_scalar
+from monograph.optim.captured import captured_step
 from monograph.tensor import Tensor
 
 required = type("_Required", (), {"__repr__": lambda self: "<required>"})()  # a default: none
@@ -30,6 +31,11 @@ class Optimizer:
     parameters of more than a few numbers. fused=False keeps to one operation after the other;
     fused=True also compiles what a subclass defines. Inside a captured function it changes nothing.
     """
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "step" in cls.__dict__ and not cls.__module__.startswith("monograph."):
+            cls.step = captured_step(cls.step)
 
     _takes_rows = False  # whether gradients may be sparse (api/sparse.py)
 

@@ -23,6 +23,8 @@ class Contents:
     who share its memory.
     """
 
+    what = "the elements of this tensor"
+
     def __init__(self, tensor: Any, array: np.ndarray, operation: str):
         self.tensor, self.operation = tensor, operation
         self.kept = np.array(array)
@@ -47,17 +49,17 @@ def _shown(array: Any) -> str:
 
 def check_contents(new: Iterable[Any], captures: Iterable[Any]) -> None:
     """TraceError if the captures of a function already differ in what a tensor's elements are."""
-    reads = [guard[0] for guard in new if type(guard[0]) is Contents]
+    reads = [guard[0] for guard in new if isinstance(guard[0], Contents)]
     for read in reads:
         others = {
             getter.text
             for capture in captures
             for getter, *_ in capture.guards
-            if type(getter) is Contents and getter.tensor is read.tensor
+            if type(getter) is type(read) and getter.tensor is read.tensor
         }
         if len(others - {read.text}) >= MANY:
             raise TraceError(
-                f"{read.operation}: the elements of this tensor are others at each call "
+                f"{read.operation}: {read.what} are others at each call "
                 f"({', '.join(sorted(others))}, now {read.text}): each would need a program",
                 hint="compute with the tensor, pass the number as an argument, or run the function "
                 "eagerly with jit(fallback=True)",
