@@ -4,8 +4,9 @@
     python benchmarks/estimate.py --workloads mlp-small
 
 Each workload is trained for four steps by a Trainer, in a process of its own that has trained
-something small before; `measured` is what memory grows by from before the model is made. `cold`:
-with an empty kernel cache, where what the compiler leaves behind counts, too. Megabytes. Linux.
+something small before; `measured` is what memory grows by from before the model is made, where the
+process finds all kernels and plans in the cache. `cold`: with an empty cache, where what the
+compiler leaves behind counts, too. Megabytes. Linux.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def main() -> None:
     for workload in args.workloads.split(","):
         with tempfile.TemporaryDirectory() as folder:
             found = []
-            for _ in range(2):
+            for _ in range(3):
                 done = subprocess.run(
                     [sys.executable, __file__, "--measure", workload],
                     env=os.environ | {"MONOGRAPH_CACHE_DIR": folder},
@@ -75,7 +76,7 @@ def main() -> None:
                     check=True,
                 )
                 found.append([float(x) for x in done.stdout.split()])
-        (cold, _), (measured, estimated) = found
+        (cold, _), _, (measured, estimated) = found
         print(
             f"{workload:12}{cold:10.1f}{measured:10.1f}{estimated:11.1f}"
             f"  {100 * (estimated / measured - 1):+5.1f} %",

@@ -50,6 +50,14 @@ def block_bytes(size_bytes: int) -> int:
     return -(-size // step) * step
 
 
+def touched_bytes(size_bytes: int) -> int:
+    """Memory that an array of so many bytes takes when it is written: its block, or, of one with
+    pages of its own, the pages that it reaches."""
+    if size_bytes > _OWN:
+        return -(-size_bytes // HUGE_PAGE) * HUGE_PAGE
+    return block_bytes(size_bytes)
+
+
 def _from_system(size: int) -> tuple[Any, int]:
     """(fresh memory, offset in it that is aligned)."""
     global _slab
@@ -168,11 +176,24 @@ def memory_stats() -> dict[str, int]:
     return {"held_bytes": _held, "cached_bytes": cached}
 
 
-def empty_cache(smallest: int = 0) -> None:
-    """Give what is not in use back to the system: all blocks, or those of `smallest` bytes on."""
+def empty_cache() -> None:
+    """Give everything that is not in use back to the system. Blocks of a slab stay known, without
+    their pages."""
     global _held
     with _lock:
         for size, free in list(_free.items()):
-            while free and size >= smallest:
+            if _CUT <= size <= _OWN:
+                for memory, offset in list(free):
+                    _drop_pages(memory, offset, offset + size)
+                continue
+            while free:
                 free.pop()
                 _held -= size
+
+
+def _drop_pages(memory: Any, start: int, end: int) -> None:
+    """Give the whole pages between two offsets back; they are zeros when they are touched again."""
+    page = mmap.PAGESIZE
+    start, end = -(-start // page) * page, end // page * page
+    if start < end and hasattr(mmap, "MADV_DONTNEED"):
+        memory.madvise(mmap.MADV_DONTNEED, start, end - start)

@@ -22,7 +22,7 @@ from ..core.errors import ArgumentTypeError
 from ..kernel.digest import digest
 from ..metrics.base import postponed_updates
 from ..nn import Module
-from ..runtime.buffers import HUGE_PAGE
+from ..runtime.buffers import touched_bytes
 from ..runtime.machine import cache_sizes
 from ..runtime.threads import get_num_threads
 from .module import TrainModule
@@ -47,6 +47,7 @@ class Estimate:
     workspace_bytes         everything that lives only inside the step: activations, gradients
     result_bytes            what the step returns
     program_bytes           machine code with what the linker and Python hold of it, and stacks
+    rounding_bytes          what the blocks of parameters and optimizer hold beyond the arrays
     peak_bytes              all of it: what a process grows by that finds the kernels in the cache;
                             one that compiles them takes more (benchmarks/peak_memory.py)
     parts                   (name, kind, parameters) of each layer that has parameters of its own
@@ -61,6 +62,7 @@ class Estimate:
     workspace_bytes: int
     result_bytes: int
     program_bytes: int
+    rounding_bytes: int
     parts: tuple[tuple[str, str, int], ...]
 
     @property
@@ -72,6 +74,7 @@ class Estimate:
             + self.workspace_bytes
             + self.result_bytes
             + self.program_bytes
+            + self.rounding_bytes
         )
 
     def __str__(self) -> str:
@@ -79,7 +82,16 @@ class Estimate:
         lines = [f"{name:<{wide}}  {kind:<16} {count:>14,}" for name, kind, count in self.parts]
         lines.append(f"parameters: {self.parameters:,} ({self.trainable:,} trainable)")
         lines.append(f"one step: {self.flops / 1e9:.4g} GFLOP")
-        for name in ("parameter", "optimizer", "batch", "workspace", "result", "program", "peak"):
+        for name in (
+            "parameter",
+            "optimizer",
+            "batch",
+            "workspace",
+            "result",
+            "program",
+            "rounding",
+            "peak",
+        ):
             lines.append(f"{name + ':':<11} {getattr(self, name + '_bytes') / 2**20:>10.2f} MiB")
         return "\n".join(lines)
 
@@ -170,12 +182,14 @@ def _measure(model: Any, capture: Capture, optimizers: list) -> Estimate:
     parameters = list(model.parameters())
     held = {id(t): t for t in [*parameters, *model.buffers()]}
     sources = {"batch": 0, "optimizer": 0}
+    rounding = sum(touched_bytes(t.nbytes) - t.nbytes for t in held.values())
     for source in capture.inputs:
         size = int(np.prod(source.aval.shape)) * source.aval.dtype.itemsize
         if source.kind == "arg":
             sources["batch"] += size
         elif source.kind == "captured" and id(source.source) not in held:
             sources["optimizer"] += size
+            rounding += touched_bytes(size) - size
     donated = set(capture.donate)
     results = sum(
         int(np.prod(v.aval.shape)) * v.aval.dtype.itemsize
@@ -194,9 +208,10 @@ def _measure(model: Any, capture: Capture, optimizers: list) -> Estimate:
         parameter_bytes=sum(t.nbytes for t in held.values()),
         optimizer_bytes=sources["optimizer"],
         batch_bytes=sources["batch"],
-        workspace_bytes=_touched(plan.arena_bytes),
+        workspace_bytes=touched_bytes(plan.arena_bytes),
         result_bytes=results,
         program_bytes=_program_bytes(plan),
+        rounding_bytes=rounding,
         parts=tuple(parts),
     )
 
@@ -209,8 +224,3 @@ def _program_bytes(plan: Any) -> int:
     kernels = {digest(s.kernel) for s in plan.steps if isinstance(s, Step)}
     stack = min(cache_sizes().l2 // 2, plan.arena_bytes)
     return KERNEL_BYTES * len(kernels) + stack * get_num_threads()
-
-
-def _touched(size: int) -> int:
-    """Bytes of memory that a block takes: large ones stand on huge pages."""
-    return -(-size // HUGE_PAGE) * HUGE_PAGE if size >= HUGE_PAGE else size

@@ -300,9 +300,7 @@ class Trainer:
         self.precision.module(model)
         self.hooks.tell("on_fit_start")
         self.optimizers, self._schedules = parse(model.configure_optimizers())
-        buffers.empty_cache(
-            buffers.HUGE_PAGE
-        )  # of what making the model took; steps take other sizes
+        buffers.empty_cache()  # of what making the model took: steps take other sizes
         loop = self._loop = FitLoop(self, loader, val_loaders)
         if self.checkpoint_callback is not None:
             loop.hashes()  # now: a data set that is read may open files and fill caches

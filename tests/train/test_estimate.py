@@ -1,5 +1,6 @@
 """The memory that mg.estimate foretells, beside what training takes."""
 
+import os
 import subprocess
 import sys
 
@@ -49,9 +50,14 @@ print(resident("VmHWM") - before, mg.estimate(module, batch).peak_bytes)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
-def test_the_peak_is_what_a_process_grows_by():
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
-    )
+def test_the_peak_is_what_a_process_grows_by(tmp_path):
+    for _ in range(3):  # the last one compiles nothing
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM],
+            env=os.environ | {"MONOGRAPH_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     measured, estimated = map(int, done.stdout.split())
     assert estimated == pytest.approx(measured, rel=0.05)
