@@ -70,6 +70,10 @@ class Trainer:
     profiler                True: Profiler(), which writes trace.json to default_root_dir and prints
                             a table; "simple": the table alone; or a Profiler
     default_root_dir        where files go, unless a callback or logger says otherwise
+    enable_checkpointing    True: a ModelCheckpoint, if none is given; False: none may be given
+    accelerator, devices, num_nodes, strategy
+                            for scripts written for other trainers: the CPU of one machine ("auto",
+                            "cpu", 1); other values are refused
 
     Nothing is written to disk unless a logger or a ModelCheckpoint is given. SIGTERM ends training
     after the step in progress: a ModelCheckpoint saves then, and the process exits.
@@ -124,7 +128,15 @@ class Trainer:
         lint: bool | None = None,
         profiler: Any = None,
         default_root_dir: Any = ".",
+        enable_checkpointing: bool | None = None,
+        accelerator: str = "auto",
+        devices: Any = "auto",
+        num_nodes: int = 1,
+        strategy: str = "auto",
     ):
+        _check_machine(
+            accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy
+        )
         if gradient_clip_algorithm not in ("norm", "value"):
             raise ArgumentError(
                 "Trainer: gradient_clip_algorithm must be 'norm' or 'value', "
@@ -179,6 +191,13 @@ class Trainer:
         self.num_sanity_val_steps = num_sanity_val_steps
         self.default_root_dir = Path(default_root_dir)
         self.callbacks = _as_list("callbacks", callbacks, Callback)
+        has_checkpoint = any(isinstance(c, ModelCheckpoint) for c in self.callbacks)
+        if has_checkpoint and enable_checkpointing is False:
+            raise ArgumentError(
+                "Trainer: enable_checkpointing is False, and a ModelCheckpoint given"
+            )
+        if enable_checkpointing and not has_checkpoint:
+            self.callbacks.append(ModelCheckpoint())
         if logger is True:
             logger = CSVLogger(self.default_root_dir)
         self.loggers = _as_list("logger", logger or None, Logger)
@@ -502,6 +521,24 @@ def _check_part(name: str, value: Any) -> None:
             f"Trainer: {name} must be a number of batches (an int) or a part of them (a float in "
             f"[0, 1]), got {value!r}"
         )
+
+
+# What those arguments of other trainers may say that name the machine.
+MACHINE: dict[str, tuple[Any, ...]] = {
+    "accelerator": ("auto", "cpu"),
+    "devices": ("auto", 1, "1", -1, "-1"),
+    "num_nodes": (1,),
+    "strategy": ("auto",),
+}
+
+
+def _check_machine(**given: Any) -> None:
+    for name, value in given.items():
+        if isinstance(value, bool) or value not in MACHINE[name]:
+            known = " or ".join(repr(x) for x in MACHINE[name])
+            raise ArgumentError(
+                f"Trainer: {name} must be {known} (this version trains on one CPU), got {value!r}"
+            )
 
 
 def _as_list(name: str, given: Any, kind: type) -> list[Any]:

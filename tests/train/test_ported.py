@@ -181,3 +181,25 @@ def test_hyper_parameters_of_a_data_module_go_to_the_loggers(tmp_path):
     quiet(max_epochs=1, logger=logger).fit(Measured(), datamodule=Data(size=4))
     lines = (logger.log_dir / "hparams.csv").read_text().splitlines()
     assert lines == ["name,value", "size,4", "width,8"]
+
+
+def test_arguments_that_name_the_machine_may_say_what_it_is():
+    trainer = quiet(accelerator="cpu", devices=1, num_nodes=1, strategy="auto", max_epochs=1)
+    trainer.fit(Regression(), loader())
+    for name, value in (
+        ("accelerator", "gpu"), ("devices", 2), ("devices", True), ("num_nodes", 4),
+        ("strategy", "ddp"),
+    ):  # fmt: skip
+        with pytest.raises(ArgumentError, match=f"{name} must be .*one CPU.*got {value!r}"):
+            quiet(**{name: value})
+
+
+def test_enable_checkpointing(tmp_path):
+    trainer = quiet(max_epochs=1, enable_checkpointing=True, default_root_dir=tmp_path)
+    trainer.fit(Regression(), loader())
+    assert list((tmp_path / "checkpoints").glob("*.ckpt"))
+    given = train.ModelCheckpoint(tmp_path / "own")
+    assert quiet(callbacks=[given], enable_checkpointing=True).callbacks.count(given) == 1
+    assert quiet(enable_checkpointing=False).checkpoint_callback is None
+    with pytest.raises(ArgumentError, match="enable_checkpointing is False, and a ModelCheckpoint"):
+        quiet(callbacks=[given], enable_checkpointing=False)
