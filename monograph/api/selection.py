@@ -209,12 +209,12 @@ def segment_reduce(
     tensor([3., 3.])
     """
     name, kind = "segment_reduce", reduce.removeprefix("a")
+    if not data.dtype.is_floating_point:
+        raise DTypeError(f"{name}: needs a floating dtype, got {data.dtype.name}")
     if kind not in _EMPTY:
         raise ArgumentError(f"{name}: reduce must be one of {', '.join(_EMPTY)}, got {reduce!r}")
     if (lengths is None) == (offsets is None):
         raise ArgumentError(f"{name}: exactly one of lengths and offsets must be given")
-    if not data.dtype.is_floating_point:
-        raise DTypeError(f"{name}: needs a floating dtype, got {data.dtype.name}")
     given = as_tensor(offsets if lengths is None else lengths)
     counts = as_index_tensor(name, given, "lengths")._array(name)
     counts = np.diff(counts, axis=-1) if lengths is None else counts
