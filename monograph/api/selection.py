@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core import dtype as dt
-from ..core.errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
+from ..core.errors import ArgumentError, ArgumentTypeError, DTypeError, IndexRangeError, ShapeError
 from ..core.modes import modes
 from ..core.shape import as_index, broadcast_shapes, normalize_dim
 from ..ir.op import Full
@@ -209,6 +209,8 @@ def segment_reduce(
     tensor([3., 3.])
     """
     name, kind = "segment_reduce", reduce.removeprefix("a")
+    if not isinstance(data, Tensor):
+        raise ArgumentTypeError(f"{name}: data must be a tensor, got {type(data).__name__}")
     if not data.dtype.is_floating_point:
         raise DTypeError(f"{name}: needs a floating dtype, got {data.dtype.name}")
     if kind not in _EMPTY:
