@@ -255,7 +255,7 @@ class OneCycleLR(_MomentumCycle):
             if t <= end or end == self._phases[-1][0]:
                 break
             begin = end
-        share = (t - begin) / (end - begin)
+        share = (t - begin) / (end - begin) if end > begin else 1.0  # one step
         rates = []
         for group in self.optimizer.param_groups:
             rates.append(self._between(group[lr_from], group[lr_to], share))

@@ -237,3 +237,15 @@ def test_bad_arguments_are_named():
     assert message(once.step) == (
         "ArgumentError: OneCycleLR: step 3 is past the end; the schedule has 2 steps"
     )
+
+
+def test_one_cycle_whose_rise_has_no_step():
+    p = mg.zeros(1, requires_grad=True)
+    optimizer = optim.SGD([p], lr=1.0, momentum=0.9)
+    schedule = optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=4, pct_start=0.25)
+    rates = [schedule.get_last_lr()[0]]
+    for _ in range(3):
+        optimizer.step()
+        schedule.step()
+        rates.append(schedule.get_last_lr()[0])
+    assert rates[0] == 1.0 and rates == sorted(rates, reverse=True) and rates[-1] < 1e-3
