@@ -35,9 +35,10 @@ def make_parts_in_place(graph: Graph, fusion: Fusion, layouts: Layouts) -> None:
             continue
         steps = layouts.strides(whole)
         axis, at = node.op.axis, 0  # type: ignore[attr-defined]
-        for part in node.values:
-            made, strides = _maker(part, steps, fusion)
-            once = node.values.count(part) == 1 and readers[made] == 1
+        found = [_maker(part, steps, fusion) for part in node.values]
+        parts_of = Counter(made for made, _ in found)
+        for part, (made, strides) in zip(node.values, found):
+            once = parts_of[made] == 1 and readers[made] == 1
             if strides is not None and once and made not in outputs and strides[-1] == 1:
                 layouts.inside[made] = whole, strides, at * steps[axis]
             at += part.shape[axis]
@@ -51,12 +52,12 @@ def _maker(
     None for the strides where there are none, or where its kernel could not use them.
     """
     v = part
-    while v.node is not None and v not in fusion.stored and strides is not None:
+    while v.node is not None and v not in fusion.stored:
         op, source = v.node.op, v.node.values[0]
-        if op.name == "permute":
+        if strides is not None and op.name == "permute":
             order = op.order  # type: ignore[attr-defined]
             strides = tuple(strides[order.index(axis)] for axis in range(len(order)))
-        elif op.name == "reshape":
+        elif strides is not None and op.name == "reshape":
             strides = view_strides(v.shape, strides, source.shape)
         else:
             strides = None

@@ -76,3 +76,17 @@ def test_a_result_of_the_program_is_copied(inputs):
         return mg.cat([y, g], -1), y
 
     assert "concat" in check(result, *inputs)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [lambda y: y[..., :5], lambda y: y.transpose(0, 1).reshape(y.shape), lambda y: y.flip(-1)],
+    ids=["slice", "permuted", "reversed"],
+)
+def test_two_views_of_one_result_are_copied(inputs, other):
+    def views(qkv, g, weight):
+        y = attention(qkv.detach())
+        both = mg.cat([y, other(y)], -1)
+        return both @ mg.ones(both.shape[-1], 3).cumsum(0)
+
+    check(views, *inputs)
