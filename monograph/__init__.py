@@ -18,6 +18,7 @@ from .api import interpreter as _interpreter
 from .api import lowrank as _lowrank
 from .api import random
 from .api import reshaping as _reshaping
+from .api import segments as _segments
 from .api import selection as _selection
 from .api import strided as _strided
 from .api import typed as _typed

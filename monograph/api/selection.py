@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 
 from ..core import dtype as dt
-from ..core.errors import ArgumentError, ArgumentTypeError, DTypeError, IndexRangeError, ShapeError
+from ..core.errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
 from ..core.modes import modes
 from ..core.shape import as_index, broadcast_shapes, normalize_dim
-from ..ir.op import Full
 from ..ops import arith
 from ..ops.align import broadcast_to, cast, functional, public
 from ..ops.arith import eq
-from ..ops.gathering import as_index_tensor, scatter_reduce
-from ..ops.indexing import IndexAdd, IndexSelect, IndexSet
+from ..ops.gathering import as_index_tensor
+from ..ops.indexing import IndexSelect, IndexSet
 from ..ops.movement import Expand, Reshape
 from ..ops.shaping import repeat_each
+from ..ops.sorting import searchsorted
 from ..ops.triangular import Iota
 from ..tensor import Tensor
 from .creation import as_tensor, from_numpy
@@ -160,7 +160,9 @@ def repeat_interleave(
 ) -> Tensor:
     """Each element `repeats` times in a row along `dim` (None: of the flattened tensor).
 
-    repeats  a number, or a 1-d tensor with one number per element (needs the values)
+    repeats      a number, or a 1-d tensor with one number per element
+    output_size  how many there will be: with it a captured or batched function can do without the
+                 values of `repeats`; where they sum to less, the last element fills the rest
 
     >>> repeat_interleave(tensor([1, 2]), 2)
     tensor([1, 1, 2, 2])
@@ -176,8 +178,15 @@ def repeat_interleave(
     if not isinstance(repeats, (Tensor, tuple, list)):
         counts = np.asarray([as_index(name, "repeats", repeats)])
     else:
-        given = repeats if isinstance(repeats, Tensor) else as_tensor(repeats)
-        counts = as_index_tensor(name, given, "repeats")._array(name)
+        given = as_index_tensor(
+            name, repeats if isinstance(repeats, Tensor) else as_tensor(repeats), "repeats"
+        )
+        if output_size is not None and type(given._value()) is not np.ndarray:
+            size = as_index(name, "output_size", output_size)
+            ends = given.expand(x.shape[axis]).cumsum(0)
+            places = searchsorted(ends, from_numpy(np.arange(size)), right=True)
+            return IndexSelect(axis)(x, places.clamp_(max=x.shape[axis] - 1))
+        counts = given._array(name)
     if (counts < 0).any():
         raise ArgumentError(f"{name}: repeats must not be negative, got {counts.min()}")
     if counts.size == 1 and x.shape[axis] != 1 or counts.ndim == 0:
@@ -186,63 +195,9 @@ def repeat_interleave(
         raise ShapeError(
             f"{name}: {counts.size} repeats for dimension {axis} of size {x.shape[axis]}"
         )
+    if output_size is not None and counts.sum() != output_size:
+        raise ShapeError(f"{name}: output_size is {output_size}, the repeats sum to {counts.sum()}")
     return IndexSelect(axis)(x, from_numpy(np.repeat(np.arange(x.shape[axis]), counts)))
-
-
-_EMPTY = {"sum": 0.0, "mean": 0.0, "prod": 1.0, "max": -np.inf, "min": np.inf}
-
-
-@public
-def segment_reduce(
-    data: Tensor, reduce: str, *, lengths: Any = None, indices: Any = None, offsets: Any = None,
-    axis: int = 0, unsafe: bool = False, initial: float | None = None,
-) -> Tensor:  # fmt: skip
-    """Consecutive pieces of `data` along `axis`, each combined to one element.
-
-    reduce   "sum", "mean", "max", "min" or "prod" ("amax" and "amin" are max and min)
-    lengths  of the pieces: (..., S), one row for each position of the dimensions before `axis`
-    offsets  in place of lengths, (..., S + 1): where each piece begins, and the end
-    initial  takes part in each piece; without it an empty one gives 0, nan, -inf, inf or 1
-    returns  data's shape with S at `axis`
-
-    >>> segment_reduce(tensor([1.0, 2.0, 3.0]), "sum", lengths=tensor([2, 1]))
-    tensor([3., 3.])
-    """
-    name, kind = "segment_reduce", reduce.removeprefix("a")
-    if not isinstance(data, Tensor):
-        raise ArgumentTypeError(f"{name}: data must be a tensor, got {type(data).__name__}")
-    if not data.dtype.is_floating_point:
-        raise DTypeError(f"{name}: needs a floating dtype, got {data.dtype.name}")
-    if kind not in _EMPTY:
-        raise ArgumentError(f"{name}: reduce must be one of {', '.join(_EMPTY)}, got {reduce!r}")
-    if (lengths is None) == (offsets is None):
-        raise ArgumentError(f"{name}: exactly one of lengths and offsets must be given")
-    given = as_tensor(offsets if lengths is None else lengths)
-    counts = as_index_tensor(name, given, "lengths")._array(name)
-    counts = np.diff(counts, axis=-1) if lengths is None else counts
-    axis = normalize_dim(name, axis, data.ndim)
-    before, size = tuple(data.shape[:axis]), data.shape[axis]
-    if counts.shape[:-1] != before or (counts < 0).any() or (counts.sum(-1) != size).any():
-        raise ShapeError(
-            f"{name}: the lengths along axis {axis} must have shape {(*before, 'S')}, not be "
-            f"negative and sum to {size}, got {counts.tolist()}"
-        )
-    rest = tuple(data.shape[axis + 1 :])
-    start = _EMPTY[kind] if initial is None else float(initial)
-    pieces = from_numpy(np.repeat(np.arange(counts.size), counts.reshape(-1)))
-    base = Full((counts.size, *rest), data.dtype, start)()
-    if kind in ("sum", "mean"):
-        out = IndexAdd(0)(base, pieces, Reshape((pieces.shape[0], *rest))(data))
-    else:
-        column = Reshape((pieces.shape[0], *(1 for _ in rest)))(pieces)
-        rows = Reshape((pieces.shape[0], *rest))(data)
-        way = {"max": "amax", "min": "amin"}.get(kind, kind)
-        out = scatter_reduce(base, 0, broadcast_to(column, tuple(rows.shape)), rows, way)
-    if kind == "mean":
-        filled = as_tensor(counts.reshape(-1, *(1 for _ in rest)))
-        empty = np.nan if initial is None else start
-        out = arith.where(filled > 0, arith.div(out, filled.to(data.dtype)), empty)
-    return Reshape((*before, counts.shape[-1], *rest))(out)
 
 
 def _unique(

@@ -174,6 +174,8 @@ def batch_norm(
     normalization", 2015.
     """
     if len(input.shape) < 2:
+        if 0 in input.shape:
+            return mul(input, 1)  # as PyTorch: there is nothing to normalise
         raise ShapeError(
             f"batch_norm: input must have at least 2 dimensions, got {tuple(input.shape)}"
         )

@@ -17,7 +17,14 @@ import sys
 import threading
 from pathlib import Path
 
-from exclusions import DTYPES_LEFT_OUT, EXCLUDED, GRADIENTS_DIFFER, LOOSER, UNSPECIFIED
+from exclusions import (
+    DTYPES_LEFT_OUT,
+    EXCLUDED,
+    GRADIENTS_DIFFER,
+    LOOSER,
+    SAMPLES_LEFT_OUT,
+    UNSPECIFIED,
+)
 
 HERE = Path(__file__).parent
 WORKER = [sys.executable, str(HERE / "worker.py")]
@@ -145,7 +152,8 @@ def main():
     if options.methods:
         os.environ["OPDB_METHODS"] = "1"
     keys = listed()
-    unknown = {*EXCLUDED, *UNSPECIFIED, *GRADIENTS_DIFFER, *LOOSER, *DTYPES_LEFT_OUT} - {*keys}
+    parts = (UNSPECIFIED, GRADIENTS_DIFFER, LOOSER, DTYPES_LEFT_OUT, SAMPLES_LEFT_OUT)
+    unknown = {*EXCLUDED}.union(*parts) - {*keys}
     if unknown:
         raise SystemExit(f"exclusions.py names what is not in the database: {sorted(unknown)}")
     if options.op:
@@ -171,7 +179,7 @@ def main():
         r = results[k]
         counts = f"{r['passed']}/{r['samples']}" if r["samples"] else ""
         note = r["reason"] or UNSPECIFIED.get(k, "") or GRADIENTS_DIFFER.get(k, "")
-        note = note or " ".join(DTYPES_LEFT_OUT.get(k, ((), ""))[1:])
+        note = note or DTYPES_LEFT_OUT.get(k, ((), ""))[1] or SAMPLES_LEFT_OUT.get(k, ("", ""))[1]
         print(f"{r['status']:9}{k:48}{counts:>10}  {note}".rstrip())
     print()
     for name, value in summary(results).items():

@@ -1,5 +1,7 @@
 """Corners of functions, against PyTorch: what the operator samples brought to light."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -97,8 +99,46 @@ def test_segment_reduce(reduce, initial):
         assert_close(got, expected, rtol=1e-12, atol=0, equal_nan=True)
 
 
+def test_segment_reduce_of_a_part():
+    def made(lib, t, **given):
+        return lib.segment_reduce(t([5.0, 1.0, 2.0, 3.0]), "sum", unsafe=True, **given).tolist()
+
+    for given in ({"lengths": [1, 2]}, {"offsets": [1, 3]}, {"offsets": [1, 1, 2]}):
+        ours, theirs = ({k: lib.tensor(v) for k, v in given.items()} for lib in (mg, torch))
+        assert made(mg, mg.tensor, **ours) == made(torch, torch.tensor, **theirs)
+
+
+def test_segments_of_captured_and_batched_lengths():
+    x, lengths = mg.randn(6, 3), mg.tensor([2, 0, 4])
+    for reduce in ("sum", "max", "prod"):
+        expected = mg.segment_reduce(x, reduce, lengths=lengths)
+        f = functools.partial(mg.segment_reduce, reduce=reduce)
+        captured = mg.jit(lambda x, n, f=f: f(x, lengths=n))(x, lengths)
+        assert_close(captured, expected)
+        both = mg.vmap(lambda n, f=f: f(x, lengths=n))(mg.stack([lengths, lengths.flip(0)]))
+        assert_close(both[0], expected)
+        assert_close(both[1], mg.segment_reduce(x, reduce, lengths=lengths.flip(0)))
+
+
+def test_repeats_of_a_known_sum():
+    x, repeats = mg.randn(3, 2), mg.tensor([1, 0, 3])
+    expected = x.repeat_interleave(repeats, 0)
+
+    def f(x, repeats):
+        return x.repeat_interleave(repeats, 0, output_size=4)
+
+    assert_close(f(x, repeats), expected)
+    assert_close(mg.jit(f)(x, repeats), expected)
+    both = mg.vmap(f, in_dims=(None, 0))(x, mg.stack([repeats, repeats.flip(0)]))
+    assert_close(both[1], x.repeat_interleave(repeats.flip(0), 0))
+    with pytest.raises(RuntimeError, match="output_size is 5, the repeats sum to 4"):
+        x.repeat_interleave(repeats, 0, output_size=5)
+
+
 def test_what_segment_reduce_refuses():
-    with pytest.raises(RuntimeError, match=r"sum to 3, got \[2, 2\]"):
+    with pytest.raises(RuntimeError, match=r"reach from 0 to 3, got \[1, 4\]"):
+        mg.segment_reduce(mg.ones(3), "sum", offsets=mg.tensor([1, 4]))
+    with pytest.raises(RuntimeError, match=r"reach from 0 to 3, got \[2, 2\]"):
         mg.segment_reduce(mg.ones(3), "sum", lengths=mg.tensor([2, 2]))
     with pytest.raises(ValueError, match="exactly one of lengths and offsets"):
         mg.segment_reduce(mg.ones(3), "sum")
