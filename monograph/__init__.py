@@ -218,8 +218,8 @@ globals().update({_name: _FUNCTIONAL[_name] for _name in _OF_LAYERS})
 _SUBMODULES = {
     "accelerator", "amp", "array_api", "autograd", "backends", "compiler", "cpu", "cuda", "data",
     "distributed", "distributions", "fft", "func", "hub", "linalg", "masked", "metrics", "models",
-    "mps", "multiprocessing", "nn", "onnx", "optim", "plot", "profiler", "signal", "special",
-    "testing", "train", "types", "utils", "version",
+    "mps", "multiprocessing", "nn", "onnx", "optim", "plot", "profiler", "quasirandom", "signal",
+    "special", "testing", "train", "types", "utils", "version",
 }  # fmt: skip
 _LAZY = {
     "GradScaler": "amp.grad_scaler", "autocast": "amp.autocast_mode",

@@ -41,6 +41,7 @@ from . import onnx as onnx
 from . import optim as optim
 from . import plot as plot
 from . import profiler as profiler
+from . import quasirandom as quasirandom
 from . import signal as signal
 from . import special as special
 from . import testing as testing

@@ -23,6 +23,7 @@ LAYERS = [
         "special",
         "fft",
         "masked",
+        "quasirandom",
         "signal",
         "sparse",
         "backends",
@@ -59,6 +60,8 @@ NEIGHBOURS = {
     ("autograd", "tensor"): "public names",
     ("optim", "nn"): "an averaged model is a module (swa_utils)",
     ("sparse", "api"): "public names",
+    ("quasirandom", "api"): "public names",
+    ("quasirandom", "tensor"): "public names",
     ("signal", "api"): "windows are made as other tensors are",
     ("signal", "tensor"): "windows are made as other tensors are",
 }
