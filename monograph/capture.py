@@ -303,7 +303,9 @@ class Jit:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if modes.trace is not None or modes.vmap is not None:
             return self.function(*args, **kwargs)
-        with self._lock:
+        lock = self._lock
+        lock.acquire()  # `with` would take twice as long
+        try:
             if not kwargs:
                 for capture in self._recent:
                     result = capture.run_again(args)
@@ -316,6 +318,8 @@ class Jit:
                     if result is not NO:
                         return result
             return self._call(leaves, treedef, args, kwargs)
+        finally:
+            lock.release()
 
     def _call(self, leaves: list, treedef: Any, args: tuple, kwargs: dict) -> Any:
         key_parts: list[Any] = [

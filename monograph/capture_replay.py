@@ -9,8 +9,11 @@ in tests/capture/test_replay.py. Read next: capture.py, runtime/program.py.
 from __future__ import annotations
 
 import sys
+import weakref
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -24,14 +27,18 @@ from .core.modes import modes
 from .core.pytree import LEAF, TreeDef
 from .core.shape import is_number
 from .core.sizes import Binding
+from .core.tracing import Entry
 from .dynamic import OFTEN, Sizes
 from .ir.graph import Graph
 from .ir.op import Aval
 from .runtime import buffers
 from .runtime.buffers import address_of
+from .runtime.watch import Watch, can_watch
 from .tensor import Tensor, wrap
 
 SMALL_BYTES = 256
+QUIET = 3  # short calls that found all in place before it is watched (runtime/watch.py), ...
+RESTLESS = 60  # ... and after a watch was in vain
 NO = object()  # the answer of `run_again` where a call must go the general way
 
 
@@ -60,6 +67,16 @@ class Grads:
         self.given: list[tuple[int, Any, Any, Any, Any]] = [
             (slot, owner, None, None, None) for slot, owner, _ in owners
         ]
+
+    def stand(self) -> list[tuple[Any, str, Any]]:
+        """What stands where if none is `taken`, for a Watch ..."""
+        owners = [(owner, "_grad", grad) for _, owner, grad, *_ in self.given]
+        return owners + [(grad, "_payload", array) for _, _, grad, array, _ in self.given]
+
+    def holders(self) -> list[tuple[Any, int]]:
+        """... and how many holders there are: those that `taken` counts, without its own names."""
+        held = [((grad, 2), (array, 3), (block, 2)) for _, _, grad, array, block in self.given]
+        return [(x, count) for each in held for x, count in each if x is not None]
 
     def taken(self) -> list[int]:
         """Those that somebody else has replaced, or holds, or whose memory he holds."""
@@ -139,7 +156,8 @@ class Replay:
         self.prepared: list[tuple[Tensor, Any]] | None = None
         self.contents: list[tuple[Any, Any]] = []
         self.out_avals = [v.aval for v in self.graph.outputs]
-        count, outs = len(self.inputs), len(self.out_avals)
+        self.first_output = count = len(self.inputs)
+        outs = len(self.out_avals)
         self.slots = np.zeros(count + outs + 1, np.int64)  # addresses of inputs and outputs
         self.slots_address = self.slots.ctypes.data
         self.arrays: list[Any] = [None] * (count + outs)  # what stands there
@@ -192,11 +210,31 @@ class Replay:
             self.is_plain and not self.grads and not self.written and len(self.out_avals) == 1
         )
         self.scalars = [s for _, s in self.numbers if s.kind == "scalar"]
+        self._group_guards()
         self.borrowed = [i for i, s in enumerate(self.inputs) if s.kind.startswith("arg")]
         self.borrowed += [slot for slot, *_ in self.fresh]
         self.borrowed += [count + o for o, i in self.donate.items() if i in self.borrowed]
         self.argument_slots = [i for i, s in enumerate(self.inputs) if s.kind == "arg"]
         self.steady = False
+        self.watch: Watch | None = None  # of captured tensors and `kept_grads`
+        self.quiet = 0  # short calls since the last change
+
+    def _group_guards(self) -> None:
+        """Guards for the short way: entries of the same dict are asked for together."""
+        self.getters: list[tuple[Any, Any]] = []
+        entries: dict[int, tuple[dict, dict]] = {}
+        for get, value, _ in self.guards:
+            if type(get) is Entry:
+                values = entries.setdefault(id(get.entries), (get.entries, {}))[1]
+                if values.setdefault(get.key, value) is value:
+                    continue
+            self.getters.append((get, value))
+        for held, values in entries.values():
+            if len(values) > 1:
+                get = partial(itemgetter(*values), held)
+                self.getters.append((get, tuple(values.values())))
+            else:
+                self.getters += [(Entry(held, key), value) for key, value in values.items()]
 
     def _take_sizes(self, at: Binding) -> None:
         """From now on the program runs at these sizes."""
@@ -289,7 +327,7 @@ class Replay:
     def run(self, leaves: Sequence[Any]) -> Any:
         """One call, after `accepts` and `has_overlaps` have said yes."""
         slots, arrays, count = self.slots, self.arrays, len(self.inputs)
-        self.steady = False
+        self.steady, self.watch, self.quiet = False, None, 0
         if self.sizes is not None:
             given = self.sizes.of(leaves)
             if given != self.at.sizes:
@@ -328,19 +366,19 @@ class Replay:
         if any(s.source._base is not None for _, s in self.captured):
             return False
         place = {s.source: i for i, s in enumerate(self.inputs) if s.kind in ("arg", "live")}
-        facts: list[tuple[Any, ...]] = []
+        facts: list[list[Any]] = []
         for k, leaf in enumerate(leaves):
             slot = place.get(k)
             if slot is None:
                 if isinstance(leaf, Tensor):  # another argument again
                     return False
-                facts.append((None, None, leaf, None, None))
+                facts.append([None, None, leaf, None, None, None])
             elif isinstance(leaf, Tensor):
                 a = leaf._value()
                 has_grad = leaf._requires and leaf._grad is not None
-                facts.append((slot, a.shape, a.dtype, leaf._requires, has_grad))
+                facts.append([slot, a.shape, a.dtype, leaf._requires, has_grad, lambda: None])
             else:
-                facts.append((slot, None, type(leaf), None, None))
+                facts.append([slot, None, type(leaf), None, None, None])
         self.facts = facts
         self.mode = (modes.grad, modes.inference, dt.get_default_dtype(), modes.autocast)
         sources = [s.source for _, s in self.captured]
@@ -358,6 +396,10 @@ class Replay:
         """The call, if all that it does not receive stands as before; else NO: nothing is done."""
         if not self.steady or self.calls == OFTEN or len(leaves) != len(self.facts):
             return NO
+        if self.watch is None:
+            self.quiet += 1
+            if self.quiet == QUIET and can_watch():
+                self.watch = self._watched()
         if self._takes(leaves) and self._stands():
             result = self._run(leaves)
         else:
@@ -365,12 +407,19 @@ class Replay:
         self._let_go()
         return result
 
+    def _watched(self) -> Watch:
+        """All that must be as in the call before for nothing to be looked at in Python."""
+        places = [(t, "_payload", payload) for t, payload, _ in self.stand]
+        places += [(t, "_requires", requires) for t, _, requires in self.stand]
+        return Watch(places + self.kept_grads.stand(), self.kept_grads.holders())
+
     def _takes(self, leaves: Sequence[Any]) -> bool:
         """Put the arguments into their places, if they are like those of the call before."""
         slots, arrays, starts = self.slots, self.arrays, self.starts
         if self.are_distinct and len(set(map(id, leaves))) < len(leaves):
             return False
-        for leaf, (slot, shape, kind, requires, has_grad) in zip(leaves, self.facts):
+        for leaf, fact in zip(leaves, self.facts):
+            slot, shape, kind, requires, has_grad, last = fact
             if shape is None:
                 if slot is None:  # a value that the program was made for
                     if leaf is not kind and (type(leaf) not in _PLAIN or not _equal(leaf, kind)):
@@ -383,21 +432,27 @@ class Replay:
             if not isinstance(leaf, Tensor):
                 return False
             array = leaf._payload if leaf._base is None else leaf._value()
+            if leaf._requires is not requires or (
+                requires and (leaf._grad is not None) is not has_grad
+            ):
+                return False
+            if last() is array and len(leaf._version) == 1:
+                arrays[slot] = array  # the same again, which nobody else could give another shape
+                continue
             if (
                 type(array) is not np.ndarray
                 or array.shape != shape
                 or array.dtype is not kind
                 or not array.flags.c_contiguous
-                or leaf._requires is not requires
-                or (requires and (leaf._grad is not None) is not has_grad)
             ):
                 return False
             slots[slot] = address = address_of(array)
             if starts:  # not where something is written, or what is read if this is written
-                k = bisect_left(starts, address + array.nbytes)
-                if k and self.ends[k - 1] > address:
+                at = bisect_left(starts, address + array.nbytes)
+                if at and self.ends[at - 1] > address:
                     return False
             arrays[slot] = array
+            fact[5] = weakref.ref(array)
         return not self.written_arguments or self._takes_results()
 
     def _takes_results(self) -> bool:
@@ -423,10 +478,13 @@ class Replay:
             or modes.autocast is not autocast
         ):
             return False
-        for tensor, payload, requires in self.stand:  # one payload has one version, too
-            if tensor._payload is not payload or tensor._requires is not requires:
-                return False
-        for getter, value, _ in self.guards:
+        if self.watch is not None and not self.watch.holds():
+            self.watch, self.quiet = None, QUIET - RESTLESS
+        if self.watch is None:
+            for tensor, payload, requires in self.stand:  # one payload has one version, too
+                if tensor._payload is not payload or tensor._requires is not requires:
+                    return False
+        for getter, value in self.getters:
             now = getter()
             if now is not value and now != value:
                 return False
@@ -448,9 +506,11 @@ class Replay:
                 self._prepare()
             self.executable.run_at(self.slots_address, arrays)
             return wrap(arrays[-1])
-        renewed = self.kept_grads.taken()
-        if renewed:
-            self.kept_grads.renew(renewed, slots, arrays)
+        renewed: Sequence[int] = ()
+        if self.watch is None:
+            renewed = self.kept_grads.taken()
+            if renewed:
+                self.kept_grads.renew(renewed, slots, arrays)
         if self.must_prepare:
             self._prepare()
         self.executable.run_at(self.slots_address, arrays)
@@ -467,7 +527,7 @@ class Replay:
             owner = who if isinstance(who, Tensor) else leaves[who]
             owner._grad = SparseTensor(at, held, size, coalesced)
         if self.is_plain:
-            return wrap(arrays[len(self.inputs)])
+            return wrap(arrays[self.first_output])
         made = arrays[len(self.inputs) :]
         for who, what, value in self.other_grads:
             leaves[who]._grad = value if what == "set" else wrap(made[value])

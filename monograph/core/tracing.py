@@ -44,6 +44,18 @@ def guarded(getter: Callable[[], T], what: str) -> T:
     return getter()
 
 
+class Entry:
+    """What stands in `entries` at `key`: a getter of which a capture may ask many at once."""
+
+    __slots__ = ("entries", "key")
+
+    def __init__(self, entries: dict, key: Any):
+        self.entries, self.key = entries, key
+
+    def __call__(self) -> Any:
+        return self.entries[self.key]
+
+
 def refused(what: str) -> None:
     """Nothing; but in a body of control flow an error, since `what` cannot be part of one."""
     if modes.trace is not None:

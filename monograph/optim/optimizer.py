@@ -12,7 +12,7 @@ import monograph as mg
 from monograph.api.compiled import is_enabled
 from monograph.core.errors import ArgumentError, ArgumentTypeError, GradError, StateDictError
 from monograph.core.modes import enable_grad, no_grad
-from monograph.core.tracing import concrete, guarded, is_tracing, live_scalar
+from monograph.core.tracing import Entry, concrete, guarded, is_tracing, live_scalar
 from monograph.optim.captured import captured_step
 from monograph.tensor import Tensor
 
@@ -199,7 +199,7 @@ class Optimizer:
         """An option that is compiled in (a change means a new capture), or live if scheduled."""
         if name in self._scheduled:
             return self._live(group, name)
-        return guarded(lambda: group[name], f"{self._name} {name}")
+        return guarded(Entry(group, name), f"{self._name} {name}")
 
     def _betas(self, group):
         """The pair `betas`; the first is live where a scheduler drives it."""

@@ -42,6 +42,7 @@ REQUEST_WORDS = 8  # tasks, their number, fix-ups, their number, and these:
 SLOTS, POOL, THREADS, STAMPS = 4, 5, 6, 7  # STAMPS: where `run_timed` leaves its times, else unused
 
 
+FUNCTIONS = ("run", "run_timed", "worker", "stop", "changed")
 FLUSHED = ("run", "run_timed", "worker")  # what has a variant in which subnormal numbers are zero
 
 
@@ -120,9 +121,9 @@ leave:
 
 
 def driver_ir(triple: str) -> str:
-    """The module: run, run_timed, worker, stop, and control, which calls run for its bodies.
+    """The module: FUNCTIONS, and control, which calls run for its bodies.
 
-    Of the first three also variants, as run_flushed, in which subnormal numbers are zero.
+    Of FLUSHED also variants, as run_flushed, in which subnormal numbers are zero.
     """
     declare, pause = system.pause(triple)
     calls = system.sleeping(triple)
@@ -219,6 +220,7 @@ entry:
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 
 {_control_ir()}
+{_CHANGED_IR}
 {flushed}
 """
 
@@ -512,6 +514,32 @@ final_done:
 leave:
   ret void
 }}"""
+
+
+# changed(table): whether a word of memory is another. The table is how many there are, then of each
+# its address and what stood there. Used by watch.py.
+_CHANGED_IR = """define i64 @changed(ptr %table) nounwind {
+entry:
+  %count = load i64, ptr %table
+  %first = getelementptr i64, ptr %table, i64 1
+  br label %next
+next:
+  %i = phi i64 [ 0, %entry ], [ %inext, %look ]
+  %more = icmp ult i64 %i, %count
+  br i1 %more, label %look, label %leave
+look:
+  %pair = getelementptr [2 x i64], ptr %first, i64 %i
+  %place = load ptr, ptr %pair
+  %stood_at = getelementptr i64, ptr %pair, i64 1
+  %stood = load i64, ptr %stood_at
+  %now = load i64, ptr %place
+  %inext = add i64 %i, 1
+  %same = icmp eq i64 %now, %stood
+  br i1 %same, label %next, label %leave
+leave:
+  %found = zext i1 %more to i64
+  ret i64 %found
+}"""
 
 
 def _lend(request: str) -> str:

@@ -100,7 +100,7 @@ def load_driver() -> dict[str, int]:
     target = host()
     text = driver.driver_ir(target.triple)
     key, body = object_for(text, lambda: text, target)
-    names = ["run", "run_timed", "worker", "stop", *(f"{name}_flushed" for name in driver.FLUSHED)]
+    names = [*driver.FUNCTIONS, *(f"{name}_flushed" for name in driver.FLUSHED)]
     return {name: _load(f"{key}.{name}", body, name) for name in names}
 
 

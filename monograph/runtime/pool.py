@@ -29,7 +29,10 @@ class Native:
 
     def __init__(self) -> None:
         call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-        self._functions = {name: call(at) for name, at in load_driver().items()}
+        loaded = load_driver()
+        # The interpreter is kept from running meanwhile, which would change what is looked at.
+        self.changed = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(loaded.pop("changed"))
+        self._functions = {name: call(at) for name, at in loaded.items()}
         self.stop = self._functions["stop"]
         self.choose(False)
 

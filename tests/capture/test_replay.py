@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 import monograph as mg
-from monograph import nn, optim
+from monograph import capture_replay, nn, optim
 from monograph.capture_replay import NO
 from monograph.core.errors import GradError, ShapeError
 from monograph.nn import functional as F
 from monograph.runtime import threads
+from monograph.runtime.watch import can_watch
 
 
 def network(seed=0):
@@ -207,6 +208,36 @@ def test_a_change_between_steps_acts_as_on_the_plain_function(change, drops):
         assert mine.captures <= (3 if "frozen" in change.__name__ else 2) < other.captures
     finally:
         threads.set_num_threads(count)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_a_change_is_seen_by_the_watch_and_where_there_is_none(change, monkeypatch):
+    losses = []
+    for watched in (True, False):
+        if not watched:
+            monkeypatch.setattr(capture_replay, "can_watch", lambda: False)
+        t = Training(True)
+        mg.manual_seed(1)
+        losses.append([t.step(*batch(k)).item() for k in range(6)])
+        (program,) = (c for cs in t.step.captures.values() for c in cs)
+        assert (program.watch is not None) is (watched and can_watch())
+        change(t)
+        losses[-1] += [t.step(*batch(k)).item() for k in range(6, 9)]
+    assert losses[0] == losses[1]
+
+
+def test_a_gradient_that_somebody_holds_is_left_to_him():
+    t = Training(True)
+    for k in range(6):
+        t.step(*batch(k))
+    parameter = t.net[0].weight
+    for hold in (lambda: parameter.grad, lambda: parameter.grad.numpy()):
+        for _ in range(70):  # beyond the calls after which all is watched again
+            held = hold()
+            before = np.array(held)
+            t.step(*batch(7))
+            np.testing.assert_array_equal(np.array(held), before)
+            assert not np.array_equal(array(parameter.grad), before)
 
 
 def test_a_step_that_drops_its_gradients_drops_those_put_there_in_between():
