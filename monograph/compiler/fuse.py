@@ -19,6 +19,7 @@ from ..ir.region import regions_of
 from ..ops.movement import Expand
 from .layout import STRIDED, Layouts, demanded_layouts
 from .locate import affine_view, whole_input
+from .sooner import better_sooner
 from .steps import FUSES_EPILOGUE
 
 # Elementwise ops cheaper than a trip through memory when they are computed twice.
@@ -83,12 +84,34 @@ class Fusion:
         self.graph = graph
         self.users = graph.users()
         self.ends: set[Value] = set()  # of long expressions: read from memory
+        self.beside: dict[Value, Value] = {}  # in whose group an item is to be, if not its readers'
+        self.split = False  # whether groups stayed apart in epilogues of two products
         self.items = self._items()
         self._form_groups()
         again = self._better_computed_again()
         if again:
             self.items -= again
             self._form_groups()
+        self._move_sooner()
+
+    def _move_sooner(self) -> None:
+        """Let factors of gradients be computed where they are at hand (sooner.py).
+
+        Only for their sake do groups that might be one stay in the epilogues of two products.
+        """
+        self.beside, self.apart = better_sooner(self)
+        split = self.split
+        while self.beside or split:
+            self.items |= self.beside.keys()
+            self._form_groups()
+            failed = [v for v, w in self.beside.items() if self.group_of[v] is not self.group_of[w]]
+            if not failed:
+                return
+            for v in failed:
+                self.items.discard(v)
+                del self.beside[v]
+            self.apart &= set(self.beside.values())
+            split = True
 
     def _form_groups(self) -> None:
         self.group_of: dict[Value, Group] = {}
@@ -117,11 +140,13 @@ class Fusion:
                         v = whole_input(v)
                     if v.node is not None:
                         items.add(v)
+        # In memory in any case: their groups may stay in epilogues of their own (_move_sooner).
+        self.apart = set(items)
         for node in self.graph.nodes:
             v = node.outputs[0]
             if node.op.kind in INLINE and v not in items and not has_kernel(node):
                 users = {id(u) for u in self.users.get(v, ())}
-                if len(users) > 1 and self._cost(v, items) > CHEAP_OPS:
+                if len(users) > 1 and self.cost(v, items) > CHEAP_OPS:
                     items.add(v)
         depth: dict[Value, int] = {}
         for node in self.graph.nodes:
@@ -134,7 +159,7 @@ class Fusion:
             depth.update(dict.fromkeys(node.outputs, deepest))
         return items
 
-    def _cost(self, v: Value, items: set[Value]) -> int:
+    def cost(self, v: Value, items: set[Value]) -> int:
         """Elementwise operations needed to compute v from items; transcendental ones count 4."""
         total, stack, seen = 0, [v], set()
         while stack:
@@ -210,6 +235,8 @@ class Fusion:
         for operand in node.values:
             self._reads_below(operand, reads)
         candidates = self._candidates(v, reads)
+        if v in self.beside and self.beside[v] in self.group_of:
+            candidates = [self.group_of[self.beside[v]]]
         for group in candidates:
             if self._joins(v, reads, group):
                 return
@@ -240,7 +267,15 @@ class Fusion:
         # What may run in the epilogue of a product stays apart from what runs in another's.
         products = {u for u in reads if _takes_epilogue(u, v)}
         siblings = [g for g in siblings if products <= g.reads]
-        return found + siblings[::-1]
+        joined = [g for g in found if products <= g.reads or not self._stays_in_epilogue(g)]
+        self.split |= len(joined) < len(found)
+        return joined + siblings[::-1]
+
+    def _stays_in_epilogue(self, group: Group) -> bool:
+        """Whether the group might be computed in an epilogue, and stored there in any case."""
+        if group.axes is not None or self.apart.isdisjoint(group.items):
+            return False
+        return any(_takes_epilogue(u, group.items[0]) for u in group.reads)
 
     def _add(self, group: Group) -> None:
         group.order = len(self.groups)

@@ -32,7 +32,7 @@ from .arith import (
 from .basic import Where
 from .batching import shape_of
 from .composite import composite
-from .exponential import exp, exp_formula, expm1, log, log1p, sigmoid, widened
+from .exponential import exp, exp_formula, expm1, log, log1p, sigmoid, sigmoid_formula, widened
 from .movement import Reshape, Sum
 from .reduce import keep_dims, shift_by_max
 from .shaping import slice_axis
@@ -105,8 +105,9 @@ class Gelu(Elementwise):
 
     def scalar(self, s: Any, x: Any) -> Any:
         if self.tanh:
-            inner = x * (-2 * _TANH_SCALE) * s.fma(x * x, _TANH_CUBE, s.const(1.0, x))
-            return x / (exp_formula(s, inner) + 1.0)
+            # As in the gradient: where both are made, they share the exponential.
+            inner = x * (2 * _TANH_SCALE) * (x * x * _TANH_CUBE + 1.0)
+            return x * sigmoid_formula(s, inner)
         a = s.absolute(x)
         a = s.select(a > 40.0, s.const(40.0, x), a)
         if x.dtype == "f32":
@@ -132,7 +133,7 @@ class Silu(Elementwise):
         return (mul(g, mul(y, add_(mul(x, sub_(1, y)), 1))),)
 
     def scalar(self, s: Any, x: Any) -> Any:
-        return x / (exp_formula(s, -x) + 1.0)
+        return x * sigmoid_formula(s, x)
 
 
 def float_input(name: str, input: Any) -> Any:

@@ -138,6 +138,39 @@ def test_joined_heads_are_read_where_they_stand():
     assert not [t for t in titles if "reshape" in t or "permute" in t]
 
 
+@pytest.mark.parametrize("name", ["gelu", "gelu by tanh", "silu"])
+def test_an_activations_gradient_is_prepared_where_the_activation_is_made(name):
+    form = {"gelu": F.gelu, "silu": F.silu}.get(name, lambda x: F.gelu(x, approximate="tanh"))
+
+    def step(x, w, b, v, g):
+        x, w, v = (t.detach().requires_grad_() for t in (x, w, v))
+        y = F.linear(form(F.linear(x, w, b)), v)
+        y.backward(g)
+        return y, x.grad, w.grad, v.grad
+
+    w, b, v, g = mg.randn(40, 96) * 0.1, mg.randn(40), mg.randn(24, 40) * 0.1, mg.randn(48, 24)
+    steps = [s for s in steps_of(step, X, w, b, v, g) if "pack" not in s.title]
+    assert {s.title for s in steps} == {"contract"}
+    written = [x.shape for x, k in zip(steps[0].buffers, steps[0].kernel.buffers) if k.written]
+    assert written == [(48, 40)] * 2  # the activation and the factor, and not what both are made of
+    # Nobody reads the bias again, as what makes an activation anew must.
+    assert [(40,) in [x.shape for x in s.buffers] for s in steps].count(True) == 1
+
+
+def test_the_gradient_of_a_product_that_others_read_is_not_prepared():
+    def step(x, w, v, g):
+        x = x.detach().requires_grad_()
+        h = F.linear(x, w)
+        y = F.linear(F.silu(h), v)
+        y.backward(g)
+        return y, x.grad, h
+
+    w, v, g = mg.randn(40, 96) * 0.1, mg.randn(24, 40) * 0.1, mg.randn(48, 24)
+    steps = [s for s in steps_of(step, X, w, v, g) if "pack" not in s.title]
+    shapes = [x.shape for s in steps for x, k in zip(s.buffers, s.kernel.buffers) if k.written]
+    assert shapes.count((48, 40)) == 3  # h, its activation, the gradient
+
+
 def test_what_comes_before_a_sum_is_in_the_epilogue_of_a_product():
     def gradients(x, w, h):
         g = F.linear(x, w)
