@@ -30,7 +30,7 @@ MOST_VECTORS = 4
 AHEAD_BYTES = 1 << 18
 # K of one block: panels of this depth stay in the second-level cache; shorter where every row of a
 # that is read for a tile drags a whole cache line along.
-BLOCK_DEPTH, SCATTERED_DEPTH = 2048, 512
+BLOCK_DEPTH, SCATTERED_DEPTH = 1024, 512
 STREAM_DEPTH, STREAM_PART = 8, 96
 # Blocks get no smaller than this for more chunks; rather K is cut into parts of this depth or more.
 LEAST_ROWS, LEAST_COLUMNS, LEAST_DEPTH = 64, 96, 256
@@ -85,8 +85,7 @@ class Plan:
     row is the length of a tile's row in registers: nr rounded up to whole vectors. `outer`
     matrices make a chunk. copy_a, copy_b: every chunk copies its block of a, its panels of b;
     pack_b: b is copied once, for all. keep: the sums of a chunk's block wait in a Local, and the
-    epilogue goes through whole rows of it. ahead: so many cache lines of the next columns of b are
-    asked for in each step of K.
+    epilogue goes through whole rows of it. ahead: the next columns of b are asked for meanwhile.
     """
 
     mr: int
@@ -105,7 +104,7 @@ class Plan:
     dots: bool
     copy_b: bool = False
     keep: bool = False
-    ahead: int = 0
+    ahead: bool = False
 
     def depth_of_block(self, p: Problem) -> int:
         """K of the deepest block, all summed loops."""
@@ -151,7 +150,7 @@ def for_all_sizes(plan: Plan, p: Problem) -> Plan:
     Tiles and blocks stay as they are. A product must not be smaller than a tile.
     """
     first, mr, nr = p.k[0].size, plan.mr, plan.nr
-    plan = replace(plan, ahead=0)
+    plan = replace(plan, ahead=False)
     if p.m.size < mr or p.n.size < nr:  # a guard: for the hint it is not
         raise AssertionError("a tile is larger than the product")
     if is_symbolic(p.depth // first):  # blocks of K have no fixed size
@@ -245,9 +244,7 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     copy_b = copy_b and min(part, kc) * inner * nr <= A_ELEMENTS
     pack_b = panels and not copy_b
     # Panels of weights come from memory: they are asked for while the one before is in use.
-    ahead = 0
-    if pack_b and len(p.k) == 1 and 4 * p.depth * p.n.size >= AHEAD_BYTES:
-        ahead = -(-row // (64 // 4) // -(-mc // mr))
+    ahead = pack_b and len(p.k) == 1 and 4 * p.depth * p.n.size >= AHEAD_BYTES
     parallel = work >= PARALLEL_CYCLES
     return Plan(
         mr, nr, row, mc, nc, part, parts, kc, blocks, outer, parallel, copy_a,
@@ -351,7 +348,7 @@ def strided_plan(p: Problem, target: Target, lanes: int, waits: bool) -> Plan:
     stays = not copy_b or 2 * kc * apart <= REPEAT_BYTES * WAYS
     return Plan(
         mr, nr, nr, mc, nc, first, 1, kc, blocks, 1, True, copy_a, not copy_b, False, copy_b, keep,
-        ahead=int(stays and len(p.k) == 1),
+        ahead=stays and len(p.k) == 1,
     )  # fmt: skip
 
 

@@ -422,7 +422,7 @@ class Writer:
             turn = Reduce("add", "acc", place, x * y)
             across = Loop("j", ZERO, const(nr), (turn,), "unroll")
             step = Loop("r", ZERO, const(mr), (across,), "unroll")
-        steps = [step, *(self.read_ahead() if plan.ahead else [])]
+        steps = [step]
         for i in reversed(range(len(p.k))):
             start: Expr = ZERO
             stop = self.sizes("depth", p.k[i].size)
@@ -488,41 +488,42 @@ class Writer:
         """One of the loops over K, the innermost by two turns at a time (a tenth faster)."""
         if last and self.plan.dots:
             return [Loop(name, start, stop, tuple(body), "vector")]
+        asks, steps = self.read_ahead(Var(name)) if self.plan.ahead else ([], 1)
         # Operands of two turns would push sums out of the registers where these are all in use.
         vectors = self.plan.row // host().lanes(BYTES[self.compute])
         tight = (self.plan.mr + 1) * vectors > 28 or not host().fma
         if tight or not last:
-            return [Loop(name, start, stop, tuple(body))]
-        turn = (Let(name, Var("pair") + Var("turn")), *body)
+            return [Loop(name, start, stop, (*body, *asks))]
+        turn = (Let(name, Var("pair") + Var("turn")), *body, *(asks if steps == 1 else []))
         even = stop - (stop - start) % 2
-        twice = (Loop("turn", ZERO, const(2), turn, "unroll"),)
-        pairs = Loop("pair", start, even, twice, step=2)
+        twice: list[Stmt] = [Loop("turn", ZERO, const(2), turn, "unroll")]
+        if steps > 1:
+            twice += [Let(name, Var("pair")), *asks]
+        pairs = Loop("pair", start, even, tuple(twice), step=2)
         return [pairs] if even == stop else [pairs, Loop(name, even, stop, tuple(body))]
 
-    def read_ahead(self) -> list[Stmt]:
-        """Ask for the next tile's columns of b, a few cache lines per step of K.
+    def read_ahead(self, k: Expr) -> tuple[list[Stmt], int]:
+        """Requests, in step k, for some of the next tile's columns of b; one lasts so many steps.
 
-        The tiles of a panel share its lines; the last ones ask again for what is there by then.
+        All tiles of a panel share its lines equally: those on their way take up room that the
+        loop's own need.
         """
-        p, plan, k = self.problem, self.plan, Var("k0")
+        plan, start = self.plan, self.k_range()[0]
         b = self.operand("rhs", self.b, plan.nr, self.packed)
         line = 64 // BYTES[b.dtype]
-        tiles = -(-plan.nr // (line * plan.ahead))
-        turn = s.minimum((Var("tile_row") - Var("row_start")) / plan.mr, const(tiles - 1))
-        found: list[Stmt] = []
-        for i in range(plan.ahead):
-            number = turn * plan.ahead + i
-            if self.packed is not None:
-                start = self.k_range()[0]
-                panel = (Var("tile_column") + plan.nr) * b.start + start * plan.nr
-                at = panel + number * (self.depth * line) + (k - start) * line
-            else:
-                column = Var("first_column") + plan.nr + number * line
-                at = column * b.step + k * b.inner[0]
-                if p.n.b != 1:  # lines run along K
-                    at = (column + k % line) * b.step + k - k % line
-            found.append(Prefetch("rhs", b.base + at))
-        return found
+        across, tiles = -(-plan.nr // line), plan.mc // plan.mr
+        # A tile asks for `each` lines of a row of b, or for one in `steps` rows.
+        each, groups = -(-across // tiles), max(1, tiles // across)
+        steps = 1 << groups.bit_length() - 1
+        tile = (Var("tile_row") - Var("row_start")) / plan.mr
+        turn = s.minimum(tile / across, const(steps - 1)) * -(-plan.kc // steps)
+        row = start + turn + (k / steps - start / steps)
+        if self.packed is not None:
+            at = (Var("tile_column") + plan.nr) * b.start + row * plan.nr
+        else:
+            at = (Var("first_column") + plan.nr) * b.step + row * b.inner[0]
+        columns = [(tile * each + i) % across * line for i in range(each)]
+        return [Prefetch("rhs", b.base + at + column * b.step) for column in columns], steps
 
     def results_ahead(self, pairs: list[tuple[Dim, str]]) -> list[Stmt]:
         """Ask for what the end of a tile reads and writes in its row r, so that it is there after a

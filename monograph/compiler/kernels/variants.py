@@ -86,8 +86,8 @@ class Variants:
         if p.depth >= 512 and p.flops <= PARTED_FLOPS:
             respects.append([{"parts": n} for n in (1, 2, 4, 8, 16, MOST_PARTS)])
         respects.append([{"parallel": not plan.parallel}])
-        if len(p.k) == 1 and not plan.dots:
-            respects.append([{"ahead": n} for n in (0, 1, 2)])
+        if len(p.k) == 1 and not plan.dots and (plan.pack_b or p.n.b == 1):
+            respects.append([{"ahead": not plan.ahead}])
         found = []
         for changes in respects:
             plans = dict.fromkeys(self.made(plan, **c) for c in changes)
@@ -103,7 +103,7 @@ class Variants:
             mr, nr = tile(p, self.target, self.lanes, 1)
             tiled |= {"mr": mr, "nr": nr}
         found = [
-            {**tiled, "copy_a": copy_a, "pack_b": pack_b, "copy_b": copy_b, "ahead": 0}
+            {**tiled, "copy_a": copy_a, "pack_b": pack_b, "copy_b": copy_b, "ahead": False}
             for copy_a in (False, True)
             for pack_b, copy_b in ((False, False), (True, False), (False, True))
             if not (p.steady and copy_b)
@@ -114,7 +114,7 @@ class Variants:
             found.append(
                 {
                     "dots": True, "mr": mr, "nr": nr, "copy_a": False, "pack_b": False,
-                    "copy_b": False, "ahead": 0, "kc": p.k[0].size,
+                    "copy_b": False, "ahead": False, "kc": p.k[0].size,
                 }
             )  # fmt: skip
         return found
