@@ -247,6 +247,7 @@ class Capture(Replay):
             if v in by_input:
                 self.inputs[-1].requires = by_input[v].tape[2]
         self.donate = donate
+        self.rebound = list(trace.rebound.values())
         self.guards = list(trace.guards)
         self.graph = graph
 

@@ -7,7 +7,8 @@ tape, whose pull runs the second program. Gradients of gradients run the plain f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from .transform import tape
 from .transform.trace import Trace
 
 if TYPE_CHECKING:
-    from .capture import Capture
+    from .capture_replay import Replay
 
 
 def differentiate(
@@ -109,10 +110,18 @@ class Backward:
         self.from_inputs = [inputs.get(v) for v in self.residuals]
         return [v for v in self.residuals if v not in inputs]
 
+    def overwritten(self, capture: Replay) -> list[int]:
+        """The inputs that a call overwrites and that the results depend on."""
+        forward = capture.graph
+        results = [forward.outputs[o] for o in self.results]
+        read = {v for n in _live(forward.nodes, results) for v in n.values}
+        return [i for i in capture.donate.values() if forward.inputs[i] in read]
+
     def attach(
-        self, capture: Capture, leaves: list[Any], outputs: list[Tensor], made: list
-    ) -> None:
-        """Put the results on the tape."""
+        self, capture: Replay, leaves: Sequence[Any], outputs: list[Tensor], made: list,
+        kept: dict[int, np.ndarray],
+    ) -> None:  # fmt: skip
+        """Put the results on the tape. `kept`: what stood in the inputs that were overwritten."""
         sources = [leaves[s] if isinstance(s, int) else s for s in self.sources]
         extra = iter(made[self.first :])
         saved = []
@@ -129,7 +138,7 @@ class Backward:
                     saved.append(leaves[source.source]._grad)
                 else:  # a number: its cell holds another at the next call
                     saved.append(source.cell.copy())
-        node = CapturedCall(self, capture, leaves, saved, sources)
+        node = CapturedCall(self, capture, leaves, saved, sources, kept)
         for k, o in enumerate(self.results):
             outputs[o]._node, outputs[o]._index, outputs[o]._requires = node, k, True
 
@@ -166,11 +175,14 @@ class LostGradient(tape.Node):
 class CapturedCall(tape.Node):
     """The tape's node for a call of a captured function."""
 
-    __slots__ = ("program", "capture", "leaves", "saved", "versions", "at")
+    __slots__ = (
+        "program", "capture", "leaves", "saved", "versions", "at", "overwritten", "autocast",
+    )  # fmt: skip
 
     def __init__(
-        self, program: Backward, capture: Capture, leaves: list, saved: list, sources: list
-    ):
+        self, program: Backward, capture: Replay, leaves: Sequence[Any], saved: list,
+        sources: list, kept: dict[int, np.ndarray],
+    ):  # fmt: skip
         self.op = None  # type: ignore[assignment]
         self.seq = next(tape._sequence)
         self.place = None
@@ -183,6 +195,7 @@ class CapturedCall(tape.Node):
         self.inputs = self.outs = ()
         self.program, self.capture, self.leaves = program, capture, leaves
         self.saved, self.at = saved, capture.at
+        self.overwritten, self.autocast = kept, modes.autocast
         self.versions = [s._version[0] if isinstance(s, Tensor) else 0 for s in saved]
 
     @property
@@ -224,12 +237,15 @@ class CapturedCall(tape.Node):
     def _pull_again(self, gs: list[Any]) -> list[Any]:
         """For gradients of gradients: run the plain function again and differentiate that."""
         capture = self.capture
-        args, kwargs = capture.treedef.unflatten(self.leaves)  # type: ignore[attr-defined]
-        before, modes.grad = modes.grad, True
+        args, kwargs = capture.treedef.unflatten(self.leaves)
+        before = modes.grad, modes.as_of, modes.vmap, modes.autocast, modes.casts
+        modes.grad, modes.as_of, modes.vmap = True, self.seq, None
+        modes.autocast, modes.casts = self.autocast, None
         try:
-            result = capture.owner.function(*args, **kwargs)
+            with _as_before(capture, self.leaves, self.overwritten):
+                result = capture.owner.function(*args, **kwargs)
         finally:
-            modes.grad = before
+            modes.grad, modes.as_of, modes.vmap, modes.autocast, modes.casts = before
         tensors = [t for t in pytree.flatten(result)[0] if isinstance(t, Tensor)]
         outs = [t for (what, _), t in zip(capture.returns, tensors) if what == "new"]
         outs = [outs[o] for o in self.program.results]
@@ -243,6 +259,35 @@ class CapturedCall(tape.Node):
     def release(self) -> None:
         self.inputs = None
         self.saved = self.leaves = []
+        self.overwritten = {}
+
+
+@contextmanager
+def _as_before(capture: Replay, leaves: Sequence[Any], kept: dict[int, np.ndarray]) -> Iterator:
+    """What a call overwrites, as it was before the call, to be written again without a trace."""
+    held = []
+    owners = [who if isinstance(who, Tensor) else leaves[who] for who, _, _ in capture.grads]
+    grads = [(owner, owner._grad) for owner in owners]
+    for o, who in capture.written if modes.trace is None else ():
+        if isinstance(who, tuple):
+            tensor = leaves[who[1]]._grad
+        else:
+            tensor = who if isinstance(who, Tensor) else leaves[who]
+        state = tensor._payload, tensor._version, tensor._seen, tensor._base, tensor._view
+        held.append((tensor, state, (tensor._node, tensor._index, tensor._requires)))
+        then = kept.get(capture.donate[o])
+        tensor._payload = tensor._value().copy() if then is None else then.copy()
+        tensor._version, tensor._base, tensor._view = [0], None, None
+    try:
+        yield
+    finally:
+        for tensor, state, tape_place in held:
+            tensor._payload, tensor._version, tensor._seen, tensor._base, tensor._view = state
+            tensor._node, tensor._index, tensor._requires = tape_place
+        for owner, grad in grads:
+            owner._grad = grad
+        for names, name, tensor in capture.rebound:
+            names[name] = tensor
 
 
 def _known(x: Any, own: dict) -> bool:

@@ -125,6 +125,7 @@ class Replay:
                 "rows": (first of two outputs, size, whether each row is there once)
     written     (output, tensor or leaf or ("grad", leaf)): overwritten in place
     donate      output -> input whose memory it is written into
+    rebound     (dict, key, tensor): what modules hold, which the function replaces
     sizes       run-time sizes and where they come from, or None
     at, calls   the sizes it runs at, and how often it was called since it does
     lost        (output, why it has no gradient), and the `sources` that it would have had
@@ -141,6 +142,7 @@ class Replay:
     grads: list[tuple[Any, str, Any]]
     written: list[tuple[int, Any]]
     donate: dict[int, int]
+    rebound: list[tuple[dict, str, Any]]
     guards: list[tuple[Any, Any, str]]
     backward: Backward | None
     lost: list[tuple[int, GradError]]
@@ -199,6 +201,8 @@ class Replay:
         self.donated_arguments = [
             (count + o, i) for o, i in self.donate.items() if self.inputs[i].kind == "arg"
         ]
+        # Inputs that calls overwrite and gradients of gradients need as they were.
+        self.kept_inputs = [] if self.backward is None else self.backward.overwritten(self)
         self.all_new = self.returns == [("new", k) for k in range(self.new_outputs)]
         self.is_plain = (
             self.out_tree == LEAF
@@ -513,6 +517,9 @@ class Replay:
                 self.kept_grads.renew(renewed, slots, arrays)
         if self.must_prepare:
             self._prepare()
+        kept = None
+        if self.kept_inputs and modes.grad:
+            kept = {i: arrays[i].copy() for i in self.kept_inputs}
         self.executable.run_at(self.slots_address, arrays)
         for version in self.versions:
             version[0] += 1
@@ -533,7 +540,7 @@ class Replay:
             leaves[who]._grad = value if what == "set" else wrap(made[value])
         outputs = [wrap(a) for a in made[: self.new_outputs]]
         if self.backward is not None and modes.grad:
-            self.backward.attach(self, leaves, outputs, made)
+            self.backward.attach(self, leaves, outputs, made, kept or {})
         if self.lost and modes.grad:
             for o, error in self.lost:
                 sources = [leaves[s] if isinstance(s, int) else s for s in self.sources]

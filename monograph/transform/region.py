@@ -155,7 +155,7 @@ class BodyTrace(Trace):
 
     def note_rebinding(self, names: dict[str, Any], name: str) -> None:
         super().note_rebinding(names, name)
-        if self._rebound:
+        if self.rebound:
             self.refuse(f"a module's {name} is assigned")
 
     def read_grad(self, tensor: Any) -> Any:

@@ -95,7 +95,7 @@ class Trace:
         self.grads: dict[int, tuple[Any, Any]] = {}
         self._by_id: dict[int, Captured] = {}
         self._views: list[tuple[Any, Any, Any]] = []
-        self._rebound: dict[tuple[int, str], tuple[dict, str, Any]] = {}
+        self.rebound: dict[tuple[int, str], tuple[dict, str, Any]] = {}
 
     def __enter__(self) -> Trace:
         if modes.trace is not None:
@@ -112,7 +112,7 @@ class Trace:
     def finish(self) -> None:
         """Give the captured tensors their arrays back. The trace's symbols are dead afterwards."""
         self.active = False
-        for names, name, tensor in self._rebound.values():
+        for names, name, tensor in self.rebound.values():
             names[name] = tensor
         for c in self.captured:
             c.tensor._payload = c.array
@@ -147,22 +147,22 @@ class Trace:
     def note_rebinding(self, names: dict[str, Any], name: str) -> None:
         """`names[name]`, a tensor that a module holds, is about to be another one."""
         old: Any = names.get(name)
-        if not is_value(old) or (id(names), name) in self._rebound:
+        if not is_value(old) or (id(names), name) in self.rebound:
             return
         mine = type(old._payload) is Symbol and id(old) not in self._by_id
         if not mine or any(view is old for view, _, _ in self._views):
-            self._rebound[id(names), name] = names, name, old
+            self.rebound[id(names), name] = names, name, old
 
     def settle(self) -> None:
         """Write what modules hold now into the tensors that they held before: these are kept."""
         changed = []
-        for key, (names, name, old) in list(self._rebound.items()):
+        for key, (names, name, old) in list(self.rebound.items()):
             new: Any = names.get(name)
             if new is old or not is_value(new):
                 continue
             fits = new.shape == old.shape and new.dtype == old.dtype
             if not fits and type(names) is dict:  # no buffer: a note of what passed by, as before
-                del self._rebound[key]
+                del self.rebound[key]
                 continue
             if not fits:
                 raise TraceError(

@@ -214,7 +214,8 @@ def graph_inputs(step, x):
 
 # 10625: a captured function whose backward alone reads a tensor.
 # 11240: a loop that is recomputed meets a symbol where there was an array.
-@pytest.mark.parametrize("seed", [*range(3000, 3030), 10625, 11240])
+# 50980: a Jacobian of a captured function that differentiates inside.
+@pytest.mark.parametrize("seed", [*range(3000, 3030), 10625, 11240, 50980])
 def test_agrees_with_the_slow_evaluator(seed):
     assert check_against_the_slow_evaluator(seed)
 
