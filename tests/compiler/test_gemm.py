@@ -286,7 +286,7 @@ def test_epilogues_of_kept_blocks(signature, kept, monkeypatch):
     monkeypatch.setattr(blocking, "LARGE_SIDES", (20, 40, 1))
     monkeypatch.setattr(blocking, "BLOCK_COLUMNS", kept)
     rng = np.random.default_rng(9)
-    for m, n, k in [(50, 96, 37), (29, 192, 900), (333, 480, 100)]:
+    for m, n, k in [(50, 96, 37), (29, 192, 900), (333, 480, 100), (48, 960, 50), (96, 104, 60)]:
         size = {"m": m, "n": n, "k": k, "b": 2, "j": 3, "t": 3}
         x, y = (
             random_array(rng, [size[c] for c in side], np.float32)

@@ -67,6 +67,14 @@ class Problem:
     narrow: bool = False  # N is known at run time only: a tile is one vector, which most sizes hold
     most_rows: int = 99  # of a tile: few where M is known at run time only, and may be small
 
+    def turned(self) -> Problem:
+        """The same with rows and columns exchanged: N has stride 1 in the result no longer."""
+        outer, k = (tuple(d.swapped() for d in dims) for dims in (self.outer, self.k))
+        return replace(
+            self, a=self.b, b=self.a, a_offset=self.b_offset, b_offset=self.a_offset,
+            outer=outer, m=self.n.swapped(), n=self.m.swapped(), k=k,
+        )  # fmt: skip
+
     @property
     def depth(self) -> int:
         """Length of the sum."""

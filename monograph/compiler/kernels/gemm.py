@@ -56,6 +56,8 @@ from .variants import Variants
 PANELS_ABREAST = 12
 # Multiply-adds in a tile from which on its results' places are asked for before they are done.
 AHEAD_PRODUCTS = 1 << 15
+# Rows and columns of a square that is transposed in registers, at most.
+WIDEST_SQUARE = 16
 Write = Callable[[Expr, Expr, Expr], "list[Stmt]"]
 
 
@@ -96,6 +98,13 @@ def lower_contract(node: Node, context: Context) -> list[Step] | None:
         # Whether sums of blocks of K must wait in memory of their own.
         waits = context.epilogue is not None or problem.out.dtype.code != compute
         chosen = plan(problem, compute, host(), waits)
+        if chosen.keep and problem.n.size > problem.m.size and not problem.steady:
+            # Many columns are better rows: each is read once, by one chunk.
+            turned = problem.turned()
+            other = plan(turned, compute, host(), waits)
+            m, mc = turned.m.size, other.mc
+            if other.keep and m % other.mr == 0 and (m - 1) % mc + 1 >= WIDEST_SQUARE:
+                problem, chosen = turned, other
 
         def build(
             plan: Plan, problem: Problem = problem, compute: str = compute,
@@ -362,8 +371,15 @@ class Writer:
     ) -> list[Stmt]:
         """All blocks of K into a Local, then the epilogue, row by row."""
         p, plan, size = self.problem, self.plan, self.sizes
+        k_start, k_stop = self.part_range()
+        lets: list[Stmt] = [Local("kept", self.compute, plan.mc * plan.nc)]
+        if plan.blocks > 1:
+            lets.append(Let("part_start", k_start))
+            block = [Loop("block", k_start, k_stop, tuple(block), step=plan.kc)]
         start = Var("column_block") * plan.nc
         width = s.minimum(const(plan.nc), size("n", p.n.size) - start)
+        if p.m.out == 1 != p.n.out:
+            return [*lets, *block, self.kept_columns(start, width, pairs)]
         place = (Var("tile_row") - Var("row_start") + Var("r")) * plan.nc + Var("j")
         written = self.end(pairs)(Var("row"), Var("column"), Load("kept", place, self.compute))
         lanes = Loop("j", ZERO, width, (Let("column", start + Var("j")), *written), "vector")
@@ -371,12 +387,30 @@ class Writer:
         row = Let("row", Var("first_row") + Var("r"))
         # A tile that was moved back has rows that the one before has stored.
         epilogue = over_rows([Loop("r", skipped, const(plan.mr), (row, lanes))])
-        k_start, k_stop = self.part_range()
-        lets: list[Stmt] = [Local("kept", self.compute, plan.mc * plan.nc)]
-        if plan.blocks > 1:
-            lets.append(Let("part_start", k_start))
-            block = [Loop("block", k_start, k_stop, tuple(block), step=plan.kc)]
         return [*lets, *block, epilogue]
+
+    def kept_columns(self, start: Expr, width: Expr, pairs: list[Any]) -> Stmt:
+        """The epilogue where neighbours in the result are those of a column: some columns at a
+        time are transposed, in squares, of which the last overlaps the one before."""
+        p, plan = self.problem, self.plan
+        lanes = host().lanes(BYTES[self.compute])
+        rows = s.minimum(const(plan.mc), self.sizes("m", p.m.size) - Var("row_start"))
+        i, j, r = Var("i"), Var("j"), Var("r")
+        row = s.minimum(Var("square"), rows - lanes) + i
+        kept = Load("kept", row * plan.nc + Var("strip") + j, self.compute)
+        turn = Loop("i", ZERO, const(lanes), (Store("turned", j * plan.mc + row, kept),), "unroll")
+        squares = Loop("square", ZERO, rows, (
+            Loop("j", ZERO, const(lanes), (turn,), "vector"),
+        ), step=lanes)  # fmt: skip
+        element = Load("turned", j * plan.mc + r, self.compute)
+        written = self.end(pairs)(Var("row"), Var("column"), element)
+        across = Loop("r", ZERO, rows, (Let("row", Var("row_start") + r), *written), "vector")
+        column = Let("column", start + Var("strip") + j)
+        return Loop("strip", ZERO, width, (
+            Local("turned", self.compute, lanes * plan.mc),
+            squares,
+            Loop("j", ZERO, const(lanes), (column, across)),
+        ), step=lanes)  # fmt: skip
 
     def k_range(self) -> tuple[Expr, Expr]:
         """The indices of the outermost summed loop that a block covers."""
