@@ -14,6 +14,7 @@ from ..core import dtype as dt
 from ..core.device import usable
 from ..core.dtype import DType, as_dtype
 from ..core.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
+from ..core.modes import modes
 from ..core.shape import as_index, as_shape, broadcast_shapes, is_number
 from ..core.tracing import concrete
 from ..ops import random as source
@@ -27,7 +28,7 @@ from ..ops.rounding import floor
 from ..ops.shaping import narrow
 from ..ops.sorting import argsort
 from ..ops.trigonometric import tan
-from ..tensor import Tensor
+from ..tensor import Tensor, wrap
 from .creation import tensor
 
 DEFAULT_SEED = 67280421310721  # PyTorch's
@@ -149,6 +150,8 @@ def _floating(name: str, dtype: Any) -> DType:
 
 def _units(shape: tuple, d: DType, generator: Generator | None) -> Tensor:
     """Numbers of [0, 1), or of the unit square."""
+    if _is_eager(d):
+        return _drawn(shape, "uniform", generator, 1.0, 0.0)
     if d.is_complex:
         part = d.to_real()
         return FromParts()(*(source.random_unit(shape, part, generator) for _ in "ri"))
@@ -157,10 +160,26 @@ def _units(shape: tuple, d: DType, generator: Generator | None) -> Tensor:
 
 def _normals(shape: tuple, d: DType, generator: Generator | None) -> Tensor:
     """Numbers of variance 1; of complex ones both parts have variance 1/2."""
+    if _is_eager(d):
+        return _drawn(shape, "normal", generator, 1.0, 0.0)
     if d.is_complex:
         parts = (source.random_normal(shape, d.to_real(), generator) for _ in "ri")
         return mul(FromParts()(*parts), math.sqrt(0.5))
     return source.random_normal(shape, d, generator)
+
+
+def _drawn(
+    shape: tuple, distribution: str, generator: Generator | None, factor: float, term: float
+) -> Tensor:
+    """float32 numbers times `factor`, plus `term`, in one pass."""
+    line = wrap(np.array([factor, term], np.float32))
+    return source.random_numbers(shape, distribution, line, generator)
+
+
+def _is_eager(d: DType) -> bool:
+    """Whether numbers of this dtype are drawn by `_drawn`: captured code takes the parts, which
+    fuse with what reads them."""
+    return d is dt.float32 and modes.trace is None and modes.vmap is None
 
 
 def _finish(x: Tensor, requires_grad: bool) -> Tensor:
@@ -393,7 +412,11 @@ def _uniform_(
     _floating("uniform_", self.dtype)
     if from_ > to:
         raise ArgumentError(f"uniform_: the lower bound {from_} is above the upper bound {to}")
-    drawn = _units(tuple(self.shape), self.dtype, generator)
+    shape = tuple(self.shape)
+    if _is_eager(self.dtype) and not self.is_meta:
+        drawn = _drawn(shape, "uniform", generator, float(to - from_), float(from_))
+        return _written(self, drawn, "uniform_")
+    drawn = _units(shape, self.dtype, generator)
     if (from_, to) != (0, 1):
         low = complex(from_, from_) if self.dtype.is_complex else float(from_)
         drawn = add(mul(drawn, float(to - from_)), low)
@@ -407,7 +430,11 @@ def _normal_(
     _floating("normal_", self.dtype)
     if std < 0:
         raise ArgumentError(f"normal_: std must not be negative, got {std}")
-    drawn = _normals(tuple(self.shape), self.dtype, generator)
+    shape = tuple(self.shape)
+    if _is_eager(self.dtype) and not self.is_meta and is_number(mean) and is_number(std):
+        drawn = _drawn(shape, "normal", generator, std, mean)
+        return _written(self, drawn, "normal_")
+    drawn = _normals(shape, self.dtype, generator)
     if (mean, std) != (0, 1):
         drawn = add(mul(drawn, float(std)), literal(mean, self.dtype))
     return _written(self, drawn, "normal_")

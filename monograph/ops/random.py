@@ -1,10 +1,10 @@
 """Random numbers as a function of a key and a counter, and dropout.
 
 One primitive, RandomBits, gives 32-bit words; the distributions are formed of it by elementwise
-ops, so that they fuse with what reads them. The state (int64: key, number of the next block) is a
-tensor of a Generator (api/random.py), advanced in place after each draw: a captured function takes
-it by reference, and every replay draws fresh numbers. Words depend on key and counter alone, not on
-threads or devices.
+ops, so that they fuse with what reads them (eager code has RandomNumbers instead). The state
+(int64: key, number of the next block) is a tensor of a Generator (api/random.py), advanced in place
+after each draw: a captured function takes it by reference, and every replay draws fresh numbers.
+Words depend on key and counter alone, not on threads or devices.
 Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011.
 """
 
@@ -28,12 +28,12 @@ from .activations import float_input, in_place, softmax
 from .align import broadcast_to, cast, functional
 from .arith import Add, Ge, add, eq, gt, mul, neg, sub, where
 from .basic import Where
-from .exponential import log
+from .exponential import Log, log
 from .movement import Detach, Pad, Reshape, Slice
 from .power import sqrt
 from .reduce import argmax
 from .triangular import Iota
-from .trigonometric import cos
+from .trigonometric import Cos, cos
 
 MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
 WEYL = 0x9E3779B9, 0xBB67AE85
@@ -210,6 +210,46 @@ class BitsBelowWide(Elementwise):
         return ((s.cast(high, "u64") << 32) | s.cast(low, "u64")) % s.const(self.bound, "u64")
 
 
+@op
+class RandomNumbers(Source):
+    """Numbers of a distribution, times a factor, plus a term: for eager code, in one pass.
+
+    distribution "uniform" is [0, 1), "normal" the standard one. The elements are those that the ops
+    above give of the same words. Inputs: the state of RandomBits; float32 (factor, term).
+    """
+
+    shape: Shape
+    distribution: str
+    dtype: DType = dt.float32
+    slow_reference = True
+
+    @property
+    def words(self) -> int:
+        return {"uniform": 1, "normal": 2}[self.distribution]
+
+    @property
+    def together(self) -> int:  # type: ignore[override]
+        return WORDS // self.words
+
+    def reference(self, state: Any, line: Any) -> Any:
+        words = [RandomBits(self.shape, self.words, k).reference(state) for k in range(self.words)]
+        made = BitsToUnit(dt.float32).reference(words[-1])
+        if self.distribution == "normal":
+            first = words[0].astype(np.float32) * np.float32(2.0**-32) + np.float32(2.0**-33)
+            made = np.sqrt(np.log(first) * np.float32(-2)) * np.cos(made * np.float32(2 * math.pi))
+        return made * line[0] + line[1]
+
+    def scalar(self, s: Any, index: tuple, *inputs: Any) -> Any:
+        state, line = inputs
+        parts = [RandomBits(self.shape, self.words, k) for k in range(self.words)]
+        words = [part.scalar(s, index, state) for part in parts]
+        made = BitsToUnit(dt.float32).scalar(s, words[-1])
+        if self.distribution == "normal":
+            first = s.cast(words[0], "f32") * 2.0**-32 + 2.0**-33
+            made = s.sqrt(Log().scalar(s, first) * -2.0) * Cos().scalar(s, made * (2 * math.pi))
+        return made * line(0) + line(1)
+
+
 # The default Generator, set by api/random.py.
 _default: list[Any] = []
 
@@ -234,15 +274,33 @@ def random_words(shape: Shape, words: int, generator: Any = None) -> list[Any]:
         return _columns(modes.vmap.draw((*shape, words), outside), shape)
     if modes.trace is not None:
         modes.trace.check_random()
-    state = (_default[0] if generator is None else generator).state
+    state = _state(generator)
     n = numel(shape)
     if is_tracing() or words == 1:
         made = [Reshape(shape)(RandomBits((n,), words, k)(state)) for k in range(words)]
     else:
         made = _columns(Reshape((n, words))(RandomBits((n * words,))(state)), shape)
-    step = Pad((1,), (0,), (0,), 0)(Full((1,), dt.int64, -(-n * words // WORDS))())
-    state._write(Add()(state, step), "random")
+    _advance(state, n * words)
     return made
+
+
+def random_numbers(shape: Shape, distribution: str, line: Any, generator: Any = None) -> Any:
+    """RandomNumbers of a generator, eagerly; `line` is the tensor (factor, term)."""
+    state, n = _state(generator), numel(shape)
+    draw = RandomNumbers((n,), distribution)  # flat: one kernel for all shapes
+    made = Reshape(tuple(shape))(draw(state, line))
+    _advance(state, n * draw.words)
+    return made
+
+
+def _state(generator: Any) -> Any:
+    return (_default[0] if generator is None else generator).state
+
+
+def _advance(state: Any, words: int) -> None:
+    """Go on to the block after so many words."""
+    step = Pad((1,), (0,), (0,), 0)(Full((1,), dt.int64, -(-words // WORDS))())
+    state._write(Add()(state, step), "random")
 
 
 def _columns(table: Any, shape: Shape) -> list[Any]:

@@ -419,6 +419,10 @@ TABLE: dict[str, Callable[[Any], list[Sample]]] = {
     "random_bits": _sources(
         ("random_bits", ((3, 5),), (_STATE,)), ("random_bits", ((7,),), (_STATE,)),
     ),
+    "random_numbers": _sources(
+        ("random_numbers", ((3, 5), "uniform"), (_STATE, np.float32([2.5, -1]))),
+        ("random_numbers", ((7,), "normal"), (_STATE, np.float32([0.5, 3]))),
+    ),
     "bits_to_unit": lambda rng: [
         s for d in (dt.float16, dt.bfloat16, dt.float32) for s in _words("bits_to_unit", 1, d)(rng)
     ],
