@@ -91,7 +91,7 @@ class Executable:
         native = [s for s in self.plan.steps if isinstance(s, Step)]
         self.handles = compile_kernels([s.kernel for s in native])
         self.first = None if self.plan.first is None else Executable(self.plan.first)
-        self._place()
+        self._place(is_planned=known is not None and space is None)
         self._link()
         if known is None and key is not None:
             stored.store(key, self.plan, list(guards.values()))
@@ -122,7 +122,8 @@ class Executable:
             for b in written_by(step):
                 self.family.kept[b] = buffers.empty((size_bytes(b, self.plan.layouts),), np.uint8)
 
-    def _place(self) -> None:
+    def _place(self, is_planned: bool = False) -> None:
+        """Say where everything stands. `is_planned`: the plan says so for what is in the arena."""
         p = self.plan
         graph = self.graph
         self.input_slot = {v: i for i, v in enumerate(graph.inputs)}
@@ -145,6 +146,24 @@ class Executable:
         # Inputs whose old elements are a result while their memory gets new ones.
         overwritten = {u for u, v in zip(inputs, graph.outputs) if u is not None and u is not v}
         self.kept = [v for v in dict.fromkeys(v for _, v in self.extra) if v in overwritten]
+        if is_planned:
+            self.offsets, self.arena_bytes = p.offsets, p.arena_bytes
+        else:
+            self._plan_arena()
+        if self.space is None:
+            self.arena = buffers.empty((max(self.arena_bytes, 64),), np.uint8)
+        else:
+            self.arena = self.family.arena_of(self.arena_bytes)
+        self.constants = {v: np.ascontiguousarray(a) for v, a in graph.constants.items()}
+        # (slot, value, where it stands if that is the same in every call) of `extra`.
+        self.copies: list[tuple[int, Value, np.ndarray | None]] = []
+        for o, v in self.extra:
+            stays = self._is_stored(v) and not isinstance(self._address(v), Slot)
+            self.copies.append((base + o, v, self._view(v, ()) if stays else None))
+
+    def _plan_arena(self) -> None:
+        """Offsets of what lives only inside the program, each from its first step to its last."""
+        p, graph = self.plan, self.graph
         lives: dict[Any, list[int]] = {}
         kept = {} if self.space is None else self.family.kept
         for at, step in enumerate(p.steps):
@@ -173,16 +192,6 @@ class Executable:
         needs = [Need(b, at_sizes(sizes[b]), first, last) for b, (first, last) in lives.items()]
         self.offsets, self.arena_bytes = plan_arena(needs)
         p.offsets, p.arena_bytes = self.offsets, self.arena_bytes
-        if self.space is None:
-            self.arena = buffers.empty((max(self.arena_bytes, 64),), np.uint8)
-        else:
-            self.arena = self.family.arena_of(self.arena_bytes)
-        self.constants = {v: np.ascontiguousarray(a) for v, a in graph.constants.items()}
-        # (slot, value, where it stands if that is the same in every call) of `extra`.
-        self.copies: list[tuple[int, Value, np.ndarray | None]] = []
-        for o, v in self.extra:
-            stays = self._is_stored(v) and not isinstance(self._address(v), Slot)
-            self.copies.append((base + o, v, self._view(v, ()) if stays else None))
 
     def _is_stored(self, v: Value) -> bool:
         return v.node is None or v in self.plan.stored

@@ -15,6 +15,7 @@ import io
 import os
 import pickle
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 
 from ..codegen.target import host
 from ..core.dtype import DType
+from ..core.errors import Place
 from ..core.modes import modes
 from ..core.sizes import Guard, Space
 from ..core.symbolic import SymFloat, SymInt, is_symbolic
@@ -29,7 +31,7 @@ from ..ir.graph import Graph, Value
 from ..ir.op import Aval, Op
 from ..ir.region import Region
 from ..kernel.digest import digest
-from ..kernel.ir import Kernel
+from ..kernel.ir import Buffer, Call, Const, Kernel, Var
 from ..runtime import buffers, cache
 from ..runtime.machine import cache_sizes
 from ..runtime.threads import available_cpus
@@ -173,6 +175,12 @@ _OPEN = "open"  # what stands for the function that a Shell's body comes from
 _SPACE = "space"  # and for the space of the graph's sizes
 
 
+# Classes of many objects, by their fields: their own way asks for these object by object.
+_RECORDS: dict[type, list[str]] = {
+    kind: [f.name for f in fields(kind)] for kind in (Aval, Place, Buffer, Const, Var, Call)
+}
+
+
 class _Pickler(pickle.Pickler):
     undefined: set[int]  # arrays (by id) that are filled later
 
@@ -184,6 +192,9 @@ class _Pickler(pickle.Pickler):
                 return buffers.empty, (x.shape, x.dtype)
             if x.nbytes > LARGEST_CONSTANT:
                 raise _Untold
+        slots = _RECORDS.get(type(x))
+        if slots is not None:
+            return type(x), tuple([getattr(x, slot) for slot in slots])
         if type(x) is SymInt:
             atoms = x.space.atoms
             names = [a.name if a.over is None else (a.over, a.by) for a in atoms]

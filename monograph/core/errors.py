@@ -37,9 +37,12 @@ class Place:
         return f"{name}:{self.line} in {self.function}" + (f": {text}" if text else "")
 
 
-@functools.cache
-def _is_ours(file: str) -> bool:
-    return file.startswith(_NOT_THE_USERS)
+_ours: dict[str, bool] = {}  # whether a file is of this package or NumPy
+
+
+@functools.lru_cache(4096)
+def _place(file: str, line: int, function: str) -> Place:
+    return Place(file, line, function)
 
 
 def user_place() -> Place | None:
@@ -47,8 +50,12 @@ def user_place() -> Place | None:
     frame = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
-        if not _is_ours(code.co_filename):
-            return Place(code.co_filename, frame.f_lineno, code.co_name)
+        file = code.co_filename
+        is_ours = _ours.get(file)
+        if is_ours is None:
+            is_ours = _ours[file] = file.startswith(_NOT_THE_USERS)
+        if not is_ours:
+            return _place(file, frame.f_lineno, code.co_name)
         frame = frame.f_back  # type: ignore[assignment]
     return None
 

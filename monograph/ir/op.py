@@ -148,13 +148,19 @@ class Elementwise(Op):
         return dtypes[0]
 
     def infer(self, *args: Any) -> Aval:
-        values = [a for a in args if is_value(a)]
-        self.check_dtypes(*values)
-        shape = values[0].shape
-        for v in values[1:]:
-            if v.shape != shape:
-                raise ShapeError(f"{self.name}: primitive got shapes {shape} and {v.shape}")
-        return Aval(tuple(shape), self.result(*(v.dtype for v in values)))
+        shape: Any = None
+        dtypes = []
+        for a in args:
+            if is_value(a):
+                dtypes.append(a.dtype)
+                if shape is None:
+                    shape = a.shape
+                elif a.shape != shape:
+                    self.check_dtypes(*args)
+                    raise ShapeError(f"{self.name}: primitive got shapes {shape} and {a.shape}")
+        if self.accepts is not None and not all(d in self.accepts for d in dtypes):
+            self.check_dtypes(*args)
+        return Aval(tuple(shape), self.result(*dtypes))
 
     def scalar(self, s: Any, *xs: Any) -> Any:
         raise NotImplementedError(f"abstract: {self.name}.scalar")

@@ -7,7 +7,6 @@ function would. It is the reference that compiled kernels are tested against; no
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import Any
 
 import ml_dtypes
@@ -159,11 +158,12 @@ def _fma(x: Any, y: Any, z: Any, dtype: str) -> Any:
     if dtype == "f32" or not all(np.isfinite(v) for v in (x, y, z)):
         x, y, z = (np.longdouble(v) for v in (x, y, z))
         return NUMPY_DTYPES[dtype](x * y + z)
-    exact = Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
+    (a, below_a), (b, below_b), (c, below_c) = (float(v).as_integer_ratio() for v in (x, y, z))
+    above, below = a * b * below_c + c * below_a * below_b, below_a * below_b * below_c
     try:
-        return np.float64(float(exact))
+        return np.float64(above / below)  # of integers: rounded once
     except OverflowError:
-        return np.float64(np.inf if exact > 0 else -np.inf)
+        return np.float64(np.inf if above > 0 else -np.inf)
 
 
 def _wrap(value: int, dtype: str) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -17,7 +18,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..codegen.llvm import module_ir
 from ..codegen.objects import compile_ir, llvm_binding
 from ..codegen.target import Target, host
 from ..kernel.digest import digest
@@ -106,7 +106,8 @@ def load_driver() -> dict[str, int]:
 
 def kernel_text(kernel: Kernel, target: Target | None = None) -> str:
     """The LLVM IR of one kernel. The name is not part of it, so that equal kernels are shared."""
-    return module_ir([replace(kernel, name=SYMBOL)], target or host())
+    llvm = importlib.import_module("monograph.codegen.llvm")  # where there is something to compile
+    return llvm.module_ir([replace(kernel, name=SYMBOL)], target or host())
 
 
 def kernel_assembly(kernel: Kernel, target: Target | None = None) -> str:
