@@ -177,6 +177,7 @@ class CapturedCall(tape.Node):
 
     __slots__ = (
         "program", "capture", "leaves", "saved", "versions", "at", "overwritten", "autocast",
+        "as_of",
     )  # fmt: skip
 
     def __init__(
@@ -196,6 +197,7 @@ class CapturedCall(tape.Node):
         self.program, self.capture, self.leaves = program, capture, leaves
         self.saved, self.at = saved, capture.at
         self.overwritten, self.autocast = kept, modes.autocast
+        self.as_of = self.seq if modes.as_of is None else modes.as_of
         self.versions = [s._version[0] if isinstance(s, Tensor) else 0 for s in saved]
 
     @property
@@ -239,7 +241,7 @@ class CapturedCall(tape.Node):
         capture = self.capture
         args, kwargs = capture.treedef.unflatten(self.leaves)
         before = modes.grad, modes.as_of, modes.vmap, modes.autocast, modes.casts
-        modes.grad, modes.as_of, modes.vmap = True, self.seq, None
+        modes.grad, modes.as_of, modes.vmap = True, self.as_of, None
         modes.autocast, modes.casts = self.autocast, None
         try:
             with _as_before(capture, self.leaves, self.overwritten):
