@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def as_array(data: Any, dtype: DType | None, name: str) -> np.ndarray:
     """Python data as an array by PyTorch's rules: numbers give bool, int64 or the default float."""
     if isinstance(data, Tensor):
         array = data._array(name)
-    elif isinstance(data, (np.ndarray, np.generic)):
+    elif isinstance(data, (np.ndarray, np.generic)) or hasattr(data, "__array__"):
         array = np.asarray(data)
     else:
         data = _plain(data)
@@ -41,8 +42,8 @@ def as_array(data: Any, dtype: DType | None, name: str) -> np.ndarray:
         except ValueError:
             raise ShapeError(f"{name}: nested sequences have different lengths") from None
         if array.dtype.kind in "fc" and dtype is None:
-            d = dt.get_default_dtype()
-            array = array.astype((d.to_complex() if array.dtype.kind == "c" else d).numpy)
+            found = _dtypes_within(data) or {dt.get_default_dtype()}
+            array = array.astype(functools.reduce(dt.promote_types, found).numpy)
         if array.size == 0 and dtype is None:
             array = array.astype(dt.get_default_dtype().numpy)
     if array.dtype.kind in "OUSV" and array.dtype not in dt.BY_NUMPY:
@@ -55,6 +56,19 @@ def as_array(data: Any, dtype: DType | None, name: str) -> np.ndarray:
         array = array.real
     with np.errstate(all="ignore"):
         return array.astype(dtype.numpy, copy=False)
+
+
+def _dtypes_within(data: Any) -> set[DType]:
+    """The dtypes of what is in nested lists: arrays, NumPy's scalars, Python's inexact numbers."""
+    if isinstance(data, list):
+        kinds = {*map(type, data)}
+        if not kinds <= {float, int, bool, complex}:
+            return set().union(*map(_dtypes_within, data))
+        data = 1j if complex in kinds else 1.0 if float in kinds else 1
+    if isinstance(data, (np.ndarray, np.generic)):
+        return {as_dtype(data.dtype)}
+    default = dt.get_default_dtype()
+    return {float: {default}, complex: {default.to_complex()}}.get(type(data), set())
 
 
 def _plain(data: Any) -> Any:
