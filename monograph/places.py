@@ -31,6 +31,7 @@ PLACES = {f"{home}.{name}": home for home, names in MANY.items() for name in nam
     "jit": "scripting", "random": "api.random", "functional": "", "serialization": "api.files",
     "autograd.function": "api.function", "autograd.functional": "api.autograd_functional",
     "autograd.profiler": "profiler", "autograd.graph": "api.autograd_graph",
+    "autograd.forward_ad": "api.forward_ad",
     "_vmap_internals": "func", "nn.utils.stateless": "func",
     "utils.hooks": "nn.hooks", "utils.dlpack": "api.dlpack", "utils._pytree": "core.pytree",
     "utils.model_zoo": "hub", "utils.data.distributed": "data.distributed",
