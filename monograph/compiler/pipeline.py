@@ -48,6 +48,7 @@ from .inside import make_parts_in_place
 from .layout import Layouts, choose_layouts
 from .locate import Locator
 from .loops import lower_loops
+from .operand_sums import find_operand_sums
 from .plan import SMALL_WORK, CompileBody, HostStep, Plan, written_by
 from .reader import COMPUTE
 from .rows import order_rows
@@ -134,6 +135,7 @@ def plan(
     result = Plan(graph, fusion.groups, stored=fusion.stored, layouts=layouts)
     is_stored = fusion.stored.__contains__
     epilogues = fuse_epilogues(fusion, FUSES_EPILOGUE)
+    sums = find_operand_sums(fusion)
     wanted = {graph.outputs[o]: graph.inputs[i] for o, i in (donate or {}).items()}
     _want_between(graph, wanted)
     readers: dict[Value, list[Group]] = {}
@@ -174,13 +176,17 @@ def plan(
             base = _base_in_place(group.node, wanted, layouts, result.alias)
             if base is not None and not done.issuperset(readers[group.node.inputs[0]]):
                 base = None  # the old elements are still to be read
+            also = sums.get(group)
             context = Context(
                 group.node.op.name, epilogue, locator.locate, locator.strides, constant,
-                in_place=base is not None, inside=layouts.inside,
+                in_place=base is not None, inside=layouts.inside, operand_sum=also,
             )  # fmt: skip
             steps = _lower_node(group.node, context)
             if steps is not None:
                 result.steps.extend(steps)
+                if also is not None and context.makes_sum:
+                    done.update(also.take(fusion))
+                    readers[also.total] = [also.group]
                 if base is not None:
                     result.alias[group.node.outputs[0]] = base
                 continue

@@ -69,6 +69,15 @@ class Epilogue:
         return []
 
 
+@dataclass(eq=False)
+class OperandSum:
+    """`total` is the sum of a contraction's operand `of` over all its axes but one."""
+
+    total: Value
+    of: Value
+    axis: int
+
+
 @dataclass
 class Context:
     """What a lowering may ask."""
@@ -86,6 +95,9 @@ class Context:
     # For an op of WRITES_AT: its result stands where its base does, whose other places stay.
     in_place: bool = False
     inside: Collection[Value] = ()  # values that stand inside of another one: Layouts.inside
+    # What a contraction may make besides; it says whether it does.
+    operand_sum: OperandSum | None = None
+    makes_sum: bool = False
 
     def strides(self, v: Value) -> tuple[int, ...]:
         """Strides in elements of a stored value."""

@@ -157,6 +157,9 @@ class Writer:
         p, plan, size = self.problem, self.plan, self.sizes
         row_blocks = -(-p.m.size // plan.mc)
         column_blocks = -(-p.n.size // plan.nc)
+        wanted = self.context.operand_sum if self.sums_lines() else None
+        self.line_sum = wanted and wanted.total
+        self.context.makes_sum = wanted is not None
         # Sums of parts, and of blocks if nothing but the end result may be in the output's memory,
         # stand in memory of their own.
         partial = plan.parts > 1
@@ -179,7 +182,7 @@ class Writer:
         ]
         outer_block = chunk / (rb * cb * parts)
         outers = -(-p.batch // plan.outer)
-        inside = self.tiles()
+        inside = self.with_lines(self.tiles())
         if plan.outer == 1:
             body += [Let("o", outer_block), *inside]
         else:
@@ -188,6 +191,9 @@ class Writer:
         grid = rb * cb * parts * size("outers", outers)
         values: list[Any] = [p.a, self.packed or p.b]
         buffers = [Buffer("lhs", _code(values[0])), Buffer("rhs", _code(values[1]))]
+        if self.line_sum is not None:
+            buffers.append(Buffer("line_sums", self.compute, True))
+            values.append(self.line_sum)
         if self.sums is not None:
             buffers.append(Buffer("sums", self.compute, True))
             values.append(self.sums)
@@ -279,7 +285,54 @@ class Writer:
 
         copy = self.copy("a_block", "lhs", self.a, self.plan.mr, self.plan.mc, panels)
         stop = s.minimum(Var("row_start") + self.plan.mc, self.sizes("m", self.problem.m.size))
-        return [*copy[:2], Loop("abreast", Var("row_start"), stop, tuple(copy[2:]), step=rows)]
+        copied = [*copy[:2], Loop("abreast", Var("row_start"), stop, tuple(copy[2:]), step=rows)]
+        return copied if self.line_sum is None else [*copied, over_rows(self.add_lines())]
+
+    # The sums of the lines of a, where another value is their sum (operand_sums.py)
+
+    def sums_lines(self) -> bool:
+        """Whether a chunk has each line of a that it copies for itself, in the sum's order."""
+        p, plan, wanted = self.problem, self.plan, self.context.operand_sum
+        if wanted is None or wanted.total.dtype.code != self.compute or not plan.copy_a:
+            return False
+        if plan.parts > 1 or p.outer or len(p.k) > 1 or p.m.size % plan.mr:
+            return False
+        v, axis = wanted.of, wanted.axis
+        step = self.context.strides(v)[axis]
+        return p.a is v and p.a_offset == 0 and (p.m.size, p.m.a) == (v.shape[axis], step)
+
+    def add_lines(self) -> list[Stmt]:
+        """Add the lines of a panel of the copied block to their sums."""
+        mr, j = self.plan.mr, Var("j")
+        panel = Var("tile_row") - Var("row_start")
+        start, stop = self.k_range()
+        x = Load("a_block", panel * self.depth + Var("line_k") * mr + j, self.compute)
+        turn = Loop("j", ZERO, const(mr), (Reduce("add", "panel_sums", j, x),), "vector")
+        zero = Store("panel_sums", j, Const(0.0, self.compute))
+        return [
+            Local("panel_sums", self.compute, mr),
+            Loop("j", ZERO, const(mr), (zero,), "vector"),
+            Loop("line_k", ZERO, stop - start, (turn,)),
+            Loop("j", ZERO, const(mr), (
+                Reduce("add", "sums_here", panel + j, Load("panel_sums", j, self.compute)),
+            ), "vector"),
+        ]  # fmt: skip
+
+    def with_lines(self, body: list[Stmt]) -> list[Stmt]:
+        """A chunk's statements with the sums of its lines."""
+        if self.line_sum is None:
+            return body
+        mc, j = self.plan.mc, Var("j")
+        zero = Store("sums_here", j, Const(0.0, self.compute))
+        rows = s.minimum(const(mc), self.sizes("m", self.problem.m.size) - Var("row_start"))
+        total = Store("line_sums", Var("row_start") + j, Load("sums_here", j, self.compute))
+        return [
+            Let("row_start", Var("row_block") * mc),
+            Local("sums_here", self.compute, mc),
+            Loop("j", ZERO, const(mc), (zero,), "vector"),
+            *body,
+            If(s.eq(Var("column_block"), 0), (Loop("j", ZERO, rows, (total,), "vector"),)),
+        ]
 
     def copy_b(self) -> list[Stmt]:
         """Copy the columns of b of one tile."""
@@ -327,7 +380,8 @@ class Writer:
         else:
             tile += self.store(pairs)
         rows = over_rows(tile)
-        lets.append(Let("row_start", Var("row_block") * plan.mc))
+        if self.line_sum is None:
+            lets.append(Let("row_start", Var("row_block") * plan.mc))
         columns: Stmt = Loop(
             "tile_column",
             column_start,
