@@ -344,6 +344,22 @@ def test_products_whose_memory_decides_how(signature, m, n, k):
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4 * abs(expected).max())
 
 
+# One term and many; rows and columns that fill no tile; b in place, copied, in blocks of columns.
+@pytest.mark.parametrize("signature", ["mk,kn->mn", "mk,nk->mn", "km,bkn->bmn"])
+@pytest.mark.parametrize("m, n, k", [(45, 517, 1), (301, 401, 9), (300, 2500, 64), (1, 3000, 5)])
+def test_shallow_products_follow_rows(signature, m, n, k):
+    rng = np.random.default_rng(10)
+    size = {"m": m, "n": n, "k": k, "b": 2}
+    x, y = (
+        random_array(rng, [size[c] for c in side], np.float32)
+        for side in signature.split("->")[0].split(",")
+    )
+    assert_close(run(signature, x, y), signature, x, y)
+    got = run(signature, x, y, AddRowAndSquare)
+    expected = (exact(signature, x, y) + np.arange(n) / 8) ** 2
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4 * abs(expected).max())
+
+
 @pytest.mark.parametrize("cores, blocks", [(1, (2, 1)), (2, (2, 2)), (4, (2, 6))])
 def test_blocks_are_as_many_and_as_even_as_cores_want(cores, blocks, monkeypatch):
     monkeypatch.setattr(blocking, "available_cpus", lambda: cores)

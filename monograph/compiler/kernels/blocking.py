@@ -68,6 +68,9 @@ LARGE_COLUMNS, LARGE_ROW_TILES = 128, 8
 # With more blocks of rows than this, b is copied once for all of them; and from so many rows on,
 # or where a copy of so many bytes stays near.
 FEW_ROW_BLOCKS, PACKED_ROWS, NEAR_BYTES = 4, 512, 4 << 20
+# Up to this depth a product mostly writes: whole rows, of so many elements of b, so many rows in a
+# chunk. From so many rows on (twice as many if it is transposed) b is copied for that.
+SHALLOW_DEPTH, SHALLOW_ELEMENTS, SHALLOW_ROWS, SHALLOW_COPIED = 64, 1 << 17, 32, 128
 # Columns of a block of a large product with a strided, for which a block of a is copied once; and
 # where the block's sums are kept for an epilogue.
 BLOCK_COLUMNS, KEPT_COLUMNS = 2048, 384
@@ -86,6 +89,7 @@ class Plan:
     matrices make a chunk. copy_a, copy_b: every chunk copies its block of a, its panels of b;
     pack_b: b is copied once, for all. keep: the sums of a chunk's block wait in a Local, and the
     epilogue goes through whole rows of it. ahead: the next columns of b are asked for meanwhile.
+    along: tiles follow each other along the rows of the result, not down its columns.
     """
 
     mr: int
@@ -105,6 +109,7 @@ class Plan:
     copy_b: bool = False
     keep: bool = False
     ahead: bool = False
+    along: bool = False
 
     def depth_of_block(self, p: Problem) -> int:
         """K of the deepest block, all summed loops."""
@@ -184,6 +189,7 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     wanted = max(1, min(enough, work // CHUNK_CYCLES))
     outer = max(1, p.batch // wanted)
     row_tiles, column_tiles = -(-p.m.size // mr), -(-p.n.size // nr)
+    along = not dots and is_shallow(p, panels) and column_tiles > 2
     matrices = -(-p.batch // outer)
     first = p.k[0].size
     inner = p.depth // max(1, first)
@@ -192,7 +198,10 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     runs = in_runs(p) and not panels and not dots
     # Blocks of rows and columns: whole columns where few rows share them.
     rows = columns = 1
-    if panels or dots:
+    if along:
+        rows = max(1, min(wanted // matrices, p.m.size // SHALLOW_ROWS))
+        columns = -(-p.n.size * p.depth // SHALLOW_ELEMENTS)
+    elif panels or dots:
         rows = min(wanted, -(-p.m.size // BLOCK_ROWS))
     elif p.n.size * p.depth <= PANEL_ELEMENTS:
         rows = min(wanted, max(1, p.m.size // LEAST_ROWS))
@@ -227,7 +236,7 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     kc, blocks = part, 1
     alone = rows <= FEW_ROW_BLOCKS or (mc >= COPY_ROWS and not large)
     near = p.depth * p.n.size * p.b.dtype.itemsize <= NEAR_BYTES
-    copy_b = panels and alone and not p.steady
+    copy_b = panels and alone and not p.steady and not along
     copy_b = copy_b and not (large and (near or p.m.size >= PACKED_ROWS))
     depth = BLOCK_DEPTH if p.k[-1].a == 1 and not copy_a else SCATTERED_DEPTH
     depth = STREAM_DEPTH if streams else FAR_DEPTH if runs else depth
@@ -244,11 +253,11 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     copy_b = copy_b and min(part, kc) * inner * nr <= A_ELEMENTS
     pack_b = panels and not copy_b
     # Panels of weights come from memory: they are asked for while the one before is in use.
-    ahead = pack_b and len(p.k) == 1 and 4 * p.depth * p.n.size >= AHEAD_BYTES
+    ahead = pack_b and not along and len(p.k) == 1 and 4 * p.depth * p.n.size >= AHEAD_BYTES
     parallel = work >= PARALLEL_CYCLES
     return Plan(
         mr, nr, row, mc, nc, part, parts, kc, blocks, outer, parallel, copy_a,
-        pack_b, dots, copy_b, ahead=ahead,
+        pack_b, dots, copy_b, ahead=ahead, along=along,
     )  # fmt: skip
 
 
@@ -304,6 +313,12 @@ def is_large(p: Problem) -> bool:
     sides = (p.m.size, p.n.size, p.depth)
     enough = all(n >= least for n, least in zip(sides, LARGE_SIDES))
     return enough and p.flops >= LARGE_FLOPS * p.batch
+
+
+def is_shallow(p: Problem, panels: bool) -> bool:
+    """Whether writing the result takes longer than the short sums in it."""
+    enough = p.batch == 1 and p.m.size >= SHALLOW_COPIED * (1 if p.n.b == 1 else 2)
+    return p.depth <= SHALLOW_DEPTH and (enough or not panels)
 
 
 def strided_plan(p: Problem, target: Target, lanes: int, waits: bool) -> Plan:

@@ -379,23 +379,19 @@ class Writer:
             tile.append(_tile_loop(mr, nr, Store("kept", self.kept_place(), self.sum())))
         else:
             tile += self.store(pairs)
-        rows = over_rows(tile)
         if self.line_sum is None:
             lets.append(Let("row_start", Var("row_block") * plan.mc))
-        columns: Stmt = Loop(
-            "tile_column",
-            column_start,
-            s.minimum(column_start + plan.nc, n_size),
-            (
-                Let(
-                    "first_column",
-                    s.minimum(tile_column, n_size - nr) if column_edge else tile_column,
-                ),
-                *(self.copy_b() if plan.copy_b else []),
-                rows,
-            ),
-            step=nr,
-        )
+
+        def over_columns(body: list[Stmt]) -> Stmt:
+            first = s.minimum(tile_column, n_size - nr) if column_edge else tile_column
+            stop = s.minimum(column_start + plan.nc, n_size)
+            inside = (Let("first_column", first), *body)
+            return Loop("tile_column", column_start, stop, inside, step=nr)
+
+        if plan.along:
+            columns = over_rows([over_columns(tile)])
+        else:
+            columns = over_columns([*(self.copy_b() if plan.copy_b else []), over_rows(tile)])
         block = [*(self.copy_a(over_rows) if plan.copy_a else []), columns]
         if plan.keep:
             return [*lets, *self.kept_blocks(block, over_rows, pairs)]

@@ -87,7 +87,9 @@ class Variants:
             respects.append([{"parts": n} for n in (1, 2, 4, 8, 16, MOST_PARTS)])
         respects.append([{"parallel": not plan.parallel}])
         if len(p.k) == 1 and not plan.dots and (plan.pack_b or p.n.b == 1):
-            respects.append([{"ahead": not plan.ahead}])
+            respects.append([{"ahead": not plan.ahead, "along": False}])
+        if not (plan.dots or plan.copy_b or plan.keep):
+            respects.append([{"along": not plan.along, "ahead": False}])
         found = []
         for changes in respects:
             plans = dict.fromkeys(self.made(plan, **c) for c in changes)
@@ -103,7 +105,14 @@ class Variants:
             mr, nr = tile(p, self.target, self.lanes, 1)
             tiled |= {"mr": mr, "nr": nr}
         found = [
-            {**tiled, "copy_a": copy_a, "pack_b": pack_b, "copy_b": copy_b, "ahead": False}
+            {
+                **tiled,
+                "copy_a": copy_a,
+                "pack_b": pack_b,
+                "copy_b": copy_b,
+                "ahead": False,
+                "along": plan.along and not copy_b,
+            }
             for copy_a in (False, True)
             for pack_b, copy_b in ((False, False), (True, False), (False, True))
             if not (p.steady and copy_b)
@@ -114,7 +123,7 @@ class Variants:
             found.append(
                 {
                     "dots": True, "mr": mr, "nr": nr, "copy_a": False, "pack_b": False,
-                    "copy_b": False, "ahead": False, "kc": p.k[0].size,
+                    "copy_b": False, "ahead": False, "along": False, "kc": p.k[0].size,
                 }
             )  # fmt: skip
         return found
@@ -142,5 +151,7 @@ class Variants:
         if not (plan.mr and plan.nr and plan.mc and plan.nc and plan.kc and plan.parts):
             return None
         if plan.dots and (plan.pack_b or plan.copy_a or plan.copy_b or plan.blocks > 1):
+            return None
+        if plan.along and (plan.dots or plan.copy_b or plan.ahead):
             return None
         return plan if self.made(plan) == plan else None
