@@ -91,10 +91,10 @@ class Embedding(Module):
                 self.weight[self.padding_idx].fill_(0)
 
     def forward(self, input):
-        if self.max_norm is not None:
-            limit_rows(self.weight, input, self.max_norm, self.norm_type)
-        out = F.embedding(input, self.weight, self.padding_idx, sparse=self.sparse)
-        return by_frequency(out, input, self.num_embeddings) if self.scale_grad_by_freq else out
+        return F.embedding(
+            input, self.weight, self.padding_idx, self.max_norm, self.norm_type,
+            self.scale_grad_by_freq, self.sparse,
+        )  # fmt: skip
 
     def extra_repr(self):
         text = f"{self.num_embeddings}, {self.embedding_dim}"
@@ -103,23 +103,6 @@ class Embedding(Module):
         if self.max_norm is not None:
             text += f", max_norm={self.max_norm}"
         return text
-
-
-def limit_rows(weight, indices, max_norm, norm_type):
-    """Scale the rows of `weight` at `indices` in place, so that no norm is above max_norm."""
-    with mg.no_grad():
-        index = indices.reshape(-1)
-        rows = weight.detach()[index]
-        norms = mg.norm(rows, p=norm_type, dim=1, keepdim=True)
-        weight[index] = mg.where(norms > max_norm, rows * (max_norm / (norms + 1e-7)), rows)
-
-
-def by_frequency(out, indices, rows):
-    """`out`, looked up at `indices`, with a gradient divided by each index's count."""
-    index = indices.reshape(-1)
-    counts = mg.zeros(rows, dtype=out.dtype).index_add(0, index, mg.ones_like(index).to(out.dtype))
-    scaled = out / counts[index].reshape(indices.shape).unsqueeze(-1)
-    return out.detach() + (scaled - scaled.detach())
 
 
 class EmbeddingBag(Module):
@@ -147,8 +130,6 @@ class EmbeddingBag(Module):
         device=None, dtype=None,
     ):  # fmt: skip
         super().__init__()
-        if scale_grad_by_freq:
-            raise ArgumentError("EmbeddingBag: scale_grad_by_freq is not supported")
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise ArgumentError(
@@ -202,10 +183,9 @@ class EmbeddingBag(Module):
                 self.weight[self.padding_idx].fill_(0)
 
     def forward(self, input, offsets=None, per_sample_weights=None):
-        if self.max_norm is not None:
-            limit_rows(self.weight, input, self.max_norm, self.norm_type)
         return F.embedding_bag(
-            input, self.weight, offsets, mode=self.mode, sparse=self.sparse,
+            input, self.weight, offsets, self.max_norm, self.norm_type, self.scale_grad_by_freq,
+            self.mode, self.sparse,
             per_sample_weights=per_sample_weights, include_last_offset=self.include_last_offset,
             padding_idx=self.padding_idx,
         )  # fmt: skip

@@ -15,6 +15,7 @@ from .contract import linear
 from .cross_entropy import cross_entropy
 from .gathering import as_index_tensor, named, rows_of, scatter_add, scatter_reduce
 from .indexing import IndexAdd, IndexSelect
+from .lookups import by_frequency, limit_rows
 from .movement import Reshape, Sum
 from .reduce import norm
 from .rounding import clamp
@@ -67,6 +68,7 @@ def embedding_bag(
     per_sample_weights  factors of the rows, in input's shape; for "sum" only
     include_last_offset  the last offset is the end of the last bag
     padding_idx         an index that does not count
+    max_norm, norm_type, scale_grad_by_freq   see embedding
     sparse              the gradient of a weight that is a leaf holds only the rows used
     returns             (B, D)
 
@@ -75,11 +77,6 @@ def embedding_bag(
     """
     if mode not in ("sum", "mean", "max"):
         raise ArgumentError(f"embedding_bag: mode must be 'sum', 'mean' or 'max', got {mode!r}")
-    if max_norm is not None or scale_grad_by_freq:
-        raise ArgumentError(
-            "embedding_bag: max_norm would change the weight inside the forward pass, and "
-            "gradients are plain sums; give no max_norm, scale_grad_by_freq"
-        )
     if per_sample_weights is not None and mode != "sum":
         raise ArgumentError(f"embedding_bag: per_sample_weights need mode 'sum', got {mode!r}")
     index = as_index_tensor("embedding_bag", input, "input")
@@ -106,9 +103,13 @@ def embedding_bag(
         bag = sub(bucketize(place, starts, right=True), 1)
     count = numel(index.shape)
     flat = Reshape((count,))(index)
+    if max_norm is not None:
+        limit_rows("embedding_bag", weight, index, max_norm, norm_type)
     rows = rows_of(weight, flat, None) if sparse else None
     if rows is None:
         rows = named("embedding_bag", IndexSelect(0), weight, flat)
+    if scale_grad_by_freq:
+        rows = by_frequency(rows, flat, weight.shape[0])
     kept = logical_and(ge(bag, 0), lt(bag, bags)) if offsets is not None else None
     if padding_idx is not None:
         padding = as_index("embedding_bag", "padding_idx", padding_idx) % weight.shape[0]

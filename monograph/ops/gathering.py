@@ -6,10 +6,10 @@ from typing import Any
 
 from ..core import dtype as dt
 from ..core.errors import ArgumentError, ArgumentTypeError, DTypeError, IndexRangeError, ShapeError
-from ..core.shape import as_index, broadcast_shapes, is_number, normalize_dim, numel
+from ..core.shape import broadcast_shapes, is_number, normalize_dim, numel
 from ..ir.op import Full, is_value
-from .align import broadcast_to, cast, functional, literal, public
-from .arith import add, div, eq, gt, mul, where
+from .align import broadcast_to, cast, literal, public
+from .arith import add, div, gt, mul, where
 from .basic import Where
 from .batching import shape_of
 from .indexing import (
@@ -22,7 +22,7 @@ from .indexing import (
     ScatterSet,
     WrapIndex,
 )
-from .movement import Detach, Expand, Reshape, Slice
+from .movement import Reshape, Slice
 
 
 def as_index_tensor(name: str, index: Any, argument: str = "index") -> Any:
@@ -337,52 +337,6 @@ def install_rows(lookup: Any) -> None:
 def rows_of(weight: Any, index: Any, padding: int | None) -> Any:
     """weight[index] with a gradient of rows; None where the ordinary way must be taken."""
     return _lookup[0](weight, index, padding) if _lookup else None
-
-
-@functional
-def embedding(
-    input: Any,
-    weight: Any,
-    padding_idx: int | None = None,
-    max_norm: float | None = None,
-    norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False,
-    sparse: bool = False,
-) -> Any:
-    """Rows of `weight` at the indices `input`.
-
-    input        integers in [0, V), any shape
-    weight       (V, D)
-    padding_idx  a row that gets no gradient
-    sparse       the gradient of a weight that is a leaf holds only the rows used (SparseTensor)
-    returns      (*input.shape, D)
-    """
-    index = as_index_tensor("embedding", input, "indices")
-    if len(weight.shape) != 2:
-        raise ShapeError(f"embedding: weight must be (V, D), got shape {shape_of(weight)}")
-    if max_norm is not None:
-        raise ArgumentError(
-            "embedding: max_norm would change the weight inside the forward pass",
-            hint="renormalise the weight after each optimizer step instead",
-        )
-    if scale_grad_by_freq:
-        raise ArgumentError("embedding: gradients are plain sums; give no scale_grad_by_freq")
-    padding = None
-    if padding_idx is not None:
-        rows = weight.shape[0]
-        padding = as_index("embedding", "padding_idx", padding_idx)
-        if not -rows <= padding < rows:
-            raise ArgumentError(f"embedding: padding_idx {padding} is outside of {rows} rows")
-        padding %= rows
-    out = rows_of(weight, index, padding) if sparse else None
-    if out is not None:
-        return out
-    out = named("embedding", IndexSelect(0), weight, index)
-    if padding is None:
-        return out
-    is_padding = eq(index, padding)
-    mask = Expand(shape_of(out), (len(index.shape),))(is_padding)
-    return where(mask, Detach()(out), out)
 
 
 @public

@@ -100,6 +100,37 @@ def test_options_of_embedding_equal_torchs(options):
         np.testing.assert_allclose(x.detach().numpy(), y.detach().numpy(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("call", [lambda f: f, mg.jit])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("embedding", {"max_norm": 1.0}), ("embedding", {"scale_grad_by_freq": True}),
+     ("embedding_bag", {"max_norm": 1.0})],
+)  # fmt: skip
+def test_options_of_lookup_functions_equal_torchs(name, options, call):
+    table, indices = np.random.default_rng(0).standard_normal((6, 3)), [[0, 1, 1], [5, 1, 0]]
+    found = []
+    for lib, run in ((mg, call), (torch, lambda f: f)):
+        weight = lib.tensor(table, requires_grad=True)
+        f = run(lambda i, w, lib=lib: getattr(lib.nn.functional, name)(i, w, **options))
+        out = f(lib.tensor(indices), weight)
+        (out * out).sum().backward()
+        found.append([t.detach().numpy() for t in (out, weight, weight.grad)])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_bags_by_frequency_are_sums_of_rows_by_frequency():
+    indices, grads = mg.tensor([[0, 1, 1], [5, 1, 0]]), []
+    for f in (
+        lambda i, w: nn.functional.embedding_bag(i, w, mode="sum", scale_grad_by_freq=True),
+        lambda i, w: nn.functional.embedding(i, w, scale_grad_by_freq=True).sum(1),
+    ):
+        weight = mg.arange(18.0).reshape(6, 3).requires_grad_()
+        (f(indices, weight) ** 2).sum().backward()
+        grads.append(weight.grad)
+    assert mg.allclose(*grads) and grads[0].any()
+
+
 def test_adaptive_softmax_equals_torchs():
     mine = nn.AdaptiveLogSoftmaxWithLoss(8, 20, [4, 10], div_value=2.0, head_bias=True)
     theirs = torch.nn.AdaptiveLogSoftmaxWithLoss(8, 20, [4, 10], div_value=2.0, head_bias=True)
