@@ -15,7 +15,7 @@ from ..core.device import usable
 from ..core.dtype import DType, as_dtype
 from ..core.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from ..core.modes import modes
-from ..core.shape import as_index, as_shape, broadcast_shapes, is_number
+from ..core.shape import as_index, as_shape, broadcast_shapes, is_number, numel
 from ..core.tracing import concrete
 from ..ops import random as source
 from ..ops.align import as_operand, broadcast_to, cast, literal
@@ -173,7 +173,9 @@ def _drawn(
 ) -> Tensor:
     """float32 numbers times `factor`, plus `term`, in one pass."""
     line = wrap(np.array([factor, term], np.float32))
-    return source.random_numbers(shape, distribution, line, generator)
+    made = source.random_numbers(numel(shape), distribution, line, generator)._value()
+    made.shape = shape  # drawn flat, by one kernel for all shapes; no view of a flat tensor
+    return wrap(made)
 
 
 def _is_eager(d: DType) -> bool:

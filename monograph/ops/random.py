@@ -284,12 +284,12 @@ def random_words(shape: Shape, words: int, generator: Any = None) -> list[Any]:
     return made
 
 
-def random_numbers(shape: Shape, distribution: str, line: Any, generator: Any = None) -> Any:
+def random_numbers(count: int, distribution: str, line: Any, generator: Any = None) -> Any:
     """RandomNumbers of a generator, eagerly; `line` is the tensor (factor, term)."""
-    state, n = _state(generator), numel(shape)
-    draw = RandomNumbers((n,), distribution)  # flat: one kernel for all shapes
-    made = Reshape(tuple(shape))(draw(state, line))
-    _advance(state, n * draw.words)
+    state = _state(generator)
+    draw = RandomNumbers((count,), distribution)
+    made = draw(state, line)
+    _advance(state, count * draw.words)
     return made
 
 

@@ -451,3 +451,14 @@ def test_numbers_drawn_in_one_pass_are_those_that_captured_code_forms(n):
         # Logarithm and cosine of few numbers are NumPy's.
         rtol = 0 if k % 2 == 0 else 1e-5
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("shape", [(), (3, 4), (130, 140), (0, 2)])
+def test_drawn_tensors_own_their_memory(shape):
+    for x in (mg.rand(*shape), mg.randn(*shape)):
+        assert x._base is None and tuple(x.shape) == shape
+        assert mg.jit(lambda x=x: x.requires_grad)() is False
+        x.requires_grad_()
+        assert (
+            mg.jit(lambda x=x: mg.autograd.grad((x * 3).sum(), x)[0] * 1)().sum() == 3 * x.numel()
+        )
