@@ -8,7 +8,8 @@
         results of the row's own shape
 
 Where the reduced axes are innermost, lanes run along the row. Where a kept axis is, lanes run along
-it, with one accumulator each, in blocks that stay in registers (bias gradients, batch statistics).
+it, with one accumulator each, in blocks that stay in registers (bias gradients, batch statistics);
+also where rows are too short for the lanes (softmax of few classes).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from ..codegen.target import host
 from ..core import dtype as dt
 from ..core.shape import numel
 from ..core.symbolic import hint, is_symbolic
@@ -49,6 +51,10 @@ CHUNK_WORK = 16384
 COLUMN_BLOCK = 256
 # Elements of a row that is kept in the nearest caches from one stage to the next.
 ROW_KEPT = 1 << 16
+# Rows of so many elements fill a small part of the lanes: then lanes go from row to row. The share
+# of the lanes up to which that is quicker, and the same where functions of many operations are
+# computed (softmax, cross-entropy).
+SHORT_ROW, SHORT_HEAVY_ROW = 1 / 4, 1 / 2
 
 
 @dataclass(eq=False)
@@ -149,6 +155,9 @@ class _Attempt:
         }
         order = loop_order(group, layouts)
         self.dims = [d for axis in order for d in self.by_axis[axis] if d.size != 1]
+        self.weight = _weight(group, is_stored)
+        if together == 1 and self._has_short_rows():
+            self.dims.sort(key=lambda d: not d.reduced)
         # Neighbours that share work are turns of the lanes' loop.
         self.turn: Dim | None = None
         if together > 1 and self.dims[-1].size == together:
@@ -184,12 +193,25 @@ class _Attempt:
         self.written: set[Value] = set()
         self.kept_rows: dict[Value, Storage] = {}
 
+    def _has_short_rows(self) -> bool:
+        """Whether reduced axes are innermost, of a few elements, below an axis for the lanes."""
+        rows = [d for d in self.dims if not d.reduced]
+        if not rows or self.dims[len(rows) - 1] is not rows[-1]:
+            return False
+        if any(is_symbolic(d.size) for d in self.dims):
+            return False
+        lanes, count = host().lanes(4), math.prod(d.size for d in self.dims[len(rows) :])
+        share = SHORT_HEAVY_ROW if self.weight > 1 else SHORT_ROW
+        block = rows[-1].size
+        can_split = block <= COLUMN_BLOCK or _largest_block(block) > 1
+        return 1 < count <= share * lanes and block >= lanes and can_split
+
     def block_split(self, splits: dict[int, list[int]]) -> bool:
         """Split the lanes' axis into blocks of at most COLUMN_BLOCK, if that is still to do."""
         dim = self.lanes.dims[-1]  # type: ignore[union-attr]
         if dim.size <= COLUMN_BLOCK:
             return False
-        block = next((b for b in range(COLUMN_BLOCK, 15, -1) if dim.size % b == 0), 1)
+        block = _largest_block(dim.size)
         if block == 1:
             return False
         parts = splits[dim.axis]
@@ -267,7 +289,6 @@ class _Attempt:
         per_row = max(1, lane_count * math.prod(run.size for run in self.inner))
         per_row *= self.turn.size if self.turn else 1
         self.work = rows * per_row * max(1, len(self.group.items))
-        self.weight = _weight(self.group, self.is_stored)
         chunk_work = CHUNK_WORK // self.weight
         self.parts: Any = 1
         if not self.reductions and hint(per_row) > 2 * chunk_work and hint(lane_count) > 64:
@@ -519,6 +540,11 @@ class _Attempt:
         grid = Const(self.grid, "i64")
         kernel = Kernel(self.title, tuple(self.buffers.values()), body, (), grid)
         return LoopKernel(kernel, values, self.work, overwrites, self.weight)
+
+
+def _largest_block(size: int) -> int:
+    """The most lanes, of 16 or more, into whose blocks `size` can be cut; 1: none."""
+    return next((b for b in range(COLUMN_BLOCK, 15, -1) if size % b == 0), 1)
 
 
 def _weight(group: Group, is_stored: Callable[[Value], bool]) -> int:
