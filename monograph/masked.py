@@ -84,14 +84,14 @@ def prod(
 
 def cumsum(input: Any, dim: int, *, dtype: Any = None, mask: Any = None) -> Any:
     """Running sum along `dim` of the elements that count."""
-    x = _whole(as_operand("masked.cumsum", input), dtype)
-    return cumulative.cumsum(_only(x, mask, 0), dim)
+    x = _in(dtype, as_operand("masked.cumsum", input))
+    return cumulative.cumsum(_only(x, mask, 0), dim, dtype=x.dtype)
 
 
 def cumprod(input: Any, dim: int, *, dtype: Any = None, mask: Any = None) -> Any:
     """Running product along `dim` of the elements that count."""
-    x = _whole(as_operand("masked.cumprod", input), dtype)
-    return cumulative.cumprod(_only(x, mask, 1), dim)
+    x = _in(dtype, as_operand("masked.cumprod", input))
+    return cumulative.cumprod(_only(x, mask, 1), dim, dtype=x.dtype)
 
 
 def amax(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from ..core import dtype as dt
 from ..core.device import usable
 from ..core.dtype import DType, as_dtype
 from ..core.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
+from ..core.layouts import in_any_memory
 from ..core.modes import modes
 from ..core.shape import as_index, as_shape, is_number
 from ..core.symbolic import is_symbolic
@@ -211,9 +213,10 @@ def _new(name: str, value: Any) -> Any:
     f.__name__ = name
     f.__qualname__ = f"Tensor.{name}"
     f.__doc__ = f"A tensor made as by {name[4:]}, by default of this one's dtype."
-    return f
+    return in_any_memory(f)
 
 
+@in_any_memory
 def _new_full(
     self: Tensor, size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None,
     requires_grad: bool = False,
@@ -224,6 +227,7 @@ def _new_full(
     return _full_as(self, "new_full", shape, fill_value, d, device, requires_grad)
 
 
+@in_any_memory
 def _new_tensor(
     self: Tensor, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -290,7 +294,16 @@ def arange(
         made = Iota((count,), d, 0)() * step + start
         return made.requires_grad_() if requires_grad else made
     if d.category == dt.INT:
-        start, stop, step = int(start), int(stop), int(step)
+        # As PyTorch counts: in whole numbers for int64, in float64 for the others.
+        first, by = int(start), int(step)
+        if d is dt.int64:
+            if not by:
+                raise ArgumentError(f"arange: step {step} is 0 as a whole number")
+            count = len(range(first, int(stop), by))
+        else:
+            count = max(math.ceil((stop - start) / step), 0)
+        array = first + by * np.arange(count)
+        return _leaf(array.astype(d.numpy), requires_grad)
     array = np.arange(start, stop, step)
     return _leaf(array.astype(d.numpy), requires_grad)
 
@@ -398,6 +411,7 @@ def empty_strided(
     return _leaf(np.lib.stride_tricks.as_strided(memory, shape, bytes_), requires_grad)
 
 
+@in_any_memory
 def _new_empty_strided(
     self: Tensor, size: Any, stride: Any, *, dtype: Any = None, device: Any = None,
     requires_grad: bool = False,

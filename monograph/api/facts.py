@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..core import dtype as dt
+from ..core.device import usable
 from ..core.dtype import DType, as_dtype
 from ..core.errors import ArgumentError, ArgumentTypeError, ShapeError
+from ..core.layouts import in_any_memory
 from ..core.shape import Size, as_index, as_shape, contiguous_strides, is_number
 from ..core.shape import broadcast_shapes as _broadcast_shapes
 from ..ops import arranging, reduce
@@ -88,21 +90,30 @@ def broadcast_shapes(*shapes: Any) -> Size:
     return Size(_broadcast_shapes("broadcast_shapes", *sized) if sized else ())
 
 
-def _triangle_indices(name: str, rows: int, columns: int, offset: int, lower: bool) -> Tensor:
+def _triangle_indices(
+    name: str, rows: int, columns: int, offset: int, lower: bool, dtype: Any, device: Any
+) -> Tensor:
+    usable(device, name)
     if rows < 0 or columns < 0:
         raise ArgumentError(f"{name}: row and col must not be negative, got {rows} and {columns}")
     mask = np.tri(rows, columns, offset if lower else offset - 1, dtype=bool)
-    return from_numpy(np.stack(np.nonzero(mask if lower else ~mask)))
+    return from_numpy(np.stack(np.nonzero(mask if lower else ~mask))).to(as_dtype(dtype))
 
 
-def tril_indices(row: int, col: int, offset: int = 0, **kwargs: Any) -> Tensor:
-    """Positions of the lower triangle of a (row, col) matrix: (2, count) int64."""
-    return _triangle_indices("tril_indices", row, col, offset, True)
+@in_any_memory
+def tril_indices(
+    row: int, col: int, offset: int = 0, *, dtype: Any = dt.int64, device: Any = None
+) -> Tensor:
+    """Positions of the lower triangle of a (row, col) matrix: (2, count) of an integer dtype."""
+    return _triangle_indices("tril_indices", row, col, offset, True, dtype, device)
 
 
-def triu_indices(row: int, col: int, offset: int = 0, **kwargs: Any) -> Tensor:
-    """Positions of the upper triangle of a (row, col) matrix: (2, count) int64."""
-    return _triangle_indices("triu_indices", row, col, offset, False)
+@in_any_memory
+def triu_indices(
+    row: int, col: int, offset: int = 0, *, dtype: Any = dt.int64, device: Any = None
+) -> Tensor:
+    """Positions of the upper triangle of a (row, col) matrix: (2, count) of an integer dtype."""
+    return _triangle_indices("triu_indices", row, col, offset, False, dtype, device)
 
 
 @public

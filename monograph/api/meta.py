@@ -12,8 +12,10 @@ from typing import Any
 
 from ..core import device as devices
 from ..core.device import META_DEVICE, device
+from ..core.layouts import MEMORY, without_memory
 from ..core.modes import modes
 from ..ir.op import Aval
+from ..ops.arguments import written
 from ..tensor import Tensor, wrap
 from ..transform.meta import META
 from ..transform.trace import Trace
@@ -36,10 +38,17 @@ def on_meta(x: Tensor) -> Tensor:
 
 
 def placed(create: Callable) -> Callable:
-    """`create` that also makes tensors on the device "meta"."""
+    """`create` that also makes tensors on the device "meta", and takes out= and what says how a
+    tensor lies in memory."""
 
     @functools.wraps(create)
     def made(*args: Any, **kwargs: Any) -> Any:
+        if kwargs and not MEMORY.isdisjoint(kwargs):
+            kwargs = without_memory(create.__name__, kwargs)
+        if "out" in kwargs:
+            out = kwargs.pop("out")
+            result = made(*args, **kwargs)
+            return result if out is None else written(create.__name__, out, result)
         wanted = kwargs.get("device")
         if wanted is None:
             like = args and isinstance(args[0], Tensor) and args[0].is_meta

@@ -264,7 +264,7 @@ def isin(
 @public
 def unravel_index(indices: Any, shape: Sequence[int]) -> tuple[Any, ...]:
     """Coordinates in a tensor of `shape` of positions in its flattened form, one per axis."""
-    rest = as_index_tensor("unravel_index", indices, "indices")
+    rest = cast(as_index_tensor("unravel_index", indices, "indices"), dt.int64)
     coordinates = []
     for n in reversed(as_shape("unravel_index", (shape,))):
         coordinates.append(remainder(rest, n))

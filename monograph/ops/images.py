@@ -43,6 +43,9 @@ def interpolate(
     antialias      for "bilinear" and "bicubic": where the image gets smaller, a pixel is an average
                    over all that it covers, weighted by the mode's filter made wider
 
+    uint8 images are computed in float32 and rounded in the modes "bilinear" and "bicubic"; integers
+    otherwise only have nearest elements and areas.
+
     >>> interpolate(ones(1, 1, 2, 2), scale_factor=2).shape
     (1, 1, 4, 4)
     """
@@ -61,7 +64,8 @@ def interpolate(
     exact_modes = mode in ("nearest", "nearest-exact", "area")
     if exact_modes and align_corners is not None:
         raise ArgumentError(f"interpolate: align_corners has no meaning for mode {mode!r}")
-    if not exact_modes and not input.dtype.is_floating_point:
+    is_image = input.dtype is dt.uint8 and mode in ("bilinear", "bicubic")
+    if not exact_modes and not input.dtype.is_floating_point and not is_image:
         raise DTypeError(
             f"interpolate: mode {mode!r} needs a floating dtype, got {input.dtype.name}"
         )
@@ -86,13 +90,13 @@ def interpolate(
             scales = [1.0 / float(f) for f in factors]
     if mode == "area":
         return adaptive_avg(n, input, new)
-    x = input
+    x = cast(input, dt.float32) if is_image else input
     for axis, (o, s, scale) in enumerate(zip(old, new, scales), 2):
         if exact_modes:
             x = _nearest(x, axis, o, s, scale, 0.5 if mode == "nearest-exact" else 0.0)
         else:
             x = _blended(x, axis, o, s, scale, bool(align_corners), mode == "bicubic", antialias)
-    return x
+    return cast(clamp(rounded(x), 0, 255), dt.uint8) if is_image else x
 
 
 def _nearest(x: Any, axis: int, old: int, new: int, scale: float, offset: float) -> Any:
