@@ -3,8 +3,8 @@
     weight gradient = sum over rows of g[row, i] * x[row, j]
     bias gradient   = sum over rows of g[row, i]
 
-The product may add up the lines of its operand while they are in the nearest caches (gemm.py says
-whether it does). What else the sum's group computes, such as the update of the bias, follows.
+The product may add up the lines of its operand while they are in the nearest caches (gemm_ends.py
+says whether it does). What else the sum's group computes, such as the bias's update, follows.
 """
 
 from __future__ import annotations

@@ -11,13 +11,13 @@ Tiles at the lower and right edges overlap their neighbours instead of being cut
 columns that nobody else stores are stored), so there is one inner loop without masks. Where the
 result is small and K is long, K is cut into parts, whose partial results are added in order.
 After Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication (2008). Choice of
-sizes: blocking.py. Loops and strides: contract.py.
+sizes: blocking.py. Loops and strides: contract.py. What becomes of a tile's sums: gemm_ends.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...codegen.builder import BYTES
@@ -27,7 +27,6 @@ from ...ir.graph import Node
 from ...kernel import scalar as s
 from ...kernel.ir import (
     Buffer,
-    Call,
     Const,
     Expr,
     If,
@@ -47,18 +46,14 @@ from ..index import NeedSplit
 from ..reader import compute_type
 from ..steps import Context, Scratch, Step, lowers
 from .blocking import Plan, plan
-from .contract import Dim, Problem, analyse, output_index
-from .packing import ZERO, Matrix, Sizes, const, copy_block, outer_pairs, pack
+from .contract import Problem, analyse
+from .gemm_ends import WIDEST_SQUARE, Ends, tile_loop
+from .packing import ZERO, Matrix, const, copy_block, outer_pairs, pack
 from .variants import Variants
 
 # Panels of a that a chunk fills at a time: processors keep few pages at hand for stores (16 on
 # recent Intel ones).
 PANELS_ABREAST = 12
-# Multiply-adds in a tile from which on its results' places are asked for before they are done.
-AHEAD_PRODUCTS = 1 << 15
-# Rows and columns of a square that is transposed in registers, at most.
-WIDEST_SQUARE = 16
-Write = Callable[[Expr, Expr, Expr], "list[Stmt]"]
 
 
 @dataclass
@@ -125,17 +120,10 @@ def lower_contract(node: Node, context: Context) -> list[Step] | None:
 
 
 @dataclass
-class Writer:
+class Writer(Ends):
     """Writes the kernels of one contraction."""
 
-    node: Node
-    problem: Problem
-    plan: Plan
-    context: Context
-    compute: str  # dtype of the sums
-    waits: bool
-    opaque: bool
-    sizes: Sizes = field(default_factory=Sizes)
+    packed: Scratch | None = None  # b in panels
 
     def steps(self) -> list[Step]:
         p, plan, title = self.problem, self.plan, self.context.title
@@ -143,7 +131,6 @@ class Writer:
                         tuple((d.size, d.a) for d in p.k))  # fmt: skip
         self.b = Matrix(p.b, p.b_offset, outer_pairs(p.outer, "b"), (p.n.size, p.n.b),
                         tuple((d.size, d.b) for d in p.k))  # fmt: skip
-        self.packed: Scratch | None = None  # b in panels
         if not plan.pack_b:
             return self.product()
         name = f"{title}_pack_b"
@@ -158,12 +145,11 @@ class Writer:
         row_blocks = -(-p.m.size // plan.mc)
         column_blocks = -(-p.n.size // plan.nc)
         wanted = self.context.operand_sum if self.sums_lines() else None
-        self.line_sum = wanted and wanted.total
+        self.line_sum = None if wanted is None else wanted.total
         self.context.makes_sum = wanted is not None
         # Sums of parts, and of blocks if nothing but the end result may be in the output's memory,
         # stand in memory of their own.
         partial = plan.parts > 1
-        self.sums: Scratch | None = None
         if partial or (plan.blocks > 1 and self.waits and not plan.keep):
             self.sums = Scratch(self.compute, plan.parts * p.batch * p.m.size * p.n.size)
         rb, cb = size("rb", row_blocks), size("cb", column_blocks)
@@ -203,29 +189,6 @@ class Writer:
         kernel = Kernel(title, tuple(buffers), tuple(body), tuple(size.names.values()), grid)
         step = Step(kernel, values, size.values, plan.parallel, p.flops, title, [self.node])
         return [step, self.sum_of_parts()] if partial else [step]
-
-    def add_result(self, buffers: list[Buffer], values: list[Any]) -> None:
-        """The buffers of what is stored in the end."""
-        epilogue = self.context.epilogue
-        if epilogue is None:
-            buffers.append(Buffer("out", self.problem.out.dtype.code, True))
-            values.append(self.problem.out)
-        else:
-            buffers += epilogue.buffers
-            values += epilogue.values
-
-    def outer_position(self) -> tuple[list[Stmt], list[tuple[Dim, str]]]:
-        """Lets for the index of each outer loop, from the linear number "o"."""
-        lets: list[Stmt] = []
-        pairs: list[tuple[Dim, str]] = []
-        rest: Expr = Var("o")
-        dims = self.problem.outer
-        for i in reversed(range(len(dims))):
-            extent = self.sizes("extent", dims[i].size)
-            lets.append(Let(f"o{i}", rest if i == 0 else rest % extent))
-            pairs.append((dims[i], f"o{i}"))
-            rest = rest / extent
-        return lets, pairs
 
     def operand(
         self, buffer: str, matrix: Matrix, width: int, packed: Scratch | None = None
@@ -288,52 +251,6 @@ class Writer:
         copied = [*copy[:2], Loop("abreast", Var("row_start"), stop, tuple(copy[2:]), step=rows)]
         return copied if self.line_sum is None else [*copied, over_rows(self.add_lines())]
 
-    # The sums of the lines of a, where another value is their sum (operand_sums.py)
-
-    def sums_lines(self) -> bool:
-        """Whether a chunk has each line of a that it copies for itself, in the sum's order."""
-        p, plan, wanted = self.problem, self.plan, self.context.operand_sum
-        if wanted is None or wanted.total.dtype.code != self.compute or not plan.copy_a:
-            return False
-        if plan.parts > 1 or p.outer or len(p.k) > 1 or p.m.size % plan.mr:
-            return False
-        v, axis = wanted.of, wanted.axis
-        step = self.context.strides(v)[axis]
-        return p.a is v and p.a_offset == 0 and (p.m.size, p.m.a) == (v.shape[axis], step)
-
-    def add_lines(self) -> list[Stmt]:
-        """Add the lines of a panel of the copied block to their sums."""
-        mr, j = self.plan.mr, Var("j")
-        panel = Var("tile_row") - Var("row_start")
-        start, stop = self.k_range()
-        x = Load("a_block", panel * self.depth + Var("line_k") * mr + j, self.compute)
-        turn = Loop("j", ZERO, const(mr), (Reduce("add", "panel_sums", j, x),), "vector")
-        zero = Store("panel_sums", j, Const(0.0, self.compute))
-        return [
-            Local("panel_sums", self.compute, mr),
-            Loop("j", ZERO, const(mr), (zero,), "vector"),
-            Loop("line_k", ZERO, stop - start, (turn,)),
-            Loop("j", ZERO, const(mr), (
-                Reduce("add", "sums_here", panel + j, Load("panel_sums", j, self.compute)),
-            ), "vector"),
-        ]  # fmt: skip
-
-    def with_lines(self, body: list[Stmt]) -> list[Stmt]:
-        """A chunk's statements with the sums of its lines."""
-        if self.line_sum is None:
-            return body
-        mc, j = self.plan.mc, Var("j")
-        zero = Store("sums_here", j, Const(0.0, self.compute))
-        rows = s.minimum(const(mc), self.sizes("m", self.problem.m.size) - Var("row_start"))
-        total = Store("line_sums", Var("row_start") + j, Load("sums_here", j, self.compute))
-        return [
-            Let("row_start", Var("row_block") * mc),
-            Local("sums_here", self.compute, mc),
-            Loop("j", ZERO, const(mc), (zero,), "vector"),
-            *body,
-            If(s.eq(Var("column_block"), 0), (Loop("j", ZERO, rows, (total,), "vector"),)),
-        ]
-
     def copy_b(self) -> list[Stmt]:
         """Copy the columns of b of one tile."""
 
@@ -376,7 +293,7 @@ class Writer:
 
         tile = self.tile(a, b, a_tile, b_tile, self.results_ahead(pairs))
         if plan.keep:
-            tile.append(_tile_loop(mr, nr, Store("kept", self.kept_place(), self.sum())))
+            tile.append(tile_loop(mr, nr, Store("kept", self.kept_place(), self.sum())))
         else:
             tile += self.store(pairs)
         if self.line_sum is None:
@@ -403,87 +320,6 @@ class Writer:
             return [*lets, Let("block", k_start), *block]
         return [*lets, Loop("block", k_start, k_stop, tuple(block), step=plan.kc)]
 
-    # Sums kept until the epilogue
-
-    def sum(self) -> Expr:
-        """Element (r, j) of the tile's sums."""
-        return Load("acc", Var("r") * self.plan.row + Var("j"), self.compute)
-
-    def kept_place(self) -> Expr:
-        """Where element (r, j) of a tile stands in the chunk's kept block."""
-        plan = self.plan
-        row = Var("tile_row") - Var("row_start") + Var("r")
-        column = Var("tile_column") - Var("column_block") * plan.nc
-        return row * plan.nc + column + Var("j")
-
-    def kept_blocks(
-        self, block: list[Stmt], over_rows: Callable[[list[Stmt]], Stmt], pairs: list[Any]
-    ) -> list[Stmt]:
-        """All blocks of K into a Local, then the epilogue, row by row."""
-        p, plan, size = self.problem, self.plan, self.sizes
-        k_start, k_stop = self.part_range()
-        lets: list[Stmt] = [Local("kept", self.compute, plan.mc * plan.nc)]
-        if plan.blocks > 1:
-            lets.append(Let("part_start", k_start))
-            block = [Loop("block", k_start, k_stop, tuple(block), step=plan.kc)]
-        start = Var("column_block") * plan.nc
-        width = s.minimum(const(plan.nc), size("n", p.n.size) - start)
-        if p.m.out == 1 != p.n.out:
-            return [*lets, *block, self.kept_columns(start, width, pairs)]
-        place = (Var("tile_row") - Var("row_start") + Var("r")) * plan.nc + Var("j")
-        written = self.end(pairs)(Var("row"), Var("column"), Load("kept", place, self.compute))
-        lanes = Loop("j", ZERO, width, (Let("column", start + Var("j")), *written), "vector")
-        skipped = Var("tile_row") - Var("first_row") if self.edges()[0] else ZERO
-        row = Let("row", Var("first_row") + Var("r"))
-        # A tile that was moved back has rows that the one before has stored.
-        epilogue = over_rows([Loop("r", skipped, const(plan.mr), (row, lanes))])
-        return [*lets, *block, epilogue]
-
-    def kept_columns(self, start: Expr, width: Expr, pairs: list[Any]) -> Stmt:
-        """The epilogue where neighbours in the result are those of a column: some columns at a
-        time are transposed, in squares, of which the last overlaps the one before."""
-        p, plan = self.problem, self.plan
-        lanes = host().lanes(BYTES[self.compute])
-        rows = s.minimum(const(plan.mc), self.sizes("m", p.m.size) - Var("row_start"))
-        i, j, r = Var("i"), Var("j"), Var("r")
-        row = s.minimum(Var("square"), rows - lanes) + i
-        kept = Load("kept", row * plan.nc + Var("strip") + j, self.compute)
-        turn = Loop("i", ZERO, const(lanes), (Store("turned", j * plan.mc + row, kept),), "unroll")
-        squares = Loop("square", ZERO, rows, (
-            Loop("j", ZERO, const(lanes), (turn,), "vector"),
-        ), step=lanes)  # fmt: skip
-        element = Load("turned", j * plan.mc + r, self.compute)
-        written = self.end(pairs)(Var("row"), Var("column"), element)
-        across = Loop("r", ZERO, rows, (Let("row", Var("row_start") + r), *written), "vector")
-        column = Let("column", start + Var("strip") + j)
-        return Loop("strip", ZERO, width, (
-            Local("turned", self.compute, lanes * plan.mc),
-            squares,
-            Loop("j", ZERO, const(lanes), (column, across)),
-        ), step=lanes)  # fmt: skip
-
-    def k_range(self) -> tuple[Expr, Expr]:
-        """The indices of the outermost summed loop that a block covers."""
-        plan = self.plan
-        if plan.parts == 1 and plan.blocks == 1:
-            return ZERO, const(self.problem.k[0].size)
-        _, stop = self.part_range()
-        if plan.blocks > 1:
-            stop = s.minimum(Var("block") + plan.kc, stop)
-        return Var("block"), stop
-
-    def edges(self) -> tuple[bool, bool]:
-        """Whether some tiles overlap the one above, and the one to the left."""
-        return self.problem.m.size % self.plan.mr != 0, self.problem.n.size % self.plan.nr != 0
-
-    def part_range(self) -> tuple[Expr, Expr]:
-        """The indices of the outermost summed loop that a part covers."""
-        depth = self.sizes("depth", self.problem.k[0].size)
-        if self.plan.parts == 1:
-            return ZERO, depth
-        start = Var("part") * self.plan.part
-        return start, s.minimum(start + self.plan.part, depth)
-
     def tile(
         self, a: Operand, b: Operand, a_tile: Expr, b_tile: Expr, ask: list[Stmt]
     ) -> list[Stmt]:
@@ -501,7 +337,7 @@ class Writer:
         # Lanes that fill up the last vector of a row are summed too, and never stored.
         y = b.load(b_tile, j, ks, compute, j < nr if nr < plan.row else None)
         # Sums run in lanes along the columns, or along K where that is contiguous and rows are few.
-        step: Stmt = _tile_loop(mr, plan.row, Reduce("add", "acc", place, x * y))
+        step: Stmt = tile_loop(mr, plan.row, Reduce("add", "acc", place, x * y))
         if plan.dots:
             turn = Reduce("add", "acc", place, x * y)
             across = Loop("j", ZERO, const(nr), (turn,), "unroll")
@@ -526,10 +362,10 @@ class Writer:
                 steps = [Loop("asked", ZERO, const(mr), (Let("r", Var("asked")), *ask, *inside))]
             else:
                 steps = self.k_loop(f"k{i}", start, stop, steps, last)
-        begin = _tile_loop(mr, plan.row, Store("acc", place, Const(0, compute)))
+        begin = tile_loop(mr, plan.row, Store("acc", place, Const(0, compute)))
         found = [Local("acc", compute, mr * plan.row), begin, *steps]
         if plan.blocks > 1:
-            resume = _tile_loop(mr, nr, Reduce("add", "acc", place, before))
+            resume = tile_loop(mr, nr, Reduce("add", "acc", place, before))
             found.append(If(Var("block") > Var("part_start"), (resume,)))
         return found
 
@@ -609,149 +445,7 @@ class Writer:
         columns = [(tile * each + i) % across * line for i in range(each)]
         return [Prefetch("rhs", b.base + at + column * b.step) for column in columns], steps
 
-    def results_ahead(self, pairs: list[tuple[Dim, str]]) -> list[Stmt]:
-        """Ask for what the end of a tile reads and writes in its row r, so that it is there after a
-        long sum."""
-        p, plan, epilogue = self.problem, self.plan, self.context.epilogue
-        once = plan.parts == 1 and plan.blocks == 1 and not plan.keep and not plan.dots
-        if not once or plan.mr * plan.nr * hint(p.depth) < AHEAD_PRODUCTS:
-            return []
-        line = 64 // BYTES[p.out.dtype.code]
-        row, column = Var("first_row") + Var("r"), Var("first_column") + Var("j") * line
-        if epilogue is None:
-            asked: list[Stmt] = [Prefetch("out", self.result_place(row, column))]
-        else:
-            index = output_index(p, [*pairs, (p.m, "row"), (p.n, "column")], self.opaque)
-            asked = [Let("row", row), Let("column", column), *epilogue.ahead(index)]
-        return [Loop("j", ZERO, const(-(-plan.nr // line)), tuple(asked))]
-
-    def end(self, pairs: list[tuple[Dim, str]]) -> Write:
-        """What is done with an element of the result: the epilogue, or the output's store."""
-        p, epilogue = self.problem, self.context.epilogue
-
-        def to_output(row: Expr, column: Expr, value: Expr) -> list[Stmt]:
-            value = s.cast(value, p.out.dtype.code)
-            return [Store("out", self.result_place(row, column), value)]
-
-        def to_epilogue(row: Expr, column: Expr, value: Expr) -> list[Stmt]:
-            assert epilogue is not None
-            index = output_index(p, [*pairs, (p.m, "row"), (p.n, "column")], self.opaque)
-            return epilogue.emit(index, value)
-
-        return to_output if epilogue is None else to_epilogue
-
-    def store(self, pairs: list[tuple[Dim, str]]) -> list[Stmt]:
-        """Put acc where it belongs: to the sums, to the output, or through the epilogue."""
-        plan = self.plan
-
-        def to_sums(row: Expr, column: Expr, value: Expr) -> list[Stmt]:
-            return [Store("sums", self.sum_place(row, column), value)]
-
-        if plan.parts > 1:
-            return self.written(to_sums)
-        end = self.written(self.end(pairs), inline=self.context.epilogue is None)
-        if self.sums is None:
-            return end
-        more = Var("block") + plan.kc < self.part_range()[1]
-        return [If(more, tuple(self.written(to_sums)), tuple(end))]
-
-    def written(self, write: Write, inline: bool = True) -> list[Stmt]:
-        """write(row, column, value) for each element of acc that this tile is to store.
-
-        Straight from registers where `inline` and the tile is whole; else by way of memory, in
-        loops, so that what is written stands in the code only once.
-        """
-        plan, compute = self.plan, self.compute
-        mr, nr = plan.mr, plan.nr
-        r, j = Var("r"), Var("j")
-        place = r * plan.row + j
-        row, column = Var("first_row") + r, Var("first_column") + j
-        row_edge, column_edge = self.edges()
-        direct: Stmt | None = None
-        if inline:
-            direct = _tile_loop(mr, nr, *write(row, column, Load("acc", place, compute)))
-            if not (row_edge or column_edge):
-                return [direct]
-        start_row = Var("tile_row") - Var("first_row") if row_edge else ZERO
-        start_column = Var("tile_column") - Var("first_column") if column_edge else ZERO
-        body = write(Var("row"), Var("column"), Load("spill", place, compute))
-        across = Loop("j", start_column, const(nr), (Let("column", column), *body), "vector")
-        spilled: tuple[Stmt, ...] = (
-            Local("spill", compute, mr * plan.row),
-            _tile_loop(mr, nr, Store("spill", place, Load("acc", place, compute))),
-            Loop("r", start_row, const(mr), (Let("row", row), across)),
-        )
-        if direct is None:
-            return list(spilled)
-        cut: Expr = start_row > 0 if row_edge else start_column > 0
-        if row_edge and column_edge:
-            cut = Call("or", (cut, start_column > 0), "bool")
-        return [If(cut, spilled, (direct,))]
-
-    def sum_place(self, row: Expr, column: Expr) -> Expr:
-        p, size = self.problem, self.sizes
-        matrix = Var("part") * size("batch", p.batch) + Var("o")
-        return (matrix * size("m", p.m.size) + row) * size("n", p.n.size) + column
-
-    def result_place(self, row: Expr, column: Expr) -> Expr:
-        p, size = self.problem, self.sizes
-        at = ZERO + row * size("ldm", p.m.out) + column * size("ldn", p.n.out)
-        for i, d in enumerate(p.outer):
-            at = at + Var(f"o{i}") * size("out_step", d.out)
-        return at
-
-    # The sum of the parts
-
-    def sum_of_parts(self) -> Step:
-        p, plan = self.problem, self.plan
-        self.sizes = size = Sizes()
-        lets, pairs = self.outer_position()
-        n, m = size("n", p.n.size), size("m", p.m.size)
-        row, column = Var("row"), Var("column")
-        position = (Var("o") * m + row) * n + column
-        total: Expr | None = None
-        for i in range(plan.parts):
-            at = position + size("part", p.batch * p.m.size * p.n.size) * i
-            x = Load("parts", at, self.compute)
-            total = x if total is None else total + x
-        assert total is not None
-        buffers = [Buffer("parts", self.compute)]
-        values: list[Any] = [self.sums]
-        self.add_result(buffers, values)
-        epilogue = self.context.epilogue
-        if epilogue is None:
-            place = self.result_place(row, column)
-            body: list[Stmt] = [Store("out", place, s.cast(total, p.out.dtype.code))]
-        else:
-            index = output_index(p, [*pairs, (p.m, "row"), (p.n, "column")], self.opaque)
-            body = [Let("sum", total), *epilogue.emit(index, Var("sum", self.compute))]
-        rows = p.batch * p.m.size
-        block = max(1, min(hint(rows), 8192 // hint(p.n.size)))
-        blocks = -(-rows // block)
-        first = Var("chunk") * block
-        loop = Loop(
-            "line", first, s.minimum(first + block, size("rows", rows)),
-            (
-                Let("o", Var("line") / m),
-                Let("row", Var("line") % m),
-                *lets,
-                Loop("column", ZERO, n, tuple(body), "vector"),
-            ),
-        )  # fmt: skip
-        name = f"{self.context.title}_sum"
-        grid = size("blocks", blocks)
-        kernel = Kernel(name, tuple(buffers), (loop,), tuple(size.names.values()), grid)
-        work = plan.parts * rows * p.n.size
-        parallel = hint(work) > 65536
-        return Step(kernel, values, size.values, parallel, work, name, [self.node])
-
 
 def _code(v: Any) -> str:
     """The dtype of a value or of scratch memory, in the loop language."""
     return v.dtype if isinstance(v, Scratch) else v.dtype.code
-
-
-def _tile_loop(mr: int, nr: int, *stmts: Stmt) -> Stmt:
-    """The statements for each row r, written out, and all columns j, in lanes."""
-    columns = Loop("j", ZERO, const(nr), stmts, "vector")
-    return Loop("r", ZERO, const(mr), (columns,), "unroll")
