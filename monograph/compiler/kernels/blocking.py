@@ -69,7 +69,7 @@ LARGE_COLUMNS, LARGE_ROW_TILES = 128, 8
 # or where a copy of so many bytes stays near.
 FEW_ROW_BLOCKS, PACKED_ROWS, NEAR_BYTES = 4, 512, 4 << 20
 # With fewer rows every chunk copies its panels of b, for so many rows or more.
-LARGE_COPIED, COPIED_ROWS = 336, 128
+MANY_ROWS, COPIED_ROWS = 336, 128
 # Up to this depth a product mostly writes: whole rows, of so many elements of b, so many rows in a
 # chunk. From so many rows on (twice as many if it is transposed) b is copied for that.
 SHALLOW_DEPTH, SHALLOW_ELEMENTS, SHALLOW_ROWS, SHALLOW_COPIED = 64, 1 << 17, 32, 128
@@ -200,7 +200,7 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     runs = in_runs(p) and not panels and not dots
     # Blocks of rows and columns: whole columns where few rows share them.
     rows = columns = 1
-    few = panels and p.m.size < LARGE_COPIED
+    few_rows = panels and p.m.size < MANY_ROWS
     if along:
         rows = max(1, min(wanted // matrices, p.m.size // SHALLOW_ROWS))
         columns = -(-p.n.size * p.depth // SHALLOW_ELEMENTS)
@@ -219,7 +219,7 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
         least = 4096 if streams else LONG_RUN if runs else nr if panels or dots else LEAST_COLUMNS
         columns = max(1, min(short_of(wanted), p.n.size // least, column_tiles))
     if short_of(wanted) > 1:
-        least = COPIED_ROWS if few else LEAST_ROWS
+        least = COPIED_ROWS if few_rows else LEAST_ROWS
         rows = max(rows, min(rows * short_of(wanted), p.m.size // least, row_tiles))
     rows = -(-row_tiles // -(-row_tiles // rows))
     columns = -(-column_tiles // -(-column_tiles // columns))
@@ -241,7 +241,7 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     alone = rows <= FEW_ROW_BLOCKS or (mc >= COPY_ROWS and not large)
     near = p.depth * p.n.size * p.b.dtype.itemsize <= NEAR_BYTES
     copy_b = panels and alone and not p.steady and not along
-    copy_b = copy_b and not (large and not few and (near or p.m.size >= PACKED_ROWS))
+    copy_b = copy_b and not (large and not few_rows and (near or p.m.size >= PACKED_ROWS))
     depth = BLOCK_DEPTH if p.k[-1].a == 1 and not copy_a else SCATTERED_DEPTH
     depth = STREAM_DEPTH if streams else FAR_DEPTH if runs else depth
     if copy_b:
