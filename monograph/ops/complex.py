@@ -172,7 +172,7 @@ def angle(input: Any) -> Any:
         return Angle()(x)
     x = x if x.dtype.is_floating_point else cast(x, dt.get_default_dtype())
     # Of the number where it is nan: so the gradient is 0 elsewhere, and there is one.
-    return where(ne(x, x), x, where(lt(x, 0), math.pi, 0.0))
+    return where(ne(x, x), x, mul(cast(lt(x, 0), x.dtype), math.pi))
 
 
 def refuse_complex(name: str, x: Any, meaning: str) -> None:

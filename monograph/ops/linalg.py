@@ -371,8 +371,10 @@ def vector_norm(
 def matrix_norm(A: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False) -> Any:
     """A norm of matrices: "fro", "nuc", 2 and -2 (singular values), 1, -1 (columns), inf, -inf.
 
-    dim  the two dimensions of the matrices
+    dim  the two dimensions of the matrices; those of 16-bit numbers are computed in float32
     """
+    if A.dtype in (dt.float16, dt.bfloat16):
+        return cast(matrix_norm(cast(A, dt.float32), ord, dim, keepdim), A.dtype)
     x = _matrices("matrix_norm", A)
     axes = [normalize_dim("linalg.matrix_norm", d, len(x.shape)) for d in dim]
     if len(axes) != 2 or axes[0] == axes[1]:

@@ -87,7 +87,7 @@ class Lcm(Pointwise):
 class NextAfter(Pointwise):
     """The next number after x in the direction of y."""
 
-    accepts = (dt.float32, dt.float64)
+    accepts = dt.FLOATS
     saves = "inputs"
 
     def reference(self, x: Any, y: Any) -> Any:

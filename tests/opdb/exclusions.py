@@ -70,11 +70,25 @@ UNSPECIFIED = {
 }
 
 # Attempted, but not in these dtypes.
-_WHOLE = "integers scaled by fractions are an error here"
+_SHORT = ("uint8", "int8", "int16", "int32")  # run.py --dtype
+_WHOLE = ((*_SHORT, "int64"), "integers scaled by fractions are an error here")
+_UNSIGNED = (("uint8",), "differences of unsigned numbers wrap around there")
+_BYTES = (("uint8",), "PyTorch rounds the weights to 16 bits, and after each dimension")
+_POLES = (("int8", "int16"), "at poles PyTorch gives what rounding leaves")
 DTYPES_LEFT_OUT = {
-    "addbmm": (("int64",), _WHOLE),
-    "addmv": (("int64",), _WHOLE),
-    "baddbmm": (("int64",), _WHOLE),
+    "addbmm": _WHOLE,
+    "addmv": _WHOLE,
+    "baddbmm": _WHOLE,
+    "einsum": (_SHORT, "PyTorch's dtype depends on the order in which it sums"),
+    "nn.functional.margin_ranking_loss": _UNSIGNED,
+    "nn.functional.triplet_margin_loss": _UNSIGNED,
+    "nn.functional.triplet_margin_with_distance_loss": _UNSIGNED,
+    "nn.functional.pairwise_distance": _UNSIGNED,
+    "nn.functional.interpolate|bilinear": _BYTES,
+    "nn.functional.interpolate|bicubic": _BYTES,
+    "nn.functional.upsample_bilinear": _BYTES,
+    **{f"polygamma|polygamma_n_{n}": _POLES for n in range(5)},
+    "special.polygamma|special_polygamma_n_0": _POLES,
     "logsumexp": (("complex64",), "PyTorch's own gradient has two digits where elements are large"),
     "renorm": (("complex64", "complex128"), "PyTorch's own gradient is nan for p = inf"),
     "nn.functional.local_response_norm": (("int64",), "integers become floating here"),

@@ -263,3 +263,8 @@ def test_the_compiled_graph_leaves_real_parts_to_kernels():
     text = str(mg.explain(f, mg.tensor(Z)))
     assert "numpy_mul" in text
     assert_close(mg.jit(f)(mg.tensor(Z)), f(mg.tensor(Z)))
+
+
+def test_angles_of_real_numbers_have_all_digits_of_their_dtype():
+    assert mg.angle(mg.tensor([-1.0, 2.0], dtype=mg.float64)).tolist() == [np.pi, 0.0]
+    assert mg.angle(mg.tensor([-1.0], dtype=mg.float16)).dtype is mg.float16

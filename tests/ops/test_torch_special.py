@@ -126,3 +126,5 @@ def test_integers_and_bits_of_floats():
         check(mg.frexp, torch.frexp, a[:43], grad=False)
         check(lambda v: mg.frexp(v)[0], lambda v: torch.frexp(v)[0], a[:40])
     check(mg.isreal, torch.isreal, REALS, grad=False)
+    one = mg.ones(1, dtype=mg.float16)
+    assert mg.nextafter(one, 2 * one).item() == 1 + mg.finfo(mg.float16).eps
