@@ -58,6 +58,13 @@ class Node:
         avals = avals if isinstance(avals, tuple) else (avals,)
         self.outputs = tuple(Value(a, self) for a in avals)
 
+    def on(self, inputs: tuple[Any, ...]) -> Node:
+        """The same on other inputs, of the same shapes and dtypes."""
+        made = object.__new__(Node)
+        made.op, made.inputs, made.place = self.op, inputs, self.place
+        made.outputs = tuple([Value(v.aval, made) for v in self.outputs])
+        return made
+
     @property
     def values(self) -> list[Value]:
         """The inputs that are values."""

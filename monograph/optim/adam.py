@@ -1,10 +1,12 @@
 """Adam and AdamW."""
 
+import functools
 import math
 
 import monograph as mg
 from monograph.optim.optimizer import Optimizer, check_option, check_unsupported, decayed
 from monograph.tensor import Tensor
+from monograph.transform.repeat import repeated
 
 
 class Adam(Optimizer):
@@ -66,24 +68,27 @@ class Adam(Optimizer):
         maximize = self._fixed(group, "maximize")
         decoupled = self._fixed(group, "decoupled_weight_decay")
         kept = 1 - lr * weight_decay if weight_decay != 0 and decoupled else 1
+        names = ["exp_avg", "exp_avg_sq"] + ["max_exp_avg_sq"] * bool(amsgrad)
+
+        def update(step_size, inverse_root, param, grad, m, v, largest=None):
+            grad = -grad if maximize else grad
+            value = param
+            if weight_decay != 0:
+                if decoupled:
+                    value = param * kept
+                else:
+                    grad = grad + param * weight_decay
+            m.copy_(decayed(m + (grad - m) * (1 - beta1)))
+            v.copy_(decayed(v * beta2 + grad * (1 - beta2) * grad))
+            if largest is not None:
+                v = largest.copy_(mg.maximum(largest, v))
+            param.copy_(value - m * step_size / (v.sqrt() * inverse_root + eps))
+
         for count, members in self._counted(group, pairs):
             step_size = lr / bias_correction(beta1, count)
             inverse_root = 1 / bias_correction(beta2, count) ** 0.5
-            for param, grad in members:
-                grad = -grad if maximize else grad
-                value = param
-                if weight_decay != 0:
-                    if decoupled:
-                        value = param * kept
-                    else:
-                        grad = grad + param * weight_decay
-                m, v = self._state_of(param, "exp_avg", "exp_avg_sq")
-                m.copy_(decayed(m + (grad - m) * (1 - beta1)))
-                v.copy_(decayed(v * beta2 + grad * (1 - beta2) * grad))
-                if amsgrad:
-                    (largest,) = self._state_of(param, "max_exp_avg_sq")
-                    v = largest.copy_(mg.maximum(largest, v))
-                param.copy_(value - m * step_size / (v.sqrt() * inverse_root + eps))
+            rows = [(p, g, *self._state_of(p, *names)) for p, g in members]
+            repeated(functools.partial(update, step_size, inverse_root), rows)
 
 
 class AdamW(Adam):

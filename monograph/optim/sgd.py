@@ -3,6 +3,7 @@
 from monograph.core.errors import ArgumentError
 from monograph.core.tracing import guarded
 from monograph.optim.optimizer import Optimizer, check_option, check_unsupported, decayed
+from monograph.transform.repeat import repeated
 
 
 class SGD(Optimizer):
@@ -59,19 +60,31 @@ class SGD(Optimizer):
         weight_decay = self._fixed(group, "weight_decay")
         nesterov = self._fixed(group, "nesterov")
         maximize = self._fixed(group, "maximize")
-        for param, grad in pairs:
+
+        def update(param, grad, buffer=None):
             grad = -grad if maximize else grad
-            if grad.is_sparse:
-                if weight_decay == 0 and not has_momentum:
-                    param.index_add_(0, grad._flat(), grad._values() * -lr)
-                    continue
-                grad = grad.to_dense()
             if weight_decay != 0:
                 grad = grad + param * weight_decay
             if has_momentum:
-                buffer = self._buffer(param, grad, momentum, dampening)
+                if buffer is None:
+                    buffer = self._buffer(param, grad, momentum, dampening)
+                else:
+                    buffer.copy_(decayed(buffer * momentum + grad))
                 grad = grad + buffer * momentum if nesterov else buffer
             param.sub_(grad * lr)
+
+        rows = []
+        for param, grad in pairs:
+            if grad.is_sparse and weight_decay == 0 and not has_momentum:
+                grad = -grad if maximize else grad
+                param.index_add_(0, grad._flat(), grad._values() * -lr)
+            elif grad.is_sparse or dampening != 0:
+                update(param, grad.to_dense() if grad.is_sparse else grad)
+            elif has_momentum:
+                rows.append((param, grad, *self._state_of(param, "momentum_buffer")))
+            else:
+                rows.append((param, grad))
+        repeated(update, rows)
 
     def _buffer(self, param, grad, momentum, dampening):
         """The momentum buffer of `param`, brought up to date."""
