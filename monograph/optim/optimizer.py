@@ -14,13 +14,14 @@ from monograph.core.errors import ArgumentError, ArgumentTypeError, GradError, S
 from monograph.core.modes import enable_grad, no_grad
 from monograph.core.tracing import Entry, concrete, guarded, is_tracing, live_scalar
 from monograph.optim.captured import captured_step
+from monograph.optim.hooks import HasHooks
 from monograph.tensor import Tensor
 
 required = type("_Required", (), {"__repr__": lambda self: "<required>"})()  # a default: none
 SMALL = 64  # elements below which an eager step is not compiled
 
 
-class Optimizer:
+class Optimizer(HasHooks):
     """Base class: `params` is an iterable of tensors, (name, tensor) pairs, or dicts (groups).
 
     A group is a dict with "params" and any options that differ from the defaults. `state[param]`
