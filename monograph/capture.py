@@ -27,7 +27,7 @@ import numpy as np
 from .api.creation import as_tensor
 from .api.sparse import SparseTensor
 from .capture_gradient import differentiate, live_dtype
-from .capture_replay import NO, Input, Replay, may_vary
+from .capture_replay import NO, Input, Output, Replay, may_vary
 from .compiler.sizes import NotDynamic, fix_sizes
 from .core import dtype as dt
 from .core import pytree
@@ -40,8 +40,10 @@ from .dynamic import OFTEN, Axis, Policy, Sizes, pattern_of, shapes_of
 from .ir.graph import Value
 from .ir.op import Aval
 from .tensor import Tensor, wrap
-from .transform.contents import check_contents
+from .transform.contents import MANY, check_contents
+from .transform.state import State
 from .transform.trace import Symbol, Trace
+from .transform.varying import Varying
 
 LEAVES = (Tensor, int, float, bool, str)  # arguments that are no containers
 MODES = ("grad mode", "inference mode", "default dtype", "autocast")
@@ -68,6 +70,7 @@ class Capture(Replay):
         self.sizes = sizes
         self.used = 0  # when, on the owner's clock
         trace = Trace()
+        self.state = trace.state = State(trace, owner.varying.live)
         with trace:
             self._trace(trace, leaves, treedef)
         trace.finish()
@@ -154,6 +157,7 @@ class Capture(Replay):
             else:
                 args.append(leaf)
         trace.given = len(trace.captured)
+        self.state.open(self.owner.function)
         positional, named = treedef.unflatten(args)
         result = self.owner.function(*positional, **named)
         with untaped():
@@ -221,6 +225,20 @@ class Capture(Replay):
                 if id(c.tensor) in self.arg_grads:
                     who = ("grad", self.arg_grads[id(c.tensor)])
                 self.written.append((len(outputs) - 1, who))
+        self.carried: list[tuple[Any, str, Any, Any]] = []  # (place, what, value, more)
+        for place in self.state.places.values():
+            if place.put is None:
+                continue
+            what, value, more = place.put
+            if what == "number":
+                outputs.append(value._value().value)
+                value = len(outputs) - 1
+            elif what == "tree":
+                value = _as_outputs(value, outputs)
+            self.carried.append((place, what, value, more))
+            place.put = what, None, None
+        for grown, leaves, tree in self.state.growths:
+            self.carried.append((grown, "entries", _as_outputs(leaves, outputs), tree))
         graph.outputs = outputs
         self.backward, self.lost, self.sources = None, [], []
         if differentiable:
@@ -252,6 +270,17 @@ class Capture(Replay):
         self.graph = graph
 
 
+def _as_outputs(leaves: list[Any], outputs: list[Value]) -> list[Any]:
+    """The leaves, with outputs of the program where there are tensors."""
+    found: list[Any] = []
+    for leaf in leaves:
+        if isinstance(leaf, Tensor):
+            outputs.append(leaf._value().value)
+            leaf = Output(len(outputs) - 1)
+        found.append(leaf)
+    return found
+
+
 class Jit:
     """A function under `jit`. `captures` lists its variants; `recompiles` why each was made."""
 
@@ -280,6 +309,8 @@ class Jit:
         self._recent_trees: list[Capture] = []
         self.recompiles: list[str] = []
         self._clock, self._warned = 0, False
+        self.varying = Varying()  # numbers of Python's state
+        self._made_state = 0  # calls in a row that made state and ran eagerly
         self._live: set[int] = set()  # leaves that are numbers and vary
         self._static: set[int] = set()  # leaves whose value the function needs
         self._seen: dict[int, Any] = {}
@@ -449,16 +480,23 @@ class Jit:
         live = {k for k, leaf in enumerate(leaves) if k in self._live and may_vary(leaf)}
         before = modes.autotune
         try:
+            self.varying.find(c for variants in self.captures.values() for c in variants)
             modes.autotune = before if self.autotune is None else self.autotune
             with uncollected():
                 capture = Capture(self, leaves, treedef, live, sizes)
         except NotDynamic:
             raise
-        except StateNeeded:
-            return self.function(*args, **kwargs)
+        except StateNeeded as error:
+            self._made_state += 1
+            if self._made_state < MANY or self.fallback:
+                return self.function(*args, **kwargs)
+            raise TraceError(error.message, hint=error.hint) from None
         except Exception as error:
             if sizes is not None:
                 raise NotDynamic(next(iter(sizes.space.exact_guards()), None)) from error
+            if self.varying.live:  # perhaps the function needs the value of one of these
+                self.varying.fix(getattr(error, "needed", frozenset()))
+                return self._call(leaves, treedef, args, kwargs)
             if live:  # perhaps the function needs the number's value: keep it static from now on
                 self._live -= live
                 self._static |= live
@@ -510,6 +548,7 @@ class Jit:
         """Try `capture` first from now on."""
         self._clock += 1
         capture.used = self._clock
+        self._made_state = 0
         leaves_only = all(isinstance(a, LEAVES) for a in args)
         if leaves_only and len(args) == capture.treedef.num_leaves:
             self._recent = [capture, *(c for c in self._recent if c is not capture)][:RECENT]
@@ -584,11 +623,11 @@ def jit(
                                      (None: as MONOGRAPH_AUTOTUNE says); docs/performance.md
 
     Numbers specialise the program at first; a number that changes between calls becomes an input,
-    unless the function needs its value. Python code in the function runs only while capturing: of
-    what it reads besides its arguments, tensors, layers and hooks of modules, `training`, options
-    of optimizers and modes are looked at in each call; other attributes and globals are constants.
-    Elements of outside tensors that it reads in Python (`int(self.pointer)`, `x[mask]`) are looked
-    at, too: a program for each, up to 8.
+    unless the function needs its value. Python code in the function runs only while capturing; what
+    it reads and assigns of Python's state (attributes of modules and objects, globals, closures,
+    lists, dicts) is looked at and assigned in each call: docs/transforms.md. Elements of outside
+    tensors that it reads in Python (`int(self.pointer)`, `x[mask]`) are looked at, too: a program
+    for each, up to 8.
     TraceError if the function needs an element's value to go on (and fallback is False).
 
     >>> @jit

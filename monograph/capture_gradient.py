@@ -24,6 +24,7 @@ from .ir.op import Aval
 from .runtime import buffers
 from .tensor import Tensor, wrap
 from .transform import tape
+from .transform.state import put_back
 from .transform.trace import Trace
 
 if TYPE_CHECKING:
@@ -119,9 +120,13 @@ class Backward:
 
     def attach(
         self, capture: Replay, leaves: Sequence[Any], outputs: list[Tensor], made: list,
-        kept: dict[int, np.ndarray],
+        kept: dict[int, np.ndarray], stood: list,
     ) -> None:  # fmt: skip
-        """Put the results on the tape. `kept`: what stood in the inputs that were overwritten."""
+        """Put the results on the tape.
+
+        kept   what stood in the inputs that were overwritten
+        stood  (place, value) of Python's state that varies
+        """
         sources = [leaves[s] if isinstance(s, int) else s for s in self.sources]
         extra = iter(made[self.first :])
         saved = []
@@ -138,7 +143,7 @@ class Backward:
                     saved.append(leaves[source.source]._grad)
                 else:  # a number: its cell holds another at the next call
                     saved.append(source.cell.copy())
-        node = CapturedCall(self, capture, leaves, saved, sources, kept)
+        node = CapturedCall(self, capture, leaves, saved, sources, (kept, stood))
         for k, o in enumerate(self.results):
             outputs[o]._node, outputs[o]._index, outputs[o]._requires = node, k, True
 
@@ -176,13 +181,12 @@ class CapturedCall(tape.Node):
     """The tape's node for a call of a captured function."""
 
     __slots__ = (
-        "program", "capture", "leaves", "saved", "versions", "at", "overwritten", "autocast",
-        "as_of",
+        "program", "capture", "leaves", "saved", "versions", "at", "before", "autocast", "as_of",
     )  # fmt: skip
 
     def __init__(
         self, program: Backward, capture: Replay, leaves: Sequence[Any], saved: list,
-        sources: list, kept: dict[int, np.ndarray],
+        sources: list, before: tuple[dict[int, np.ndarray], list],
     ):  # fmt: skip
         self.op = None  # type: ignore[assignment]
         self.seq = next(tape._sequence)
@@ -196,7 +200,7 @@ class CapturedCall(tape.Node):
         self.inputs = self.outs = ()
         self.program, self.capture, self.leaves = program, capture, leaves
         self.saved, self.at = saved, capture.at
-        self.overwritten, self.autocast = kept, modes.autocast
+        self.before, self.autocast = before, modes.autocast
         self.as_of = self.seq if modes.as_of is None else modes.as_of
         self.versions = [s._version[0] if isinstance(s, Tensor) else 0 for s in saved]
 
@@ -244,7 +248,7 @@ class CapturedCall(tape.Node):
         modes.grad, modes.as_of, modes.vmap = True, self.as_of, None
         modes.autocast, modes.casts = self.autocast, None
         try:
-            with _as_before(capture, self.leaves, self.overwritten):
+            with _as_before(capture, self.leaves, *self.before):
                 result = capture.owner.function(*args, **kwargs)
         finally:
             modes.grad, modes.as_of, modes.vmap, modes.autocast, modes.casts = before
@@ -261,11 +265,13 @@ class CapturedCall(tape.Node):
     def release(self) -> None:
         self.inputs = None
         self.saved = self.leaves = []
-        self.overwritten = {}
+        self.before = {}, []
 
 
 @contextmanager
-def _as_before(capture: Replay, leaves: Sequence[Any], kept: dict[int, np.ndarray]) -> Iterator:
+def _as_before(
+    capture: Replay, leaves: Sequence[Any], kept: dict[int, np.ndarray], stood: list
+) -> Iterator:
     """What a call overwrites, as it was before the call, to be written again without a trace."""
     held = []
     owners = [who if isinstance(who, Tensor) else leaves[who] for who, _, _ in capture.grads]
@@ -280,9 +286,13 @@ def _as_before(capture: Replay, leaves: Sequence[Any], kept: dict[int, np.ndarra
         then = kept.get(capture.donate[o])
         tensor._payload = tensor._value().copy() if then is None else then.copy()
         tensor._version, tensor._base, tensor._view = [0], None, None
+    now = capture.state.stand()
+    for place, value in stood:
+        place.set(value)
     try:
         yield
     finally:
+        put_back(*now)
         for tensor, state, tape_place in held:
             tensor._payload, tensor._version, tensor._seen, tensor._base, tensor._view = state
             tensor._node, tensor._index, tensor._requires = tape_place

@@ -27,6 +27,7 @@ from .core.modes import modes
 from .core.pytree import LEAF, TreeDef
 from .core.shape import is_number
 from .core.sizes import Binding
+from .core.symbolic import is_symbolic
 from .core.tracing import Entry
 from .dynamic import OFTEN, Sizes
 from .ir.graph import Graph
@@ -35,6 +36,7 @@ from .runtime import buffers
 from .runtime.buffers import address_of
 from .runtime.watch import Watch, can_watch
 from .tensor import Tensor, wrap
+from .transform.state import State
 
 SMALL_BYTES = 256
 QUIET = 3  # short calls that found all in place before it is watched (runtime/watch.py), ...
@@ -53,6 +55,10 @@ class Input:
         self.aval = aval
         self.requires = kind == "captured" and source._requires
         self.cell: Any = np.empty((), aval.dtype.numpy) if kind in ("live", "scalar") else None
+
+
+class Output(int):
+    """The number of an output, in a tree that is put into Python's state."""
 
 
 class Grads:
@@ -126,6 +132,8 @@ class Replay:
     written     (output, tensor or leaf or ("grad", leaf)): overwritten in place
     donate      output -> input whose memory it is written into
     rebound     (dict, key, tensor): what modules hold, which the function replaces
+    carried     (place, "value", "number" or "tree", value, type or structure) and (list, "entries",
+                leaves, structure): what is put into Python's state (transform/state.py)
     sizes       run-time sizes and where they come from, or None
     at, calls   the sizes it runs at, and how often it was called since it does
     lost        (output, why it has no gradient), and the `sources` that it would have had
@@ -144,6 +152,9 @@ class Replay:
     donate: dict[int, int]
     rebound: list[tuple[dict, str, Any]]
     guards: list[tuple[Any, Any, str]]
+    state: State
+    carried: list[tuple[Any, str, Any, Any]]
+    total = 0  # calls in all
     backward: Backward | None
     lost: list[tuple[int, GradError]]
     sizes: Sizes | None
@@ -207,7 +218,7 @@ class Replay:
         self.is_plain = (
             self.out_tree == LEAF
             and self.returns[0][0] == "new"
-            and not (self.backward or self.lost or self.other_grads)
+            and not (self.backward or self.lost or self.other_grads or self.carried)
         )
         # Whether a call does no more than give one new tensor.
         self.only_gives = (
@@ -300,6 +311,9 @@ class Replay:
                     f"a captured tensor changed from {aval!r} to "
                     f"{Aval(tuple(tensor.shape), tensor.dtype)!r}"
                 )
+        reason = self.state.look()
+        if reason is not None:
+            return reason
         for getter, value, what in self.guards:
             now = getter()
             if now is not value and now != value:
@@ -488,6 +502,8 @@ class Replay:
             for tensor, payload, requires in self.stand:  # one payload has one version, too
                 if tensor._payload is not payload or tensor._requires is not requires:
                     return False
+        if self.state.look() is not None:
+            return False
         for getter, value in self.getters:
             now = getter()
             if now is not value and now != value:
@@ -501,6 +517,7 @@ class Replay:
     def _run(self, leaves: Sequence[Any]) -> Any:
         """Places for the results, the program, and what is to be done with the results."""
         self.calls += 1
+        self.total += 1
         slots, arrays = self.slots, self.arrays
         for slot, shape, dtype, make in self.fresh:
             arrays[slot] = array = make(shape, dtype)
@@ -536,11 +553,14 @@ class Replay:
         if self.is_plain:
             return wrap(arrays[self.first_output])
         made = arrays[len(self.inputs) :]
+        stood = [(place, place.now()) for place in self.state.varying]
+        if self.carried:
+            self._carry(made)
         for who, what, value in self.other_grads:
             leaves[who]._grad = value if what == "set" else wrap(made[value])
         outputs = [wrap(a) for a in made[: self.new_outputs]]
         if self.backward is not None and modes.grad:
-            self.backward.attach(self, leaves, outputs, made, kept or {})
+            self.backward.attach(self, leaves, outputs, made, kept or {}, stood)
         if self.lost and modes.grad:
             for o, error in self.lost:
                 sources = [leaves[s] if isinstance(s, int) else s for s in self.sources]
@@ -561,6 +581,25 @@ class Replay:
             else:
                 results.append(value)
         return self.out_tree.build(iter(results))
+
+    def _carry(self, made: list[Any]) -> None:
+        """Put into Python's state what the function has put there."""
+        for place, what, value, more in self.carried:
+            if what == "number":
+                value = more(made[value].item())
+            elif what == "value":
+                value = self._carried_leaf(value, made)
+            else:
+                value = more.unflatten([self._carried_leaf(x, made) for x in value])
+            if what == "entries":
+                place.extend(value)
+            else:
+                place.put_now(value)
+
+    def _carried_leaf(self, x: Any, made: list[Any]) -> Any:
+        if type(x) is Output:
+            return wrap(made[x])
+        return self.at(x) if is_symbolic(x) else x
 
     def _note_writes(self, leaves: Sequence[Any]) -> None:
         """New versions for arguments that were overwritten; views follow what was."""

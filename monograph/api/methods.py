@@ -60,6 +60,8 @@ def _operator(function: Callable, swap: bool = False) -> Callable:
 
 def _in_place(name: str, function: Callable) -> Callable:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if self._weak:  # a number of Python: `n += 1` makes another
+            return function(self, *args, **kwargs)
         since = next_number()
         value = function(self, *args, **kwargs)
         if value._node is not None or modes.vmap is not None:

@@ -204,7 +204,7 @@ def result_type(*operands: Any) -> DType:
     Source: PyTorch, "Type promotion" (torch.result_type).
     """
     by_class: list[DType | None] = [None, None, None]  # dimensioned, 0-d, Python numbers
-    weak_float = False
+    weak = False
     for x in operands:
         dtype = getattr(x, "dtype", None)
         if type(dtype) is not DType:  # a number of Python or NumPy
@@ -212,14 +212,14 @@ def result_type(*operands: Any) -> DType:
         else:
             slot = 0 if x.shape else 1
             if slot and getattr(x, "_weak", False):  # a Python number that a capture made an input
-                weak_float = weak_float or dtype.category == FLOAT
+                weak = True
                 slot, dtype = 2, dtype if dtype.category != FLOAT else get_default_dtype()
         previous = by_class[slot]
         by_class[slot] = dtype if previous is None else promote_types(previous, dtype)
-    if weak_float and by_class[0] is by_class[1] is None:
-        return float64  # arithmetic of Python numbers
     result = _combine(_combine(by_class[0], by_class[1]), by_class[2])
     assert result is not None
+    if weak and by_class[0] is by_class[1] is None and result.category == FLOAT:
+        return float64  # arithmetic of Python numbers
     return result
 
 

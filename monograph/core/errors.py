@@ -114,7 +114,12 @@ class GradError(MonographError):
 
 
 class TraceError(MonographError):
-    """A function cannot be captured as a graph."""
+    """A function cannot be captured as a graph.
+
+    needed  the graph inputs whose values decide, where it is for want of a value
+    """
+
+    needed: frozenset = frozenset()
 
 
 class StateNeeded(TraceError):

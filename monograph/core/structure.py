@@ -2,8 +2,8 @@
 
 A captured function holds the tensors that it met. If a layer is exchanged later, or a parameter
 tied, it must be captured again: `watch(module)` notes, while a capture goes on, what stands in the
-registries of a module and of all below it. Registries count their changes, so that a call usually
-compares one number.
+registries of a module and of all below it. Registries count their changes, and modules those of
+their attributes (transform/state.py), so that a call usually compares one number.
 """
 
 from __future__ import annotations
@@ -14,19 +14,25 @@ from typing import Any
 
 from .modes import modes
 
-_count = 0  # changes of all registries so far
+count = 0  # changes of registries and attributes of modules so far
 
 
 def _counted(name: str) -> Callable:
     method = getattr(dict, name)
 
     def changing(self: Registry, *args: Any, **kwargs: Any) -> Any:
-        global _count
-        _count += 1
+        global count
+        count += 1
         return method(self, *args, **kwargs)
 
     changing.__name__ = name
     return changing
+
+
+def changed() -> None:
+    """An attribute of a module is another one now."""
+    global count
+    count += 1
 
 
 class Registry(dict):
@@ -59,7 +65,7 @@ class Structure:
     def __init__(self) -> None:
         self.known: list[tuple[Registry, list]] = []  # (registry, its entries)
         self.modules: dict[int, Any] = {}
-        self.count, self.is_same = _count, True
+        self.count, self.is_same = count, True
 
     def add(self, module: Any) -> None:
         """Note the registries of `module` and of all modules below it."""
@@ -75,9 +81,9 @@ class Structure:
 
     def look(self) -> str:
         """Whether they hold the same now, in words for a guard."""
-        if self.count != _count:
+        if self.count != count:
             self.is_same = all(_equal(list(now.items()), then) for now, then in self.known)
-            self.count = _count
+            self.count = count
         return "as captured" if self.is_same else "another"
 
 

@@ -1,7 +1,6 @@
 """Dropout layers: zero elements or whole channels at random while training."""
 
 from monograph.core.errors import ArgumentError
-from monograph.core.tracing import guarded
 from monograph.nn import functional as F
 from monograph.nn.module import Module
 
@@ -15,7 +14,7 @@ class _Dropout(Module):
         self.inplace = inplace
 
     def _drop(self, drop, input):
-        p = guarded(lambda: self.p, f"{type(self).__name__}.p")
+        p = self.p
         return drop(input, p, self.training, self.inplace)
 
     def extra_repr(self):

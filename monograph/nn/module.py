@@ -12,14 +12,15 @@ import monograph as mg
 from monograph.core.dtype import DType
 from monograph.core.errors import ArgumentError, ArgumentTypeError, DeviceError, DTypeError
 from monograph.core.modes import modes
-from monograph.core.structure import Registry, watch
-from monograph.core.tracing import guarded
+from monograph.core.structure import Registry, changed, watch
 from monograph.nn.hooks import RemovableHandle, refuse_wrong_type, run_with_hooks
 from monograph.nn.parameter import Buffer, Parameter
 from monograph.nn.state import StateDict
 from monograph.tensor import Tensor
+from monograph.transform.attributes import always_watched, note_assignment
 
 
+@always_watched
 class Module(StateDict):
     """Base class of all layers and models: define `__init__` and `forward`, call the instance.
 
@@ -106,7 +107,9 @@ class Module(StateDict):
                 return
         if modes.trace is not None and isinstance(value, Tensor):
             modes.trace.note_rebinding(self.__dict__, name)
+        note_assignment(self, name, value)
         super().__setattr__(name, value)
+        changed()
 
     def _refuse_unless_none(self, role, wanted, name, value):
         if value is not None:
@@ -142,6 +145,7 @@ class Module(StateDict):
                 self._non_persistent_buffers_set.discard(name)
                 return
         super().__delattr__(name)
+        changed()
 
     def __dir__(self):
         names = set(super().__dir__())
@@ -328,11 +332,12 @@ class Module(StateDict):
         """True in training mode (dropout active, batch statistics); see `train` and `eval`."""
         if "_training" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__}: call super().__init__() first")
-        return guarded(lambda: self._training, f"{type(self).__name__}.training")
+        return self._training
 
     @training.setter
     def training(self, mode):
         self.__dict__["_training"] = mode
+        changed()
 
     def train(self, mode=True):
         """Put this module and all below into training mode (or, with False, evaluation mode)."""

@@ -2,7 +2,6 @@
 
 import monograph as mg
 from monograph.core.errors import ArgumentError, ShapeError
-from monograph.core.tracing import guarded
 from monograph.nn import functional as F
 from monograph.nn import init
 from monograph.nn.module import Module
@@ -89,7 +88,7 @@ class _BatchNorm(_RunningNorm):
     def forward(self, input):
         self._check_ndim(input)
         training = self.training
-        momentum = guarded(lambda: self.momentum, f"{type(self).__name__}.momentum")
+        momentum = self.momentum
         mean, var = self.running_mean, self.running_var
         use_batch = training or mean is None
         if not training or mean is None:
@@ -169,7 +168,7 @@ class _InstanceNorm(_RunningNorm):
             self.weight,
             self.bias,
             self.training or not self.track_running_stats,
-            guarded(lambda: self.momentum, f"{type(self).__name__}.momentum"),
+            self.momentum,
             self.eps,
         )
         return output.squeeze(0) if alone else output

@@ -11,7 +11,6 @@ import warnings
 import monograph as mg
 from monograph.api.control import layer_scan
 from monograph.core.errors import ArgumentError, ArgumentTypeError, ShapeError
-from monograph.core.tracing import guarded
 from monograph.nn import functional as F
 from monograph.nn import init
 from monograph.nn.module import Module
@@ -236,7 +235,7 @@ class RNNBase(Module):
                 finals.append(final)
             x = outputs[0] if len(outputs) == 1 else mg.cat(outputs, -1)
             if layer < self.num_layers - 1:
-                p = guarded(lambda: self.dropout, f"{type(self).__name__}.dropout")
+                p = self.dropout
                 if p > 0:
                     x = F.dropout(x, p, self.training)
         return x, tuple(mg.stack(each) for each in zip(*finals))

@@ -72,19 +72,32 @@ def align(name: str, *args: Any, floating: bool = False, dtype: DType | None = N
             raise ArgumentTypeError(
                 f"{name}: argument {i + 1} must be a tensor or a number, got {type(a).__name__}"
             )
+    weak = False  # whether all are numbers of Python, some of which a capture made inputs
     if dtype is None:
         dtype = dt.result_type(*args)
         if floating and dtype.category < dt.FLOAT:
             dtype = dt.get_default_dtype()
+        if any(getattr(a, "_weak", False) for a in args):
+            weak = all(number or a._weak for a, number in zip(args, numbers))
+            dtype = dt.float64 if weak and dtype.category == dt.FLOAT else dtype
     if all(numbers):
         args = (Full((), dtype, literal(args[0], dtype))(), *args[1:])
         numbers[0] = False
     shapes = [a.shape for a, number in zip(args, numbers) if not number]
     shape = shapes[0] if len(shapes) == 1 else broadcast_shapes(name, *shapes)
+    if weak:
+        args = tuple(a if number else _number(a, dtype) for a, number in zip(args, numbers))
     return [
         literal(a, dtype) if number else broadcast_to(cast(a, dtype), shape)
         for a, number in zip(args, numbers)
     ]
+
+
+def _number(x: Any, dtype: DType) -> Any:
+    """A number that is an input, in another dtype: it stays a number."""
+    made = cast(x, dtype)
+    made._weak = True
+    return made
 
 
 # The floating and complex dtypes as NumPy and as this package writes them.

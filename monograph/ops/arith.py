@@ -370,6 +370,14 @@ bitwise_xor = function(BitwiseXor)
 bitwise_not = function(BitwiseNot)
 
 
+ONE = 1
+
+
+def times(x: Any, factor: Any) -> Any:
+    """factor * x; x itself if the factor is known to be 1 (it may be an input of a capture)."""
+    return x if is_number(factor) and factor == 1 else mul(x, factor)
+
+
 @public
 def add(input: Any, other: Any, *, alpha: Any = 1) -> Any:
     """input + alpha * other, with broadcasting and promotion; any shapes that broadcast.
@@ -377,7 +385,7 @@ def add(input: Any, other: Any, *, alpha: Any = 1) -> Any:
     >>> add(tensor([1, 2]), 10)
     tensor([11, 12])
     """
-    return add_(input, other if alpha == 1 else mul(other, alpha))
+    return add_(input, other if alpha is ONE else times(other, alpha))
 
 
 @public
@@ -387,7 +395,7 @@ def sub(input: Any, other: Any, *, alpha: Any = 1) -> Any:
     >>> sub(tensor([11, 12]), 10)
     tensor([1, 2])
     """
-    return sub_(input, other if alpha == 1 else mul(other, alpha))
+    return sub_(input, other if alpha is ONE else times(other, alpha))
 
 
 def div(input: Any, other: Any) -> Any:

@@ -16,7 +16,7 @@ from ..core.errors import ArgumentError, DTypeError, ShapeError
 from ..core.shape import Shape, is_number, normalize_dim
 from ..ir.op import Aval, Contraction, is_value, op
 from .align import as_operand, broadcast_to, cast, functional, public
-from .arith import add, mul
+from .arith import add, mul, times
 from .composite import composite
 from .movement import Permute, Reshape, Sum
 from .parts import conj
@@ -423,11 +423,10 @@ def _scaled_sum(name: str, input: Any, product: Any, beta: Any, alpha: Any) -> A
             raise ArgumentError(
                 f"{name}: {argument} must be an int for {product.dtype.name} tensors, got {factor}"
             )
-    if alpha != 1:
-        product = mul(product, alpha)
-    if beta == 0:
+    product = times(product, alpha)
+    if is_number(beta) and beta == 0:
         return product
-    scaled = input if beta == 1 else mul(input, beta)
+    scaled = times(input, beta)
     if is_value(scaled):
         try:
             scaled = broadcast_to(scaled, _fitting(tuple(scaled.shape), tuple(product.shape)))

@@ -9,7 +9,7 @@ from ..core.errors import ArgumentError, ArgumentTypeError, DTypeError, IndexRan
 from ..core.shape import broadcast_shapes, is_number, normalize_dim, numel
 from ..ir.op import Full, is_value
 from .align import broadcast_to, cast, literal, public
-from .arith import add, div, gt, mul, where
+from .arith import add, div, gt, mul, times, where
 from .basic import Where
 from .batching import shape_of
 from .indexing import (
@@ -106,7 +106,7 @@ def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) 
     Equal indices add up, in order.
     """
     axis, index, source = _rows("index_add", input, dim, index, source)
-    source = source if alpha == 1 else mul(source, alpha)
+    source = times(source, alpha)
     return _on_rows("index_add", IndexAdd(axis), input, index, source)
 
 

@@ -32,6 +32,7 @@ from .arith import (
     neg,
     sign,
     sub_,
+    times,
     where,
 )
 from .exponential import copy_sign, widened
@@ -580,14 +581,14 @@ def lerp(input: Any, end: Any, weight: Any) -> Any:
 def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Any:
     """input + value * tensor1 * tensor2, element by element."""
     product = mul(tensor1, tensor2)
-    return add_(input, product if value == 1 else mul(product, value))
+    return add_(input, times(product, value))
 
 
 @public
 def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Any:
     """input + value * tensor1 / tensor2, element by element."""
     quotient = div_(tensor1, tensor2)
-    return add_(input, quotient if value == 1 else mul(quotient, value))
+    return add_(input, times(quotient, value))
 
 
 # -- comparing whole tensors -----------------------------------------------------------------------

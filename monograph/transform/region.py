@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.dtype import DType, float64
 from ..core.errors import BatchError, TraceError
 from ..core.modes import modes
 from ..ir.graph import Graph, Value
@@ -131,14 +132,18 @@ class BodyTrace(Trace):
             return Symbol(self, self.graph.add(full))
         return self.lift(_wrap[0](array))
 
-    def live_scalar(self, getter: Callable[[], float]) -> Any:
+    def live_scalar(self, getter: Callable[[], float], dtype: DType = float64) -> Any:
         if self.parent is None:
             return getter()
         modes.trace = self.parent
         try:
-            return self.parent.live_scalar(getter)
+            return self.parent.live_scalar(getter, dtype)
         finally:
             modes.trace = self
+
+    @property
+    def state(self) -> Any:  # type: ignore[override]
+        return None if self.parent is None else self.parent.state
 
     def guard(self, getter: Callable[[], Any], what: str) -> None:
         if self.parent is not None:

@@ -23,6 +23,7 @@ from ..ir.evaluate import evaluate
 from ..ir.graph import Graph, Value
 from ..ir.op import Aval, is_value
 from .contents import Contents
+from .state import State
 
 
 class Symbol:
@@ -80,10 +81,12 @@ class Trace:
     grads     id -> (tensor, its .grad at the end): what the function assigned to .grad
     inner     True for the body of control flow (transform/region.py)
     given     how many of `captured` are arguments; None if it is not known
+    state     what is seen of Python's state, or None where nothing looks (transform/state.py)
     """
 
     inner = False
     given: int | None = None
+    state: State | None = None
 
     def __init__(self) -> None:
         self.graph = Graph()
@@ -107,11 +110,18 @@ class Trace:
     def __exit__(self, *exc: Any) -> None:
         modes.trace = None
         if exc[0] is not None:
-            self.finish()
+            self.finish(failed=True)
 
-    def finish(self) -> None:
-        """Give the captured tensors their arrays back. The trace's symbols are dead afterwards."""
+    def finish(self, failed: bool = False) -> None:
+        """Give the captured tensors their arrays back. The trace's symbols are dead afterwards.
+
+        failed  what the function has assigned in Python is taken back, too
+        """
         self.active = False
+        if self.state is not None and not self.state.closed:
+            if failed:
+                self.state.undo()
+            self.state.close()
         for names, name, tensor in self.rebound.values():
             names[name] = tensor
         for c in self.captured:
@@ -149,6 +159,8 @@ class Trace:
         old: Any = names.get(name)
         if not is_value(old) or (id(names), name) in self.rebound:
             return
+        if self.state is not None and not self.inner and type(names) is dict:
+            return  # an attribute: the state sees it
         mine = type(old._payload) is Symbol and id(old) not in self._by_id
         if not mine or any(view is old for view, _, _ in self._views):
             self.rebound[id(names), name] = names, name, old
@@ -174,6 +186,17 @@ class Trace:
         for names, name, old, new in changed:
             old.copy_(new)
             names[name] = old
+        if self.state is not None:
+            self.state.settle(lambda tensor: _wrap[0](self.lift(tensor)))
+
+    def makes(self, tensor: Any) -> bool:
+        """Whether each call has another tensor here: one that is made, or an argument."""
+        if type(tensor._payload) is not Symbol or tensor._payload.trace is not self:
+            return False
+        known = self._by_id.get(id(tensor))
+        if known is not None:
+            return known in self.captured[: self.given or 0]
+        return not any(view is tensor for view, _, _ in self._views)
 
     def refuse(self, what: str) -> None:
         """Say that a body of control flow cannot do this; elsewhere it can be captured."""
@@ -210,9 +233,9 @@ class Trace:
         """A symbol for an array made inside the capture."""
         return Symbol(self, self.graph.constant(array, Aval(tuple(array.shape), dtype)))
 
-    def live_scalar(self, getter: Callable[[], float]) -> Any:
-        """A 0-d float64 input whose value is getter() at each call; it never decides a dtype."""
-        value = self.graph.input(Aval((), dt.float64), f"scalar{len(self.scalars)}")
+    def live_scalar(self, getter: Callable[[], float], dtype: dt.DType = dt.float64) -> Any:
+        """A 0-d input whose value is getter() at each call; it never decides a dtype."""
+        value = self.graph.input(Aval((), dtype), f"scalar{len(self.scalars)}")
         self.scalars.append((getter, value))
         number = _wrap[0](Symbol(self, value))
         number._weak = True
@@ -310,13 +333,30 @@ def needs_value(symbol: Symbol, operation: str) -> TraceError:
     """The error for a function that needs an element to go on."""
     if not symbol.trace.active:
         return leaked(symbol)
-    return TraceError(
+    error = TraceError(
         f"{operation}: the value of a {symbol.value.aval!r} tensor is not known while a function "
         "is being captured",
         hint="use mg.where instead of `if` (or mg.cond, mg.scan, mg.while_loop), make the argument "
         "static (static_argnames), move this out of the function, or run it eagerly with "
         "jit(fallback=True)",
     )
+    error.needed = frozenset(_inputs_of(symbol.value))
+    return error
+
+
+def _inputs_of(value: Value) -> set[Value]:
+    """The graph's inputs that a value depends on."""
+    found: set[Value] = set()
+    seen: set[Any] = set()
+    todo = [value]
+    while todo:
+        v = todo.pop()
+        if v.node is None:
+            found.add(v)
+        elif v.node not in seen:
+            seen.add(v.node)
+            todo += v.node.values
+    return found
 
 
 def trace_graph(f: Callable, *tensors: Any) -> tuple[Graph, Any]:

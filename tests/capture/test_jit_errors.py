@@ -55,10 +55,11 @@ def test_the_whole_message_of_a_condition():
 
 def test_a_tensor_that_outlives_its_capture_says_so():
     kept = []
+    note = kept.append  # of C: not seen as state of the function
 
     @mg.jit
     def f(x):
-        kept.append(x * 2)
+        note(x * 2)
         return x + 1
 
     f(mg.ones(2))
