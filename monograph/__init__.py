@@ -210,7 +210,7 @@ layer_norm group_norm instance_norm rms_norm dropout alpha_dropout max_pool1d ma
 avg_pool1d adaptive_avg_pool1d adaptive_max_pool1d pixel_shuffle pixel_unshuffle channel_shuffle
 binary_cross_entropy_with_logits cosine_embedding_loss ctc_loss hinge_embedding_loss kl_div
 margin_ranking_loss poisson_nll_loss triplet_margin_loss hardshrink rrelu rrelu_ celu_ selu_
-threshold_ feature_alpha_dropout
+threshold_ feature_alpha_dropout max_pool1d_with_indices
 """.split()
 globals().update({_name: _FUNCTIONAL[_name] for _name in _OF_LAYERS})
 

@@ -21,7 +21,8 @@ from .typed import TYPES
 __all__ = [
     "alpha_dropout_", "compiled_with_cxx11_abi", "dropout_", "embedding", "feature_alpha_dropout_",
     "feature_dropout", "feature_dropout_", "frombuffer", "from_file", "get_device_module",
-    "get_deterministic_debug_mode", "get_num_interop_threads", "is_anomaly_enabled",
+    "get_deterministic_debug_mode", "get_num_interop_threads", "is_anomaly_check_nan_enabled",
+    "is_anomaly_enabled",
     "is_deterministic_algorithms_warn_only_enabled", "is_distributed", "is_inference",
     "is_nonzero", "is_signed", "is_storage", "is_warn_always_enabled", "range",
     "set_anomaly_enabled", "set_default_tensor_type", "set_deterministic_debug_mode",
@@ -194,6 +195,11 @@ def set_anomaly_enabled(mode: bool, check_nan: bool = True) -> None:
 def is_anomaly_enabled() -> bool:
     """Whether gradients are checked for nan."""
     return modes.anomaly
+
+
+def is_anomaly_check_nan_enabled() -> bool:
+    """Whether anomaly detection stops at the first nan."""
+    return modes.check_nan
 
 
 def set_deterministic_debug_mode(debug_mode: Any) -> None:

@@ -127,8 +127,12 @@ def set_rng_state(new_state: Tensor) -> None:
 
 
 @contextmanager
-def fork_rng(enabled: bool = True) -> Iterator[None]:
+def fork_rng(
+    devices: Any = None, enabled: bool = True, *, device_type: str | None = None
+) -> Iterator[None]:
     """Put the default generator back after the body as it was before.
+
+    devices, device_type  of other generators, of which there are none: ignored
 
     >>> with fork_rng():
     ...     _ = manual_seed(1)

@@ -44,7 +44,8 @@ class DataLoader(Generic[T_co]):
                     the batches is the same for any number. AUTOTUNE: the first batches are fetched
                     here, and so many workers started then as keep up with who takes them
     collate_fn      list of samples -> batch (default_collate)
-    pin_memory      accepted and without effect: there is no page-locked memory to copy into
+    pin_memory      accepted and without effect, as pin_memory_device: there is no page-locked
+                    memory to copy into
     drop_last       drop a last batch that is shorter than batch_size
     timeout         seconds to wait for a batch of a worker before DataError; 0 waits for ever
     worker_init_fn  called with the worker's id once in each worker, after seeding
@@ -100,6 +101,7 @@ class DataLoader(Generic[T_co]):
         prefetch_factor: int | None = None,
         persistent_workers: bool = False,
         in_order: bool = True,
+        pin_memory_device: str = "",
     ):
         is_stream = isinstance(dataset, IterableDataset)
         if not (is_stream or hasattr(dataset, "__getitem__") or hasattr(dataset, "__getitems__")):

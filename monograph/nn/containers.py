@@ -350,6 +350,25 @@ class ParameterDict(_Parameters):
         del self[key]
         return value
 
+    def popitem(self):
+        """Remove and return the last (name, value) pair."""
+        key = next(reversed(self._keys))
+        return key, self.pop(key)
+
+    def setdefault(self, key, default=None):
+        """The value under `key`, which is `default` from now on if there is none."""
+        if key not in self._keys:
+            self[key] = default
+        return self[key]
+
+    def fromkeys(self, keys, default=None):
+        """A new dictionary with `default` under each of `keys`."""
+        return ParameterDict((key, default) for key in keys)
+
+    def copy(self):
+        """A new dictionary of the same values."""
+        return ParameterDict(self.items())
+
     def clear(self):
         """Remove all values."""
         for key in list(self._keys):

@@ -11,7 +11,7 @@ from collections import namedtuple
 from typing import Any
 
 from ..core import dtype as dt
-from ..core.dtype import DType
+from ..core.dtype import DType, as_dtype
 from ..core.errors import ArgumentError, DTypeError, ShapeError
 from ..core.shape import as_index, broadcast_shapes, is_number, normalize_dim
 from ..ir.op import Full
@@ -189,14 +189,21 @@ def eigvals(A: Any) -> Any:
     return eig(A).eigenvalues
 
 
-def svd(A: Any, full_matrices: bool = True) -> Any:
+def _no_driver(name: str, driver: Any) -> None:
+    if driver is not None:
+        raise ArgumentError(f"linalg.{name}: driver must be None on the CPU, got {driver!r}")
+
+
+def svd(A: Any, full_matrices: bool = True, *, driver: str | None = None) -> Any:
     """(U, S, Vh) with U diag(S) Vh = A; S is descending and not negative.
 
     full_matrices  square U and Vh; else as many columns and rows as there are singular values.
                    No gradient flows through the columns and rows that this adds.
+    driver         None: PyTorch takes others on GPUs only
 
     The gradient through U and Vh is infinite where singular values are equal.
     """
+    _no_driver("svd", driver)
     return SVDResult(*_svd(_matrices("svd", A), full_matrices))
 
 
@@ -204,8 +211,9 @@ def _svd(x: Any, is_full: bool = False) -> Any:
     return SVD(bool(is_full) and x.shape[-1] != x.shape[-2])(x)
 
 
-def svdvals(A: Any) -> Any:
-    """Singular values, descending."""
+def svdvals(A: Any, *, driver: str | None = None) -> Any:
+    """Singular values, descending. driver: None, as for svd."""
+    _no_driver("svdvals", driver)
     return SingularValues()(_matrices("svdvals", A))
 
 
@@ -368,11 +376,18 @@ def vector_norm(
     return norm(x, ord, dim, keepdim, dtype=dtype)
 
 
-def matrix_norm(A: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False) -> Any:
+def matrix_norm(
+    A: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *, dtype: Any = None
+) -> Any:
     """A norm of matrices: "fro", "nuc", 2 and -2 (singular values), 1, -1 (columns), inf, -inf.
 
-    dim  the two dimensions of the matrices; those of 16-bit numbers are computed in float32
+    dim    the two dimensions of the matrices
+    dtype  of the computation and the result
+
+    Norms of 16-bit numbers are computed in float32.
     """
+    if dtype is not None:
+        return matrix_norm(cast(A, as_dtype(dtype)), ord, dim, keepdim)
     if A.dtype in (dt.float16, dt.bfloat16):
         return cast(matrix_norm(cast(A, dt.float32), ord, dim, keepdim), A.dtype)
     x = _matrices("matrix_norm", A)
@@ -396,12 +411,14 @@ def matrix_norm(A: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = F
     return out
 
 
-def linalg_norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False) -> Any:
+def linalg_norm(
+    A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+) -> Any:
     """vector_norm, or matrix_norm where two dims are given (or `ord` with a matrix)."""
     is_pair = isinstance(dim, (tuple, list)) and len(dim) == 2
     if ord is not None and (is_pair or (dim is None and len(A.shape) == 2)):
-        return matrix_norm(A, ord, dim or (-2, -1), keepdim)
-    return vector_norm(A, 2 if ord is None else ord, dim, keepdim)
+        return matrix_norm(A, ord, dim or (-2, -1), keepdim, dtype=dtype)
+    return vector_norm(A, 2 if ord is None else ord, dim, keepdim, dtype=dtype)
 
 
 def cond(A: Any, p: Any = None) -> Any:

@@ -135,14 +135,16 @@ def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: fl
 
 @functional
 @composite
-def huber_loss(input: Any, target: Any, *, reduction: str = "mean", delta: float = 1.0) -> Any:
+def huber_loss(
+    input: Any, target: Any, *, reduction: str = "mean", delta: float = 1.0, weight: Any = None
+) -> Any:
     """Squared below delta, absolute above: d*d / 2 or delta * (|d| - delta/2)."""
     if delta <= 0:
         raise ArgumentError(f"huber_loss: delta must be positive, got {delta}")
     x, y = _pair("huber_loss", input, target, reduction)
     d = absolute(sub(x, y))
     near, far = mul(mul(d, d), 0.5), mul(sub(d, 0.5 * delta), float(delta))
-    return reduce_loss(where(le(d, delta), near, far), reduction)
+    return reduce_loss(_weighted(where(le(d, delta), near, far), weight), reduction)
 
 
 @op

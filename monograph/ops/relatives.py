@@ -1,25 +1,58 @@
 """Functions of PyTorch's main namespace that are others in another form.
 
 native_layer_norm and its kin also return the statistics; grid_sampler takes numbers for modes;
-index_reduce is scatter_reduce on rows.
+index_reduce is scatter_reduce on rows; max_pool2d_with_indices and its kin also say where.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..core.errors import ArgumentError, ShapeError
 from ..core.shape import numel
 from ..ir.op import Full
-from .align import broadcast_to, public
+from .align import broadcast_to, functional, public
 from .arith import add
 from .batching import shape_of
+from .fractional import fractional_max_pool2d, fractional_max_pool3d
 from .gathering import _at_least_1d, _rows, scatter_reduce
 from .images import grid_sample
 from .joining import pad
 from .movement import Reshape
 from .normalize import _moments, _wide, batch_norm, group_norm, layer_norm
+from .pooling import (
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    adaptive_max_pool3d,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+)
 from .power import rsqrt
+
+# -- pooling that says where -----------------------------------------------------------------------
+
+
+def _with_indices(f: Callable) -> Callable:
+    """f with return_indices=True, under PyTorch's name for that."""
+
+    def both(*args: Any, **kwargs: Any) -> Any:
+        return f(*args, **{**kwargs, "return_indices": True})
+
+    both.__name__ = both.__qualname__ = f"{f.__name__}_with_indices"
+    both.__doc__ = (
+        f"({f.__name__}, where each maximum was: int64), for all arguments of {f.__name__}."
+    )
+    return functional(both)
+
+
+for _f in (
+    max_pool1d, max_pool2d, max_pool3d, adaptive_max_pool1d, adaptive_max_pool2d,
+    adaptive_max_pool3d, fractional_max_pool2d, fractional_max_pool3d,
+):  # fmt: skip
+    _with_indices(_f)
+
 
 # -- normalization that returns its statistics -----------------------------------------------------
 

@@ -5,6 +5,7 @@ import math
 import warnings
 
 import monograph as mg
+from monograph import func as stateless  # noqa: F401  (functional_call)
 from monograph.api.compiled import is_enabled
 from monograph.core.errors import ArgumentError, ArgumentTypeError, ShapeError
 from monograph.nn.utils import parametrizations as parametrizations

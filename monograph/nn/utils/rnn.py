@@ -42,6 +42,38 @@ class PackedSequence(_Fields):
         """The same sequences with `data` on another device or of another dtype."""
         return self._replace(data=self.data.to(*args, **kwargs))
 
+    def cpu(self):
+        """Itself."""
+        return self
+
+    def pin_memory(self):
+        """Itself: see Tensor.pin_memory."""
+        return self
+
+    def is_pinned(self):
+        """Whether `data` is in page-locked memory: never."""
+        return False
+
+    def double(self):
+        """With `data` as float64."""
+        return self.to(mg.float64)
+
+    def float(self):
+        """With `data` as float32."""
+        return self.to(mg.float32)
+
+    def half(self):
+        """With `data` as float16."""
+        return self.to(mg.float16)
+
+    def long(self):
+        """With `data` as int64."""
+        return self.to(mg.int64)
+
+    def int(self):
+        """With `data` as int32."""
+        return self.to(mg.int32)
+
     def _replace(self, **changes):
         return PackedSequence(*(changes.get(name, getattr(self, name)) for name in self._fields))
 
