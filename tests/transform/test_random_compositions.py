@@ -140,26 +140,60 @@ def evaluate(m, t, seed, stack):
 
 def random_stack(seed):
     rng = np.random.default_rng(1000 + seed)
-    names = [str(n) for n in rng.choice(list(TRANSFORMS), int(rng.integers(1, 4)))]
-    if "custom" in names:  # torch has no forward mode over a generated rule
-        names = [n for n in names if n not in ("jvp", "jacfwd")]
-    return names
+    return without_jvp_of_custom(
+        [str(n) for n in rng.choice(list(TRANSFORMS), int(rng.integers(1, 4)))]
+    )
+
+
+def without_jvp_of_custom(names):
+    """The stack, as far as torch has it: it has no forward mode over a generated rule."""
+    return [n for n in names if "custom" not in names or n not in ("jvp", "jacfwd")]
 
 
 @pytest.mark.parametrize("seed", range(60))
 def test_equals_torch(seed):
-    stack = random_stack(seed)
-    value, grad = evaluate(mg, lambda a: mg.tensor(a), seed, stack)
+    check_against_torch(seed, random_stack(seed))
+
+
+# 931: a captured function inside another, under Jacobians.
+@pytest.mark.parametrize("seed", [*range(15), 931])
+def test_stacks_around_a_captured_function_equal_torch(seed):
+    check_against_torch(seed, stack_around_jit(seed))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(10))
+def test_many_stacks_around_a_captured_function_equal_torch(block):
+    meant = [
+        check_against_torch(s, stack_around_jit(s)) for s in range(100 * block, 100 + 100 * block)
+    ]
+    assert sum(meant) >= 90  # the others make huge numbers
+
+
+def stack_around_jit(seed):
+    """Up to three transforms, and a capture below the last of them."""
+    rng = np.random.default_rng(seed)
+    names = [str(n) for n in rng.choice(list(TRANSFORMS), int(rng.integers(1, 4)))]
+    names.insert(int(rng.integers(0, len(names))), "jit")
+    return without_jvp_of_custom(names)
+
+
+def check_against_torch(seed, stack):
+    """Value and gradient of a stack are torch's; False where they are too large to compare."""
     expected, expected_grad = evaluate(torch, lambda a: torch.tensor(a), seed, stack)
+    largest = 0.0 if expected_grad is None else expected_grad.abs().max().item()
+    if not (abs(expected.item()) < 1e6 and largest < 1e6):
+        return False
+    value, grad = evaluate(mg, lambda a: mg.tensor(a), seed, stack)
     scale = max(1.0, abs(expected.item()))
     assert value.item() == pytest.approx(expected.item(), rel=1e-8, abs=1e-9 * scale), stack
     assert (grad is None) == (expected_grad is None)
-    if grad is None:
-        return
-    np.testing.assert_allclose(
-        grad.numpy(), expected_grad.numpy(), rtol=1e-7,
-        atol=1e-9 * max(1.0, np.abs(expected_grad.numpy()).max()), err_msg=str(stack),
-    )  # fmt: skip
+    if grad is not None:
+        np.testing.assert_allclose(
+            grad.numpy(), expected_grad.numpy(), rtol=1e-7, atol=1e-9 * max(1.0, largest),
+            err_msg=str(stack),
+        )  # fmt: skip
+    return True
 
 
 @pytest.mark.parametrize("seed", range(60, 80))
