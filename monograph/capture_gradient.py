@@ -155,7 +155,7 @@ class LostGradient(tape.Node):
 
     def __init__(self, owner: str, error: GradError, sources: list[Any]):
         self.op = None  # type: ignore[assignment]
-        self.seq = next(tape._sequence)
+        self.seq = next(tape.sequence)
         self.place = self.hooks = self.recompute = None
         self.edges = tuple(
             tape.edge_of(s) if isinstance(s, Tensor) and s._requires else None for s in sources
@@ -189,7 +189,7 @@ class CapturedCall(tape.Node):
         sources: list, before: tuple[dict[int, np.ndarray], list],
     ):  # fmt: skip
         self.op = None  # type: ignore[assignment]
-        self.seq = next(tape._sequence)
+        self.seq = next(tape.sequence)
         self.place = None
         self.hooks = None
         self.edges = tuple(

@@ -19,7 +19,7 @@ from .core.modes import modes, no_grad, untaped
 from .core.shape import Size, contiguous_strides
 from .ops.align import cast
 from .ops.movement import Alias, Detach, Overwrite, write_through
-from .transform import tape, trace, vmap
+from .transform import replay, tape, trace, vmap
 from .transform.meta import is_meta, no_elements
 from .transform.tape import Node
 from .transform.trace import Symbol, known, needs_value
@@ -123,6 +123,8 @@ class Tensor:
     def _write(self, value: Tensor, name: str) -> Tensor:
         """Overwrite this tensor's elements with `value` (same shape): every in-place operation."""
         owner = self._storage_owner()
+        if replay.recording[0] and modes.steps is not None:
+            modes.steps.ok = False  # what is written in place is not among the steps
         if is_meta(value._payload) is not is_meta(self._payload):
             if self.is_meta:
                 return self

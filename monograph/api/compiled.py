@@ -57,14 +57,15 @@ def is_enabled() -> bool:
 
 def fast(op: Op, args: list[Any]) -> Any:
     """The op's result from a compiled program, or None where NumPy should run it."""
-    if op.name in COPIES:
-        limit = HEAVY_COPY if op.kind == "opaque" or _takes_copy(op, args[0]) else None
-    else:
-        limit = (SLOW if op.slow_reference else HEAVY).get(op.kind)
+    cls = op.__class__
+    limit = _limits.get(cls, cls)
+    if limit is cls:
+        limit = _limits[cls] = _limit(op)
     if limit is None or not _enabled[0]:
-        return buffers.full(op.shape, op.dtype.numpy, op.value) if type(op) is Full else None
-    if op.kind == "opaque" and op.name not in OPAQUE:
-        return None
+        return buffers.full(op.shape, op.dtype.numpy, op.value) if cls is Full else None
+    if op.kind == "movement":
+        if not _takes_copy(op, args[0]):
+            return None
     size = numel(op.shape) if op.kind == "source" else 0
     for a in args:
         if type(a) is np.ndarray:
@@ -72,6 +73,18 @@ def fast(op: Op, args: list[Any]) -> Any:
     if size < limit or (op.kind == "contraction" and _few_products(op, args)):
         return None
     return _run(op, args)
+
+
+# Class of an op -> the elements above which it is worth a native call, or None.
+_limits: dict[type, int | None] = {}
+
+
+def _limit(op: Op) -> int | None:
+    if op.name in COPIES:
+        return HEAVY_COPY
+    if op.kind == "opaque" and op.name not in OPAQUE:
+        return None
+    return (SLOW if op.slow_reference else HEAVY).get(op.kind)
 
 
 def _takes_copy(op: Any, x: np.ndarray) -> bool:

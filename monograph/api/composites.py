@@ -10,6 +10,7 @@ composition itself: captures, vmap, anomaly mode, checkpointed regions.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import itertools
 from collections.abc import Callable
@@ -27,13 +28,14 @@ from ..ops import composite
 from ..ops.movement import Alias, Expand, Permute, Reshape
 from ..runtime import buffers
 from ..tensor import Tensor, wrap
-from ..transform import tape
+from ..transform import replay, tape
+from ..transform.structure import reads
 from ..transform.tape import Like, Node, Saved
 from ..transform.trace import Symbol, Trace
-from . import compiled
+from . import again, compiled
 from .interpreter import interpret
 
-SMALL = 64  # elements below which a composition is quick enough, and nothing is compiled
+SMALL = 64  # elements below which nothing is compiled (again.py)
 # Kinds of calls of one function that are compiled at sight: code with more of them (sequences of
 # all lengths) repeats few, and what follows is compiled when it was seen SIGHTINGS times.
 AT_SIGHT = 64
@@ -63,7 +65,7 @@ def run(f: Callable, args: tuple, kwargs: dict) -> Any:
     arrays: list[np.ndarray] = []
     for a in (*args, *kwargs.values()) if kwargs else args:
         if not isinstance(a, Tensor):
-            key.append(a if a is None else (type(a), a))
+            key += type(a), a
             continue
         p = a._payload if a._base is None else a._value()
         if type(p) is not np.ndarray or p.dtype.kind == "c":
@@ -71,7 +73,7 @@ def run(f: Callable, args: tuple, kwargs: dict) -> Any:
         reading = None
         if not p.flags.c_contiguous:
             p, reading = compiled.as_it_stands(p)
-        key.append((p.shape, p.dtype, grad and a._requires, reading))
+        key += p.shape, p.dtype, grad and a._requires, reading
         tensors.append(a)
         arrays.append(p)
     kind = tuple(key)
@@ -88,7 +90,12 @@ def run(f: Callable, args: tuple, kwargs: dict) -> Any:
 
 def _meet(f: Callable, args: tuple, kwargs: dict, kind: Any, size: int) -> Any:
     """The Composite for this kind of call; None as long as, or where, there is none."""
-    if size < SMALL:
+    if size < SMALL or (size <= again.MOST and hasattr(f, "is_never_compiled")):
+        if len(_known) >= LIMIT:
+            _known.clear()
+        _known[kind] = again.Again(f)
+        return _known[kind]
+    if hasattr(f, "is_never_compiled"):
         return None
     count = _compiled.get(f, 0)
     if count >= AT_SIGHT:
@@ -199,6 +206,12 @@ class Composite:
         if not executable.has_host_steps:
             self.executable = executable
 
+    def again(self, *arrays: np.ndarray) -> list[np.ndarray]:
+        """All results of the program on other arrays of this kind (replay.py); none is written."""
+        outs = [make(shape, dtype) for make, shape, dtype in self.fresh]
+        self.executable.run([_stand(a, r) for a, r in zip(arrays, self.readings)], outs)
+        return outs
+
     def run_again(self, given: list[Any]) -> list[Any]:
         """The results of the composition itself on other tensors."""
         before, modes.autocast = modes.autocast, self.autocast
@@ -238,6 +251,9 @@ class Composite:
             self.executable.run(arrays, [*outs, *(arrays[i] for i in self.written)])
         except IndexRangeError as error:
             raise IndexRangeError(error.message) from None  # at this call's place
+        if replay.recording[0] and modes.steps is not None:
+            modes.steps.call(self, self.again, [t._payload for t in tensors], outs)
+            modes.steps.ok &= not self.written
         for i in self.written:
             tensors[i]._version[0] += 1
         if node is not None:
@@ -267,6 +283,18 @@ def _maker(aval: Aval) -> tuple[Callable, tuple[int, ...], np.dtype]:
     """(function, its arguments) that makes memory for a result; NumPy is quicker for small ones."""
     small = aval.size * aval.dtype.itemsize <= SMALL_BYTES
     return np.empty if small else buffers.empty, aval.shape, aval.dtype.numpy
+
+
+def _stand(a: np.ndarray, reading: Any) -> np.ndarray:
+    """The contiguous array that `reading` (as_it_stands) makes a of."""
+    if reading is None:
+        return a if a.flags.c_contiguous else np.ascontiguousarray(a)
+    stands, found = compiled.as_it_stands(a)
+    if found == reading:
+        return stands
+    order, _, axes = reading  # an array of another layout than that which was compiled for
+    kept = a[(*(0 if i in axes else slice(None) for i in range(a.ndim)), ...)]
+    return np.ascontiguousarray(kept.transpose(order))
 
 
 def _overlaps(i: int, arrays: list) -> bool:
@@ -334,6 +362,28 @@ class Backward:
             self.programs[readings, wanted] = made
         return made
 
+    def run(
+        self, owner: Composite, wanted: tuple[bool, ...], missing: tuple[bool, ...],
+        given: list[np.ndarray],
+    ) -> list[np.ndarray]:  # fmt: skip
+        """The gradients `wanted` from arguments, results, extra, and cotangents not `missing`."""
+        arrays = given[: len(self.reads)]
+        for k, i in enumerate(self.arguments):
+            arrays[k] = _stand(arrays[k], owner.readings[i])
+        cotangents = iter(given[len(self.reads) :])
+        readings: list[Any] = []
+        for absent, v in zip(missing, self.seeds):
+            array = np.zeros(v.aval.shape, v.aval.dtype.numpy) if absent else next(cotangents)
+            reading = None
+            if not array.flags.c_contiguous:
+                array, reading = compiled.as_it_stands(array)
+            arrays.append(array)
+            readings.append(reading)
+        executable, _, fresh = self.program(tuple(readings), wanted)
+        outs = [make(shape, dtype) for make, shape, dtype in fresh]
+        executable.run(arrays, outs)
+        return outs
+
     def _compile(self, readings: tuple, given: list[int]) -> Any:
         graph = Graph()
         own: dict[Value, Any] = {}
@@ -394,7 +444,7 @@ class Pullback:
     def pull(self, node: CompositeNode, gs: list[Any]) -> list[Any] | None:
         """The node's gradients, as its own pull gives them; None where this is not compiled."""
         self.seen += 1
-        if self.seen <= SIGHTINGS:
+        if self.seen <= SIGHTINGS and modes.steps is None:  # what is recorded is seen again
             return None
         given = [s.restore(node, True) for s in node.inputs]
         found = composite.offer(self, *gs, *given)  # type: ignore[arg-type]
@@ -429,6 +479,11 @@ def _standing(aval: Aval, reading: Any) -> Aval:
     return Aval(tuple(kept[i] for i in order), aval.dtype)
 
 
+def _run_backward(back: Backward, owner: Composite, wanted: Any, missing: Any, *arrays: Any) -> Any:
+    return back.run(owner, wanted, missing, list(arrays))
+
+
+@reads
 class CompositeNode(Node):
     """The tape's node for a compiled call of a composite."""
 
@@ -436,7 +491,7 @@ class CompositeNode(Node):
 
     def __init__(self, owner: Composite, tensors: list, made: list, outs: list, old: dict | None):
         self.op: Any = owner
-        self.seq = next(tape._sequence)
+        self.seq = next(tape.sequence)
         self.place = self.hooks = self.recompute = None
         back = owner.backward
         assert back is not None
@@ -448,7 +503,7 @@ class CompositeNode(Node):
                 edge = (t, 0) if t._node is None else (t._node, t._index)
             edges.append(edge)
             if i in owner.written:
-                inputs.append(Like(t._payload))
+                inputs.append(Like((t._payload.shape, t._payload.dtype)))
             elif edge is None:
                 inputs.append(Saved(t))
             else:
@@ -472,35 +527,32 @@ class CompositeNode(Node):
         if modes.grad or modes.trace is not None or modes.vmap is not None:
             return self._pull_composition(gs, linked)
         back = owner.backward
-        arrays = []
-        for i in back.arguments:
-            array = self._current(self.inputs[i])
-            if owner.readings[i] is not None:
-                array, _ = compiled.as_it_stands(array)
-            arrays.append(array)
+        if any(g is not None and type(g._value()) is not np.ndarray for g in gs):
+            return self._pull_composition(gs, linked)
+        arrays = [self._current(self.inputs[i]) for i in back.arguments]
         arrays += [self._current(s) for s in self.outs]
         arrays += self.extra
-        readings: list[Any] = []
-        for g, v in zip(gs, back.seeds):
-            if g is None:
-                array = np.zeros(v.aval.shape, v.aval.dtype.numpy)
-            else:
-                array = g._value()
-                if type(array) is not np.ndarray:
-                    return self._pull_composition(gs, linked)
-            reading = None
-            if not array.flags.c_contiguous:
-                array, reading = compiled.as_it_stands(array)
-            arrays.append(array)
-            readings.append(reading)
-        executable, given, fresh = back.program(tuple(readings), tuple(wanted))
+        arrays += [g._payload for g in gs if g is not None]
+        missing = tuple(g is None for g in gs)
         self.is_fresh = True
-        outs = [make(shape, dtype) for make, shape, dtype in fresh]
-        executable.run(arrays, outs)
+        outs = back.run(owner, tuple(wanted), missing, arrays)
+        if replay.recording[0] and modes.steps is not None:
+            again = functools.partial(_run_backward, back, owner, tuple(wanted), missing)
+            modes.steps.call((back, tuple(wanted), missing), again, arrays, outs)
         results: list[Any] = [None] * len(self.edges)
-        for i, a in zip(given, outs):
+        for i, a in zip((i for i in back.found if wanted[i]), outs):
             results[i] = wrap(a)
         return results
+
+    def replayed(self, me: Any, create_graph: bool) -> list[np.ndarray] | None:
+        """For structure.read: what `pull` reads besides arguments and results."""
+        if self.op.written:
+            return None
+        return [] if create_graph else self.extra
+
+    def blank(self) -> None:
+        """Complete a node that replay.Program made, for a pull on the tape."""
+        self.old, self.extra, self.is_fresh = None, [], False
 
     def gives_fresh(self, r: Any, gs: list[Any], results: list[Any]) -> bool:
         return self.is_fresh or super().gives_fresh(r, gs, results)

@@ -24,14 +24,18 @@ from ..core.errors import (
 from ..core.modes import modes
 from ..core.shape import broadcast_shapes, is_number, numel
 from ..core.symbolic import slice_range
+from ..ir.op import Aval, Movement
 from ..ops.align import broadcast_to, cast, public
 from ..ops.basic import Where
 from ..ops.gathering import named
 from ..ops.indexing import IndexAdd, IndexSelect, IndexSet, WrapIndex
 from ..ops.movement import Alias, Flip, Permute, Reshape, Slice, read_through
-from ..tensor import Tensor
+from ..tensor import Tensor, wrap
+from ..transform.tape import Like
 from ..transform.trace import Symbol, known
 from .creation import as_tensor
+from .interpreter import note
+from .quick import is_watched
 
 
 class Parsed:
@@ -249,8 +253,41 @@ def _true_positions(name: str, mask: Tensor) -> tuple[np.ndarray, ...]:
     return np.nonzero(payload)
 
 
-# (shape, index) -> ops of the view; emptied when it is full.
-_views: dict[tuple, tuple[Any, ...]] = {}
+class Shown(Movement):
+    """The ops of a basic index as one op of the tape: at most one Slice and one Reshape."""
+
+    name = "index"
+    is_view = True
+
+    def __init__(self, ops: tuple[Any, ...], shape: tuple[int, ...]):
+        self.chain = _Chain(ops, shape)
+
+    def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
+        chain = self.chain
+        for op, shape in zip(reversed(chain.ops), reversed(chain.shapes)):
+            (g,) = op.vjp(g, None, Like((shape, x.dtype)))
+        return (g,)
+
+
+class _Chain:
+    """What Shown looks at; the field of an op, which is the same only if it is one object."""
+
+    def __init__(self, ops: tuple[Any, ...], shape: tuple[int, ...]):
+        self.ops, self.shapes = ops, []
+        self.slices: Any = None
+        self.shape: Any = None
+        for op in ops:
+            self.shapes.append(shape)
+            shape = op.infer(Aval(shape, dt.float32)).shape
+            if type(op) is Slice:
+                self.slices = op.slices()
+            else:
+                self.shape = shape
+        self.is_plain = [type(op) for op in ops] in ([Slice], [Reshape], [Slice, Reshape])
+
+
+# (shape, index) -> what it shows; emptied when it is full.
+_views: dict[tuple, Shown] = {}
 _FULL = 4096
 
 
@@ -278,12 +315,52 @@ def _basic_view(x: Tensor, index: Any) -> Tensor | None:
     if key is False:
         return None
     place = (tuple(x._payload.shape), key)
-    ops = _views.get(place)
-    if ops is None:
+    shown = _views.get(place)
+    if shown is None:
         if len(_views) >= _FULL:
             _views.clear()
-        ops = _views[place] = Parsed(x, index).ops
-    return read_through(ops, x)
+        shown = _views[place] = Shown(Parsed(x, index).ops, place[0])
+    p = x._payload if x._base is None else x._value()
+    if type(p) is np.ndarray and modes.trace is None and shown.chain.is_plain and not is_watched():
+        return _view(x, p, shown)
+    return read_through(shown.chain.ops, x)
+
+
+def _view(x: Tensor, p: np.ndarray, shown: Shown) -> Tensor:
+    """What read_through gives, in one go: p is the array of x."""
+    chain = shown.chain
+    made = p if chain.slices is None else p[chain.slices]
+    if chain.shape is not None:
+        made = made.reshape(chain.shape)  # without axes of size 1, or with more: never a copy
+    out = wrap(made)
+    base = x._base
+    out._base = x if base is None else base
+    out._view = chain.ops if base is None else (*x._view, *chain.ops)
+    out._version = x._version
+    out._seen = x._version[0]
+    if x._requires and modes.grad:
+        edge = (x, 0) if x._node is None else (x._node, x._index)
+        note(shown, (edge,), [Like((p.shape, p.dtype))], False, out, made)
+    return out
+
+
+def _rows(x: Tensor, index: Tensor) -> Tensor | None:
+    """x[index] of small arrays for the usual index tensors, where no tape wants to know."""
+    p, i = x._value(), index._value()
+    if (
+        type(p) is not np.ndarray or type(i) is not np.ndarray or not i.ndim or p.size > MOST
+        or i.dtype not in _INDICES or modes.trace is not None or (x._requires and modes.grad)
+        or is_watched() or (i.dtype.kind == "b" and p.shape[: i.ndim] != i.shape)
+    ):  # fmt: skip
+        return None
+    try:
+        return wrap(p[i])
+    except IndexError:  # out of range: said in our words
+        return None
+
+
+MOST = 65536
+_INDICES = frozenset((np.dtype(np.int64), np.dtype(bool)))
 
 
 def _getitem(self: Tensor, index: Any) -> Tensor:
@@ -291,6 +368,10 @@ def _getitem(self: Tensor, index: Any) -> Tensor:
     view = _basic_view(self, index)
     if view is not None:
         return view
+    if isinstance(index, Tensor):
+        made = _rows(self, index)
+        if made is not None:
+            return made
     if isinstance(index, Tensor) and index.dtype is dt.int64 and index.ndim and self.ndim:
         return IndexSelect(0)(self, WrapIndex((self.shape[0],), (0,))(index))  # rows
     parsed = Parsed(self, index)
@@ -335,12 +416,43 @@ def _as_value(value: Any, dtype: Any, name: str) -> Tensor:
 def _setitem(self: Tensor, index: Any, value: Any) -> None:
     """self[index] = value: in place, with broadcasting and conversion to this dtype."""
     name = "index assignment"
+    if _put(self, index, value):
+        return
     value = _as_value(value, self.dtype, name)
     view = _basic_view(self, index)
     if view is not None:
         view._write(_fit(name, value, tuple(view.shape)), name)
     else:
         _assign(Parsed(self, index, name), value, name)
+
+
+def _put(x: Tensor, index: Any, value: Any) -> bool:
+    """Whether self[index] = value was done: arrays of one dtype, or a number, and no tape."""
+    key = _key(index)
+    if key is False or modes.trace is not None or is_watched():
+        return False
+    p = x._value()
+    if type(p) is not np.ndarray or (x._requires and modes.grad) or x._is_detached():
+        return False
+    if isinstance(value, Tensor):
+        if (value._requires and modes.grad) or value._inference != x._inference:
+            return False
+        q = value._value()
+        if type(q) is not np.ndarray or q.dtype is not p.dtype:
+            return False
+    elif type(value) is float and p.dtype.kind == "f":
+        q = value
+    else:
+        return False
+    x._may_write("index assignment")
+    try:
+        p[index] = q
+    except (ValueError, IndexError):  # said in our words
+        return False
+    x._version[0] += 1
+    if x._base is not None:
+        x._refresh()
+    return True
 
 
 def _assign(parsed: Parsed, value: Tensor, name: str) -> None:

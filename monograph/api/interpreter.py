@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,12 +17,14 @@ import numpy as np
 
 from ..core.dtype import BY_NUMPY as _DTYPES
 from ..core.dtype import FLOAT
+from ..core.errors import user_place
 from ..core.modes import modes, uncast
 from ..ir.op import Op
 from ..ops.basic import Cast
 from ..tensor import Tensor, wrap
 from ..transform.meta import META
-from ..transform.tape import ComplexNode, Node
+from ..transform.replay import recording
+from ..transform.tape import ComplexNode, Like, Node, Saved, sequence
 from ..transform.trace import Symbol, leaked
 from ..transform.vmap import Batched, batch
 from .compiled import fast
@@ -37,14 +40,17 @@ class _Contexts(threading.local):
 _contexts = _Contexts()
 
 
+def quiet_context() -> contextvars.Context:
+    """A fresh context in which NumPy gives no warnings of floating-point errors."""
+    context = contextvars.Context()
+    context.run(np.seterr, all="ignore")
+    return context
+
+
 def quietly(f: Callable, args: Sequence[Any]) -> Any:
     """f(*args) under np.errstate(all="ignore"), which itself takes as long as a small ufunc."""
     free = _contexts.free
-    if free:
-        context = free.pop()
-    else:
-        context = contextvars.Context()
-        context.run(np.seterr, all="ignore")
+    context = free.pop() if free else quiet_context()
     try:
         return context.run(f, *args)
     finally:
@@ -55,6 +61,8 @@ def run(op: Op, args: list[Any]) -> Any:
     """The op on arrays and numbers, now: an array, or a list of them for several outputs."""
     result = fast(op, args)
     if result is not None:
+        if recording[0] and modes.steps is not None:
+            modes.steps.op(op, args, result, None)
         return result
     expected = _expected(op, args)
     if op.kind == "movement":
@@ -62,10 +70,17 @@ def run(op: Op, args: list[Any]) -> Any:
     else:
         result = quietly(op.reference, args)
     if type(expected) is tuple:
-        return [_exact(r, d) for r, d in zip(result, expected)]
-    if type(result) is np.ndarray and result.dtype is expected:
-        return result
-    return np.asarray(result, dtype=expected)
+        result = [_exact(r, d) for r, d in zip(result, expected)]
+    elif type(result) is not np.ndarray or result.dtype is not expected:
+        result = np.asarray(result, dtype=expected)
+    else:
+        expected = ()
+    if recording[0] and modes.steps is not None:
+        modes.steps.op(op, args, result, expected)
+    return result
+
+
+_run = run
 
 
 def _exact(result: Any, dtype: np.dtype) -> np.ndarray:
@@ -82,8 +97,9 @@ _FULL = 4096
 
 def _expected(op: Op, args: list[Any]) -> Any:
     """NumPy dtype of the result, or a tuple of several; raises what `infer` raises."""
-    alike = op.kind == "elementwise" and not op.__dataclass_fields__  # type: ignore[attr-defined]
-    key: list[Any] = [op.__class__ if alike else op]
+    fields = op.__dict__
+    alike = op.kind == "elementwise" and not fields
+    key: list[Any] = [op.__class__, *fields.values()]
     shape = None
     for a in args:
         if type(a) is not np.ndarray:
@@ -152,8 +168,66 @@ def _conjugates(op: Op) -> bool:
     return op.holomorphic and op.saves != "none"
 
 
+def note(op: Op, edges: tuple, inputs: list, kept: bool, out: Tensor, made: np.ndarray) -> None:
+    """Put `out` on the tape: what Node.__init__ does, for one output."""
+    node: Any = _new(Node)
+    node.op, node.edges, node.inputs = op, edges, inputs
+    node.seq = next(sequence)
+    node.place = user_place() if modes.anomaly else None
+    node.hooks = node.recompute = None
+    node.n_outputs = 1
+    node.outs = [Saved(out, None, 0, True) if kept else Like((made.shape, made.dtype))]
+    if modes.recorder is not None:
+        modes.recorder.append(weakref.ref(node))
+    out._node = node
+    out._requires = True
+
+
+_new = object.__new__
+_SIMPLE = frozenset(("movement", "reduction", "elementwise"))
+_MOST = 65536  # elements that such an op reads here
+
+
+def _simple(op: Op, x: Any) -> Tensor | None:
+    """op(x) for one small array, of a kind that was seen before; else None."""
+    p = x._payload if x._base is None else x._value()
+    if (
+        type(p) is not np.ndarray or p.size > _MOST or op.slow_reference or op.n_outputs != 1
+        or modes.trace is not None or recording[0] or run is not _run
+    ):  # fmt: skip
+        return None
+    expected = _inferred.get((op.__class__, *op.__dict__.values(), p.dtype, p.shape))
+    if expected is None:
+        return None
+    moves = op.kind == "movement"
+    if moves:
+        made = op.reference(p)
+    else:
+        made = quietly(op.reference, (p,))
+    if type(made) is not np.ndarray or made.dtype is not expected:
+        made = np.asarray(made, dtype=expected)
+    out = wrap(made)
+    if moves and op.is_view:
+        out._become_view(x, op)
+    if x._requires and op.differentiable and modes.grad and made.dtype.kind not in "biu":
+        if op.saves != "none":
+            if made.dtype.kind == "c":
+                recorded(op, (x,), (out,))
+                return out
+            out._node = Node(op, (x,), (out,))
+            out._requires = True
+            return out
+        edge = (x, 0) if x._node is None else (x._node, x._index)
+        note(op, (edge,), [Like((p.shape, p.dtype))], False, out, made)
+    return out
+
+
 def interpret(op: Op, args: tuple) -> Tensor | tuple[Tensor, ...]:
     """Serve the door for tensors."""
+    if len(args) == 1 and op.kind in _SIMPLE:
+        done = _simple(op, args[0])
+        if done is not None:
+            return done
     payloads: list[Any] = []
     wants_grad = False
     unusual = modes.trace is not None

@@ -11,12 +11,14 @@ from ..core.dtype import DType, as_dtype
 from ..core.errors import ShapeError
 from ..core.modes import modes, no_grad
 from ..core.shape import broadcast_shapes, is_number
+from ..ir import dispatch
 from ..ops import arith, composite
 from ..ops.align import FUNCTIONAL, FUNCTIONS, broadcast_to, cast
-from ..tensor import Tensor
+from ..tensor import Tensor, wrap
+from ..transform import replay
 from ..transform.meta import no_elements
 from ..transform.tape import keep_saved, next_number
-from . import composites
+from . import compiled, composites, interpreter, quick
 from .creation import as_tensor
 from .meta import on_meta
 
@@ -47,8 +49,18 @@ not_equal rad2deg renorm sgn sinc subtract true_divide xlogy
 """.split()
 
 
+# What functions with options are without them.
+_PLAIN = {"add": arith.add_, "sub": arith.sub_, "div": arith.div_}
+
+
 def _operator(function: Callable, swap: bool = False) -> Callable:
+    plain = getattr(_PLAIN.get(function.__name__, function), "quick", None)
+    quick = plain[0] if plain is not None else lambda x, y: None
+
     def method(self: Tensor, other: Any) -> Any:
+        made = quick(other, self) if swap else quick(self, other)
+        if made is not None:
+            return made
         if not isinstance(other, Tensor) and not is_number(other):
             if not hasattr(other, "__array__"):
                 return NotImplemented
@@ -81,9 +93,20 @@ def _part_setter(part: str) -> Callable:
     return setter
 
 
+def _is_unwatched(run: Callable = interpreter.run) -> bool:
+    """Whether operations run as usual: nobody watches them, and compiled code is allowed."""
+    return (
+        dispatch.handler() is interpreter.interpret
+        and interpreter.run is run
+        and compiled.is_enabled()
+    )
+
+
 def attach() -> None:
     """Give Tensor its methods. Called once, when all functions are registered."""
     composite.install(composites.run)
+    quick.install()
+    replay.install(interpreter.quietly, interpreter.run, _is_unwatched, wrap)
     for name, f in FUNCTIONS.items():
         if name not in NOT_METHODS and not hasattr(Tensor, name):
             setattr(Tensor, name, f)

@@ -6,6 +6,7 @@ as one Split, so that their gradient is one concatenation instead of a sum of pa
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,13 +20,14 @@ from ..ops import shaping
 from ..ops.align import public
 from ..ops.complex import view_as_complex, view_as_real
 from ..ops.joining import Split
-from ..ops.movement import Alias, Copy, Reshape
+from ..ops.movement import Alias, Copy, Reshape, Slice
 from ..ops.parts import conj
 from ..ops.shaping import slice_axis
-from ..tensor import Tensor
+from ..tensor import Tensor, wrap
 from ..transform.tape import Node
 from ..transform.trace import Symbol
 from .creation import from_numpy
+from .quick import is_watched
 
 
 def _view(self: Tensor, *shape: Any) -> Tensor:
@@ -111,7 +113,15 @@ def _parts(name: str, x: Tensor, sizes: Sequence[int], axis: int) -> tuple[Tenso
     """Consecutive slices along `axis`; on the tape one Split."""
     if len(sizes) < 2:
         return tuple(Alias()(x) for _ in sizes)
-    starts = np.cumsum([0, *sizes]).tolist()
+    starts = [0, *itertools.accumulate(sizes)]
+    p = x._value()
+    if type(p) is np.ndarray and modes.trace is None and not is_watched():
+        parts = _shown_parts(x, p, starts, axis)
+        if x._requires and modes.grad:
+            node = Node(Split(tuple(sizes), axis), (x,), parts)
+            for i, part in enumerate(parts):
+                part._node, part._index, part._requires = node, i, True
+        return parts
     plain = type(x._value()) in (np.ndarray, Symbol)  # inside vmap the outer tape must see slices
     if not (plain and x.requires_grad and modes.grad):
         return tuple(slice_axis(x, axis, a, b) for a, b in zip(starts, starts[1:]))
@@ -121,6 +131,21 @@ def _parts(name: str, x: Tensor, sizes: Sequence[int], axis: int) -> tuple[Tenso
     for i, part in enumerate(parts):
         part._node, part._index, part._requires = node, i, True
     return parts
+
+
+def _shown_parts(x: Tensor, p: np.ndarray, starts: Sequence[int], axis: int) -> tuple[Tensor, ...]:
+    """The slices of x, whose array is p, from each start to the next; on no tape."""
+    lead: tuple = (slice(None),) * axis
+    zeros, ones, shape, before = (0,) * p.ndim, (1,) * p.ndim, p.shape, x._view or ()
+    parts = []
+    for a, b in zip(starts, starts[1:]):
+        part = wrap(p[(*lead, slice(a, b))])
+        low, high = (*zeros[:axis], a, *zeros[axis + 1 :]), (*shape[:axis], b, *shape[axis + 1 :])
+        part._base = x if x._base is None else x._base
+        part._view = (*before, Slice(low, high, ones))
+        part._version, part._seen = x._version, x._version[0]
+        parts.append(part)
+    return tuple(parts)
 
 
 @public
@@ -201,6 +226,9 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
         raise IndexRangeError("unbind: a 0-d tensor has no dimension to take apart")
     axis = normalize_dim("unbind", dim, input.ndim)
     shape = tuple(input.shape)
+    if type(input._payload) is np.ndarray and not (input.requires_grad and modes.grad):
+        lead = (slice(None),) * axis
+        return tuple(input[(*lead, i)] for i in range(shape[axis]))
     flat = Reshape((*shape[:axis], *shape[axis + 1 :]))
     parts = _parts("unbind", input, [1] * shape[axis], axis) if shape[axis] else ()
     return tuple(flat(p) for p in parts)

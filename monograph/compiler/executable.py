@@ -332,7 +332,7 @@ class Executable:
         """Compute. Arrays are C-contiguous, of the avals' shapes and dtypes."""
         arrays = [*inputs, *outputs]
         slots = np.array([buffers.address_of(a) for a in arrays], np.int64)
-        self.run_at(slots.ctypes.data, arrays)
+        self.run_at(buffers.address_of(slots), arrays)
 
     def run_at(
         self,

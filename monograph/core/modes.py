@@ -23,6 +23,7 @@ class _Modes(threading.local):
     as_of: Any = None  # the number of the tape that a recomputation goes back to, or None
     recorder: Any = None  # a list that weak references to new nodes are appended to, or None
     ends: Any = None  # what the backward in progress is to call at its end, or None
+    steps: Any = None  # what notes how arrays are computed now, or None (transform/replay.py)
     saved_hooks: Any = None  # (pack, unpack) for values that nodes keep, or None (tape.py)
     autocast: Any = None  # the DType that autocast casts to, or None (ops/autocasting.py)
     autotune: bool | None = None  # whether schedules are measured; None: as the environment says

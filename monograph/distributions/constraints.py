@@ -24,6 +24,7 @@ class Constraint:
 
     is_discrete = False
     event_dim = 0
+    takes_arrays = False  # whether check() takes NumPy arrays, too, and gives one
 
     def check(self, value: Any) -> Any:
         """Whether each event of `value` is in the set."""
@@ -64,6 +65,7 @@ def is_dependent(constraint: Any) -> bool:
 
 class _Boolean(Constraint):
     is_discrete = True
+    takes_arrays = True
 
     def check(self, value: Any) -> Any:
         return (value == 0) | (value == 1)
@@ -71,12 +73,15 @@ class _Boolean(Constraint):
 
 class _OneHot(Constraint):
     is_discrete, event_dim = True, 1
+    takes_arrays = True
 
     def check(self, value: Any) -> Any:
         return ((value == 0) | (value == 1)).all(-1) & (value.sum(-1) == 1)
 
 
 class _Real(Constraint):
+    takes_arrays = True
+
     def check(self, value: Any) -> Any:
         return value == value  # no nan
 
@@ -88,6 +93,8 @@ class _Bounded(Constraint):
 
     def __init__(self, lower_bound: Any = None, upper_bound: Any = None):
         self.lower_bound, self.upper_bound = lower_bound, upper_bound
+        bounds = lower_bound, upper_bound
+        self.takes_arrays = all(b is None or isinstance(b, (int, float)) for b in bounds)
 
     def check(self, value: Any) -> Any:
         good = value == value
@@ -140,9 +147,10 @@ class _LessThan(_Bounded):
 
 class _Simplex(Constraint):
     event_dim = 1
+    takes_arrays = True
 
     def check(self, value: Any) -> Any:
-        return (value >= 0).all(-1) & ((value.sum(-1) - 1).abs() < 1e-6)
+        return (value >= 0).all(-1) & (abs(value.sum(-1) - 1) < 1e-6)
 
 
 class _Multinomial(Constraint):
@@ -210,6 +218,7 @@ class _Independent(Constraint):
         self.base_constraint = base_constraint
         self.reinterpreted_batch_ndims = reinterpreted_batch_ndims
         self.is_discrete = base_constraint.is_discrete
+        self.takes_arrays = base_constraint.takes_arrays
         self.event_dim = base_constraint.event_dim + reinterpreted_batch_ndims
 
     def check(self, value: Any) -> Any:

@@ -306,6 +306,9 @@ class _Record(Op):
 
     def __init__(self, *args: Any, **kwargs: Any):
         names = self._fields
+        if len(args) == len(names) and not kwargs:
+            self.__dict__.update(zip(names, args))
+            return
         values = dict(zip(names, args))
         if len(values) != len(names) or kwargs or len(args) > len(names):
             values = {**self._defaults, **values, **kwargs}

@@ -128,6 +128,10 @@ _PLAIN = (float, int)
 
 FUNCTIONS: dict[str, Callable] = {}
 
+# What `function` made for one or two operands. api/quick.py sets `quick[0]` of each: the function
+# on plain operands, which answers None where it must go the usual way.
+PRIMITIVES: list[Any] = []
+
 
 def function(cls: type[Op], *, floating: bool = False, name: str | None = None) -> Callable:
     """The public function of an Elementwise op without parameters: aligns, then applies.
@@ -137,10 +141,13 @@ def function(cls: type[Op], *, floating: bool = False, name: str | None = None) 
     primitive = cls()
     title = name or cls.name
     arity = cls.reference.__code__.co_argcount - 1
+    quick: list[Callable] = [lambda *operands: None]
 
     if arity == 1:
 
         def f(input: Any, *, out: Any = None) -> Any:
+            if out is None and (made := quick[0](input)) is not None:
+                return made
             x = as_operand(title, input)
             if floating and x.dtype.category < dt.FLOAT:
                 x = cast(x, dt.get_default_dtype())
@@ -149,6 +156,8 @@ def function(cls: type[Op], *, floating: bool = False, name: str | None = None) 
     elif arity == 2:
 
         def f(input: Any, other: Any, *, out: Any = None) -> Any:  # type: ignore[misc]
+            if out is None and (made := quick[0](input, other)) is not None:
+                return made
             ready: Any = _aligned(title, input, other, floating)
             if ready is None:
                 ready = align(title, input, other, floating=floating)
@@ -160,6 +169,9 @@ def function(cls: type[Op], *, floating: bool = False, name: str | None = None) 
             return primitive(*align(title, *args, floating=floating))
 
     f.__name__ = f.__qualname__ = title
+    if arity <= 2:
+        f.primitive, f.arity, f.quick = primitive, arity, quick  # type: ignore[attr-defined]
+        PRIMITIVES.append(f)
     f.__doc__ = cls.__doc__
     f.__module__ = cls.__module__
     FUNCTIONS[title] = f

@@ -30,6 +30,12 @@ def offer(f: Callable, *args: Any) -> Any:
     return _runner[0](f, args, {})
 
 
+def composed(f: Callable) -> Callable:
+    """Mark f as `composite` does, but never for the compiler: small calls are done again alone."""
+    f.is_never_compiled = True  # type: ignore[attr-defined]
+    return composite(f)
+
+
 def composite(f: Callable) -> Callable:
     """Mark f: all that it reads and writes are its arguments (tensors written in place, too)."""
 

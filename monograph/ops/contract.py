@@ -17,7 +17,7 @@ from ..core.shape import Shape, is_number, normalize_dim
 from ..ir.op import Aval, Contraction, is_value, op
 from .align import as_operand, broadcast_to, cast, functional, public
 from .arith import add, mul, times
-from .composite import composite
+from .composite import composed, composite
 from .movement import Permute, Reshape, Sum
 from .parts import conj
 
@@ -188,6 +188,7 @@ def _alike(x: Any, y: Any) -> tuple[Any, Any]:
 
 
 @public
+@composed
 def matmul(input: Any, other: Any) -> Any:
     """Matrix product: of vectors, matrices, or stacks of matrices whose leading axes broadcast.
 
@@ -208,6 +209,7 @@ def matmul(input: Any, other: Any) -> Any:
 
 
 @public
+@composed
 def mm(input: Any, mat2: Any) -> Any:
     """Matrix product of two matrices, (M, K) and (K, N); no broadcasting."""
     _exactly("mm", "input", input, 2)
@@ -216,6 +218,7 @@ def mm(input: Any, mat2: Any) -> Any:
 
 
 @public
+@composed
 def bmm(input: Any, mat2: Any) -> Any:
     """Products of two equally long stacks of matrices, (B, M, K) and (B, K, N)."""
     _exactly("bmm", "input", input, 3)
@@ -229,6 +232,7 @@ def bmm(input: Any, mat2: Any) -> Any:
 
 
 @public
+@composed
 def mv(input: Any, vec: Any) -> Any:
     """Product of a matrix (M, K) and a vector (K,)."""
     _exactly("mv", "input", input, 2)
@@ -237,6 +241,7 @@ def mv(input: Any, vec: Any) -> Any:
 
 
 @public
+@composed
 def dot(input: Any, other: Any) -> Any:
     """Sum of the products of two vectors' elements: a 0-d tensor.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,10 @@ def concat_values(axis: int, xs: Sequence[Any]) -> Any:
     return xs[0] if len(xs) == 1 else Concat(axis)(*xs)
 
 
+# Set by api/quick.py: cat and stack of small arrays, or None where they must go the usual way.
+quick: list[Callable] = [lambda tensors, dim: None] * 2
+
+
 def _sequence(name: str, tensors: Any) -> list[Any]:
     if is_value(tensors) or not isinstance(tensors, (tuple, list)):
         raise ArgumentTypeError(
@@ -108,6 +112,8 @@ def _sequence(name: str, tensors: Any) -> list[Any]:
 
 def _promoted(xs: list[Any]) -> list[Any]:
     dtype = xs[0].dtype
+    if all(x.dtype is dtype for x in xs):
+        return xs
     for x in xs[1:]:
         dtype = dt.promote_types(dtype, x.dtype)
     return [cast(x, dtype) for x in xs]
@@ -124,6 +130,9 @@ def cat(tensors: Sequence[Any], dim: int | None = 0) -> Any:
     >>> cat((tensor([1, 2]), tensor([3])))
     tensor([1, 2, 3])
     """
+    made = quick[0](tensors, dim)
+    if made is not None:
+        return made
     xs = _promoted(_sequence("cat", tensors))
     if dim is None:
         xs, dim = [Reshape((numel(x.shape),))(x) for x in xs], 0
@@ -166,6 +175,9 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> Any:
     tensor([[1, 2],
             [3, 4]])
     """
+    made = quick[1](tensors, dim)
+    if made is not None:
+        return made
     xs = _promoted(_sequence("stack", tensors))
     for i, x in enumerate(xs):
         if shape_of(x) != shape_of(xs[0]):

@@ -204,7 +204,13 @@ def pow(input: Any, exponent: Any) -> Any:
     >>> pow(tensor([1.0, 2.0, 3.0]), 2)
     tensor([1., 4., 9.])
     """
-    x, y = align("pow", input, exponent)
+    x: Any
+    y: Any
+    own = getattr(input, "dtype", None)
+    if type(exponent) in (int, float) and (own is dt.float32 or own is dt.float64):
+        x, y = input, float(exponent)
+    else:
+        x, y = align("pow", input, exponent)
     dtype = x.dtype if is_value(x) else y.dtype
     if dtype is dt.bool_:
         x, y = (cast(v, dt.int64) if is_value(v) else int(v) for v in (x, y))

@@ -23,6 +23,7 @@ from .arith import abs as absolute
 from .arith import add_, bitwise_and, div_, eq, gt, lt, maximum, minimum, mul, ne, sign, sub_, where
 from .basic import Where
 from .batching import batched, shape_of
+from .composite import composed
 from .cumulative import exclusive_cumprod
 from .exponential import exp, log, widened
 from .movement import Copy, Detach, Expand, Flip, Permute, Reshape, Sum
@@ -282,9 +283,13 @@ def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
     >>> sum(tensor([[1, 2], [3, 4]]), 0)
     tensor([4, 6])
     """
-    x = _whole(as_operand("sum", input), dtype)
-    if x.dtype is dt.bool_:
-        return any(x, dim, keepdim)
+    d = getattr(input, "dtype", None)
+    if dtype is None and (d is dt.float32 or d is dt.float64):
+        x = input
+    else:
+        x = _whole(as_operand("sum", input), dtype)
+        if x.dtype is dt.bool_:
+            return any(x, dim, keepdim)
     return reduced(Sum, x, normalize_dims("sum", dim, len(x.shape)), keepdim)
 
 
@@ -298,6 +303,7 @@ def nansum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = N
 
 
 @public
+@composed
 def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """Mean over `dim`; floating dtypes only; nan over nothing.
 
@@ -511,6 +517,7 @@ def safe_sqrt(x: Any) -> Any:
 
 
 @public
+@composed
 def var(
     input: Any, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *,
     correction: Any = None,
@@ -527,6 +534,7 @@ def var(
 
 
 @public
+@composed
 def std(
     input: Any, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *,
     correction: Any = None,
@@ -561,6 +569,7 @@ def shift_by_max(x: Any, axes: tuple[int, ...]) -> Any:
 
 
 @public
+@composed
 def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Any:
     """log(sum(exp(input))) over `dim`, without overflow; -inf over nothing.
 
@@ -583,6 +592,7 @@ def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Any:
 
 
 @public
+@composed
 def norm(
     input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Any:

@@ -19,6 +19,7 @@ from monograph.tensor import Tensor
 
 required = type("_Required", (), {"__repr__": lambda self: "<required>"})()  # a default: none
 SMALL = 64  # elements below which an eager step is not compiled
+PATIENCE = 16  # ... unless there were so many (the numbers are the same either way)
 
 
 class Optimizer(HasHooks):
@@ -32,6 +33,8 @@ class Optimizer(HasHooks):
     parameters of more than a few numbers. fused=False keeps to one operation after the other;
     fused=True also compiles what a subclass defines. Inside a captured function it changes nothing.
     """
+
+    _small_steps = 0
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -148,7 +151,10 @@ class Optimizer(HasHooks):
             return self.fused
         if not (is_enabled() and type(self).__module__.startswith(__package__)):
             return False
-        return bool(self._program) or sum(g.numel() for g in grads if g is not None) >= SMALL
+        if self._program or sum(g.numel() for g in grads if g is not None) >= SMALL:
+            return True
+        self._small_steps += 1
+        return self._small_steps > PATIENCE
 
     def _run_program(self, grads):
         """_update_all(grads) as one native call."""

@@ -33,12 +33,14 @@ from ..ops.parts import conj
 from .meta import META, is_meta
 from .vmap import Batched
 
-_sequence = itertools.count()
+sequence = itertools.count()
 _add = Add()
 
 # Set by tensor.py: make a tensor (payload, node, index, requires_grad); one that raises when read.
 _rewrap: list[Callable[[Any, Any, int, bool], Any]] = []
 _unreadable: list[Callable[[Any, GradError], Any]] = []
+# Set by replay.py: a walk that was done before, by its program; None: the tape is to be walked.
+_replay: list[Callable[..., Any]] = []
 
 
 def install(rewrap: Callable, unreadable: Callable) -> None:
@@ -47,28 +49,28 @@ def install(rewrap: Callable, unreadable: Callable) -> None:
     _unreadable[:] = [unreadable]
 
 
-class Like:
-    """Shape and dtype of a value that was not kept."""
+def install_replay(attempt: Callable) -> None:
+    """Offer each backward that is no part of another to `attempt` (transform/replay.py)."""
+    _replay[:] = [attempt]
 
-    __slots__ = ("shape", "_dtype")
 
-    def __init__(self, payload: Any):
-        self.shape, self._dtype = payload.shape, payload.dtype
+class Like(tuple):
+    """(shape, dtype) of a value that was not kept."""
+
+    __slots__ = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self[0]
 
     @property
     def dtype(self) -> DType:
-        d = self._dtype
+        d = self[1]
         return d if type(d) is DType else BY_NUMPY[d]
 
     @property
     def ndim(self) -> int:
-        return len(self.shape)
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is Like and self.shape == other.shape and self._dtype == other._dtype
-
-    def __hash__(self) -> int:
-        return hash((self.shape, self._dtype))
+        return len(self[0])
 
 
 # Nonzero while some thread has hooks for saved values: `modes.saved_hooks`, of each thread.
@@ -126,12 +128,19 @@ class Saved:
         if hooking[0] and modes.saved_hooks is not None and type(self.payload) is np.ndarray:
             self.payload = Packed(tensor, modes.saved_hooks)
 
+    def made_by(self, owner: Node) -> Saved:
+        """An output of `owner` as another node keeps it."""
+        made = Saved.__new__(Saved)
+        made.payload, made.versions, made.version = self.payload, self.versions, self.version
+        made.node, made.index, made.requires_grad = owner, self.index, self.requires_grad
+        return made
+
     def restore(self, owner: Node, linked: bool) -> Any:
         """The value as a tensor, on the tape if `linked`. A stale one raises when it is read."""
         if type(self.payload) is Packed:  # what the hooks give: its versions are not ours
             return self._placed(owner, linked, self.payload.value()._value())
         if self.versions[0] != self.version:
-            kind = Like(self.payload).dtype.name
+            kind = Like((self.payload.shape, self.payload.dtype)).dtype.name
             error = GradError(
                 f"backward: a value that {owner.title} needs was changed in place: "
                 f"{kind} of shape {tuple(self.payload.shape)} is at version {self.versions[0]}, "
@@ -177,6 +186,11 @@ def _zeros(like: Any) -> Any:
     return Full(tuple(like.shape), like.dtype, 0)()
 
 
+def _like(x: Any) -> Like | None:
+    payload = getattr(x, "_payload", None)
+    return None if payload is None else Like((payload.shape, payload.dtype))
+
+
 def edge_of(tensor: Any) -> tuple[Any, int]:
     """Where the tensor's gradient flows: (node, output number), or (the leaf itself, 0)."""
     return (tensor, 0) if tensor._node is None else (tensor._node, tensor._index)
@@ -204,15 +218,20 @@ class Node:
 
     def __init__(self, op: Op, args: Sequence[Any], outputs: Sequence[Any]):
         self.op = op
-        self.seq = next(_sequence)
+        self.seq = next(sequence)
         self.place: Place | None = user_place() if modes.anomaly else None
         self.hooks: Hooks | None = None
         self.recompute: Any = None  # transform/checkpoint.py
         saves, reads = op.saves, op.reads
         kept = saves == "all" or saves == "inputs"
+        needed: tuple[int, ...] = ()
+        if reads is not None:
+            for a, wanted in zip(args, reads):
+                if getattr(a, "_requires", False):
+                    needed += wanted
         edges: list[Any] = []
         inputs: list[Any] = []
-        for a in args:
+        for k, a in enumerate(args):
             payload = getattr(a, "_payload", None)
             edge = None
             if payload is None:
@@ -220,29 +239,20 @@ class Node:
             else:
                 if a._requires:
                     edge = (a, 0) if a._node is None else (a._node, a._index)
-                if not kept or reads is not None:
-                    inputs.append(Like(payload))
+                if not kept or (reads is not None and k not in needed):
+                    inputs.append(Like((payload.shape, payload.dtype)))
                 elif edge is None:
                     inputs.append(Saved(a))
                 else:
                     inputs.append(Saved(a, edge[0], edge[1], True))
             edges.append(edge)
-        if reads is not None:
-            for edge, wanted in zip(edges, reads):
-                if edge is not None:
-                    for k in wanted:
-                        if type(inputs[k]) is Like:
-                            e = edges[k]
-                            inputs[k] = (
-                                Saved(args[k]) if e is None else Saved(args[k], e[0], e[1], True)
-                            )
         self.edges = tuple(edges)
         self.inputs: Any = inputs
         self.n_outputs = len(outputs)
         if saves == "all" or saves == "outputs":
             self.outs: Any = [Saved(o, None, i, True) for i, o in enumerate(outputs)]
         else:
-            self.outs = [Like(o._payload) if hasattr(o, "_payload") else None for o in outputs]
+            self.outs = [_like(o) for o in outputs]
         if modes.recorder is not None:
             modes.recorder.append(weakref.ref(self))
 
@@ -323,6 +333,13 @@ class Node:
             found = (found,)
         given = iter(found)
         return [next(given) if want else None for want in wanted]
+
+    def replayed(self, me: Any, create_graph: bool) -> Sequence[np.ndarray] | None:
+        """For structure.read: arrays that `pull` reads besides; None: this is not for replaying."""
+        return ()
+
+    def blank(self) -> None:
+        """Complete a copy without values of its own, for a pull on the tape (replay.py)."""
 
     def kept(self) -> list[Saved]:
         """The values kept for `pull`."""
@@ -406,7 +423,7 @@ def _payload_copy(payload: Any) -> Any:
 
 def next_number() -> int:
     """The number that the next node may have at least."""
-    return next(_sequence)
+    return next(sequence)
 
 
 class AccumulateGrad:
@@ -458,10 +475,54 @@ def run_backward(
     for i, t in enumerate(inputs or ()):
         target, index = edge_of(t)
         wanted.setdefault((id(target), index), []).append(i)
-    needed = _requires if inputs is None else _leads_to(roots, {k[0] for k in wanted}, since)
+    linked = linked and create_graph  # else nothing is recorded that a link would matter to
+    before = modes.grad, modes.autocast, modes.ends
+    modes.grad, modes.autocast, modes.ends = create_graph, None, []
+    try:
+
+        def walked() -> tuple[dict[int, Any], dict[int, list[Any]]]:
+            edges = [edge_of(r) for r in roots]
+            needed: Callable[[Any], bool] = requires
+            if inputs is not None:
+                needed = leads_to([e[0] for e in edges], {k[0] for k in wanted}, since)
+            return walk(edges, gradients, wanted, needed, retain_graph, linked)
+
+        found = None
+        if before[2] is None and _replay:  # else this is part of another backward
+            found = _replay[0](
+                roots, gradients, inputs, retain_graph, create_graph, linked, since, walked
+            )
+        collected, leaves = walked() if found is None else found
+        for leaf, g, own in leaves.values():
+            for hook in tuple((leaf._hooks or {}).values()):
+                changed = hook(g)
+                g, own = (g if changed is None else changed), False
+            positions = wanted.get((id(leaf), 0), ())
+            if positions and accumulate is None and _is_sparse(g):
+                g = g.to_dense()
+            collected.update(dict.fromkeys(positions, g))
+            if accumulate is not None and (positions or inputs is None) and is_live(leaf):
+                accumulate(leaf, g, own)
+        for end in modes.ends:
+            end()
+    finally:
+        modes.grad, modes.autocast, modes.ends = before
+    return collected
+
+
+def walk(
+    roots: Sequence[tuple[Any, int]], gradients: Sequence[Any],
+    wanted: dict[tuple[int, int], list[int]], needed: Callable[[Any], bool],
+    retain_graph: bool, linked: bool,
+) -> tuple[dict[int, Any], dict[int, list[Any]]]:  # fmt: skip
+    """Pull the nodes below the roots (node, output), newest first, from the roots' gradients.
+
+    Gives the gradients of `wanted` outputs of nodes by their positions, and by its id for each leaf
+    [leaf, gradient, whether that is fresh].
+    """
     collected: dict[int, Any] = {}
     waiting: dict[int, list[Any]] = {}  # node -> gradients of its outputs
-    leaves: dict[int, list[Any]] = {}  # leaf -> [leaf, gradient, fresh]
+    leaves: dict[int, list[Any]] = {}
     heap: list[tuple[int, int, Node]] = []
 
     def deliver(target: Any, index: int, g: Any, fresh: bool) -> None:
@@ -477,52 +538,34 @@ def run_backward(
         else:
             leaves[id(target)] = [target, g, fresh]
 
-    linked = linked and create_graph  # else nothing is recorded that a link would matter to
-    before = modes.grad, modes.autocast, modes.ends
-    modes.grad, modes.autocast, modes.ends = create_graph, None, []
-    try:
-        for root, g in zip(roots, gradients):
-            deliver(*edge_of(root), g, False)
-        while heap:
-            _, key, node = heapq.heappop(heap)
-            gs = waiting.pop(key)
-            hooks = node.hooks
-            if hooks is not None:
-                gs = _before(hooks, gs)
-            for index, g in enumerate(gs) if wanted else ():
-                if g is not None and (key, index) in wanted:
-                    collected.update(dict.fromkeys(wanted[key, index], g))
-            edges = node.edges
-            targets = [e is not None and needed(e[0]) for e in edges]
-            if True not in targets:
-                continue
-            results = _pull(node, gs, targets, linked)
-            if hooks is not None and hooks.post:
-                results = _after(hooks, results, gs)
-            fresh = [
-                want and not isinstance(e[0], Node) and node.gives_fresh(r, gs, results)
-                for e, r, want in zip(edges, results, targets)
-            ]
-            if not retain_graph:
-                node.release()
-            for edge, r, is_fresh in zip(edges, results, fresh):
-                if edge is not None and r is not None:
-                    deliver(edge[0], edge[1], r, is_fresh)
-        for leaf, g, own in leaves.values():
-            for hook in tuple((leaf._hooks or {}).values()):
-                changed = hook(g)
-                g, own = (g if changed is None else changed), False
-            positions = wanted.get((id(leaf), 0), ())
-            if positions and accumulate is None and _is_sparse(g):
-                g = g.to_dense()
-            collected.update(dict.fromkeys(positions, g))
-            if accumulate is not None and (positions or inputs is None) and _live(leaf):
-                accumulate(leaf, g, own)
-        for end in modes.ends:
-            end()
-    finally:
-        modes.grad, modes.autocast, modes.ends = before
-    return collected
+    for (target, index), g in zip(roots, gradients):
+        deliver(target, index, g, False)
+    while heap:
+        _, key, node = heapq.heappop(heap)
+        gs = waiting.pop(key)
+        hooks = node.hooks
+        if hooks is not None:
+            gs = _before(hooks, gs)
+        for index, g in enumerate(gs) if wanted else ():
+            if g is not None and (key, index) in wanted:
+                collected.update(dict.fromkeys(wanted[key, index], g))
+        edges = node.edges
+        targets = [e is not None and needed(e[0]) for e in edges]
+        if True not in targets:
+            continue
+        results = _pull(node, gs, targets, linked)
+        if hooks is not None and hooks.post:
+            results = _after(hooks, results, gs)
+        fresh = [
+            want and not isinstance(e[0], Node) and node.gives_fresh(r, gs, results)
+            for e, r, want in zip(edges, results, targets)
+        ]
+        if not retain_graph:
+            node.release()
+        for edge, r, is_fresh in zip(edges, results, fresh):
+            if edge is not None and r is not None:
+                deliver(edge[0], edge[1], r, is_fresh)
+    return collected, leaves
 
 
 def _is_sparse(g: Any) -> bool:
@@ -535,12 +578,12 @@ def _plus(x: Any, y: Any) -> Any:
     return x + y if _is_sparse(x) or _is_sparse(y) else apply(_add, x, y)
 
 
-def _requires(target: Any) -> bool:
+def requires(target: Any) -> bool:
     """What is walked without `inputs`: everything but leaves that are none any more."""
-    return isinstance(target, Node) or _live(target)
+    return isinstance(target, Node) or is_live(target)
 
 
-def _live(leaf: Any) -> bool:
+def is_live(leaf: Any) -> bool:
     """Whether gradients are for this leaf: not if it was frozen, or its differentiation is over.
 
     A recomputation (modes.as_of) sees what its first run saw.
@@ -586,10 +629,10 @@ def _after(hooks: Hooks, results: list[Any], gs: list[Any]) -> list[Any]:
     return results
 
 
-def _leads_to(roots: Sequence[Any], wanted: set[int], since: int) -> Callable[[Any], bool]:
+def leads_to(targets: Sequence[Any], wanted: set[int], since: int) -> Callable[[Any], bool]:
     """A predicate: whether one of the wanted targets is at or below a node."""
     known: dict[int, bool] = {}
-    stack = [edge_of(r)[0] for r in roots]
+    stack = list(targets)
     alive = list(stack)  # ids stay valid while the nodes are held
     while stack:
         node = stack[-1]
@@ -619,7 +662,7 @@ def reaches_outside(roots: Iterable[Any], inputs: Collection[int], since: int) -
         if id(node) in known or id(node) in inputs:
             continue
         if not isinstance(node, Node):
-            if _live(node):
+            if is_live(node):
                 return True
         elif node.seq < since:
             return True
