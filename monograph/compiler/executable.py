@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import IndexRangeError
+from ..core.shape import contiguous_strides
 from ..core.sizes import PLAIN, Binding
 from ..ir.evaluate import as_array
 from ..ir.graph import Graph, Value
@@ -24,6 +25,7 @@ from . import stored
 from .control import ControlStep
 from .layout import Layouts
 from .memory import Need, plan_arena
+from .moves import move
 from .plan import SMALL_WORK, HostStep, Plan, written_by
 from .sizes import (
     Family,
@@ -157,9 +159,19 @@ class Executable:
         self.constants = {v: np.ascontiguousarray(a) for v, a in graph.constants.items()}
         # (slot, value, where it stands if that is the same in every call) of `extra`.
         self.copies: list[tuple[int, Value, np.ndarray | None]] = []
+        self.moves: list[tuple[int | Slot, Slot, int]] = []  # those that the program copies
         for o, v in self.extra:
+            if self._is_moved(v):
+                self.moves.append((self._address(v), Slot(base + o), size_bytes(v)))
+                continue
             stays = self._is_stored(v) and not isinstance(self._address(v), Slot)
             self.copies.append((base + o, v, self._view(v, ()) if stays else None))
+
+    def _is_moved(self, v: Value) -> bool:
+        """Whether the program itself can copy this result to its place: as one run of bytes."""
+        if self.is_body or self.space is not None or self.kept or not self._is_stored(v):
+            return False
+        return tuple(self.plan.layouts.strides(v)) == contiguous_strides(v.shape)
 
     def _plan_arena(self) -> None:
         """Offsets of what lives only inside the program, each from its first step to its last."""
@@ -267,6 +279,7 @@ class Executable:
                     step.parallel or (self.space is not None and self.at(step.flops) > SMALL_WORK),
                 )
             )
+        tasks += [move(*each) for each in self.moves]
         close()
         # Status words keep their place from the first step to the last (see _place).
         self.checks = [
@@ -280,7 +293,7 @@ class Executable:
                 self.checks += [c for b in step.bodies for c in b.bound(self.at).checks]
         for word, _ in self.checks:
             word[0] = 0
-        alone = len(self.parts) == 1 and isinstance(self.parts[0], Program) and not self.extra
+        alone = len(self.parts) == 1 and isinstance(self.parts[0], Program) and not self.copies
         self.program: Program | None = self.parts[0] if alone else None
         if self.is_body and self.program is None and self.prologue is not None:
             self.parts.insert(0, self.prologue)  # Python runs it
@@ -395,6 +408,7 @@ class Executable:
                 start = time.perf_counter_ns()
                 self._run_host(part, arrays)
                 spans.append((start, time.perf_counter_ns()))
+        del spans[len(spans) - len(self.moves) :]
 
     def _run_host(self, step: HostStep | ControlStep, arrays: Sequence[np.ndarray]) -> None:
         if isinstance(step, ControlStep):

@@ -94,7 +94,7 @@ class Explanation:
     rows          one per kernel, in the order of execution
     inner         row number -> the body of a loop or branch there, of one iteration
     seconds       the whole program as one call (best of the measured runs), or None
-    copy_seconds  of that, results that are copied to their place at the end, or None
+    copy_seconds  of that, results that Python copies to their place at the end, or None
     limits        the machine's measured peaks, or None before `measure`
     """
 
@@ -325,15 +325,15 @@ class Explanation:
                 e.run_at(slots.ctypes.data, arrays, spans)
                 each.append([(end - start) / 1e9 for start, end in spans])
                 start = time.perf_counter()
-                for o, v in e.extra:
-                    np.copyto(outputs[o], e._view(v, arrays))
+                for slot, v, _ in e.copies:
+                    np.copyto(arrays[slot], e._view(v, arrays))
                 copies.append(time.perf_counter() - start)
         finally:
             restore()
             for word, _ in e.checks:
                 word[0] = 0
         self.seconds = min(whole)
-        self.copy_seconds = min(copies) if e.extra else None
+        self.copy_seconds = min(copies) if e.copies else None
         for row, times in zip(self.rows, zip(*each), strict=True):
             row.seconds = min(times)
         threads = get_num_threads()
