@@ -232,6 +232,8 @@ _LAZY = {
     "jit": "scripting", "Dim": "dynamic", "compile": "compiled", "explain": "report",
     "estimate": "train.estimate",
     "set_flush_denormal": "runtime.pool",
+    "lstm_cell": "nn.cells", "gru_cell": "nn.cells", "rnn_tanh_cell": "nn.cells",
+    "rnn_relu_cell": "nn.cells",
     "bartlett_window": "signal.windows", "blackman_window": "signal.windows",
     "hamming_window": "signal.windows", "hann_window": "signal.windows",
     "kaiser_window": "signal.windows",

@@ -29,6 +29,24 @@ def test_pooling_with_indices(name, shape, size):
     same(got, getattr(torch.nn.functional, f"{name}_with_indices")(torch.tensor(x), size))
 
 
+@pytest.mark.parametrize(
+    ("name", "gates"),
+    [("lstm_cell", 4), ("gru_cell", 3), ("rnn_tanh_cell", 1), ("rnn_relu_cell", 1)],
+)
+def test_cells(name, gates):
+    shapes = [(2, 3), (2, 5), (2, 5), (5 * gates, 3), (5 * gates, 5), (5 * gates,), (5 * gates,)]
+    arrays = [RNG.standard_normal(s) for s in shapes]
+    found = []
+    for lib in (mg, torch):
+        x, h, c, *weights = (lib.tensor(a) for a in arrays)
+        made = getattr(lib, name)(x, (h, c) if gates == 4 else h, *weights)
+        found.append(made if gates == 4 else (made,))
+    same(*found)
+    with pytest.raises(ValueError, match=rf"{name}: w_hh must have shape \({5 * gates}, 5\), got"):
+        x, h, c, w, *_ = (mg.tensor(a) for a in arrays)
+        getattr(mg, name)(x, (h, c) if gates == 4 else h, w, w)
+
+
 def test_norms_of_another_dtype():
     x = RNG.standard_normal((3, 4)).astype("f4")
     for ord in ("fro", 1, None):
