@@ -1,6 +1,6 @@
-"""Inference beside PyTorch (eager, and compiled with frozen weights) and ONNX Runtime, in rounds.
+"""Inference beside PyTorch (eager; compiled with frozen weights), ONNX Runtime and JAX, in rounds.
 
-    python benchmarks/inference.py [--only mlp,bert] [--batch 1 64] [--rounds 5] [--compile]
+    python benchmarks/inference.py [--only mlp,bert] [--batch 1 64] [--rounds 5] [--compile --tune]
 
 Networks are in zoo.py, with random weights, in eval mode under no_grad; ours is jitted. Peers that
 are not installed are left out with a sentence. Milliseconds a call, medians of the rounds.
@@ -59,7 +59,8 @@ def ours(network, data, state):
     return lambda: run(*inputs).numpy(), lambda: mg.explain(run.function, *inputs, rounds=5)
 
 
-def torch_of(network, data, state, compiled):
+def torch_of(network, data, state, mode=None):
+    """PyTorch, eager; with a mode of torch.compile, compiled with weights that are constants."""
     import torch
 
     torch.set_num_threads(THREADS)
@@ -69,12 +70,14 @@ def torch_of(network, data, state, compiled):
     if data[0].ndim == 4:
         model = model.to(memory_format=torch.channels_last)
         inputs[0] = inputs[0].to(memory_format=torch.channels_last)
-    if compiled:
+    run = model
+    if mode is not None:
+        torch._dynamo.reset()
         torch._inductor.config.freezing = True  # weights are constants, packed once
-    run = torch.compile(model) if compiled else model
+        run = torch.compile(model, mode=mode)
 
     def call():
-        with torch.inference_mode():
+        with torch.no_grad() if mode else torch.inference_mode():
             return run(*inputs).numpy()
 
     return call
@@ -97,57 +100,87 @@ def onnx_of(network, data, state):
     return lambda: session.run(None, feed)[0]
 
 
+def jax_of(name, data, state):
+    import jax_inference
+
+    return jax_inference.make(name, state, data)
+
+
+def contenders(name, batch, options):
+    """Calls, their results, and our report's maker; who cannot run is left out with a sentence."""
+    import torch
+
+    network, inputs, _ = NETWORKS[name]
+    torch.manual_seed(0)
+    state = {k: v.numpy() for k, v in network(torch).state_dict().items()}
+    data = inputs(batch)
+    makers = {
+        "ours jit": partial(ours, network, data, state),
+        "torch": partial(torch_of, network, data, state),
+        "onnxruntime": partial(onnx_of, network, data, state),
+        "jax": partial(jax_of, name, data, state),
+    }
+    if options.compile:
+        makers["torch-compile"] = partial(torch_of, network, data, state, "default")
+    if options.tune:
+        makers["torch-tuned"] = partial(
+            torch_of, network, data, state, "max-autotune-no-cudagraphs"
+        )
+    calls, results, report = {}, {}, None
+    for who, make in makers.items():
+        try:
+            made = make()
+            made, report = made if isinstance(made, tuple) else (made, report)
+            results[who] = made()
+            calls[who] = made
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            print(f"{name}: {who}: {reason[:150]}")
+    return calls, results, report
+
+
+def measured(calls, rounds):
+    """Milliseconds of each contender in each round."""
+    times = {who: [] for who in calls}
+    for _ in range(rounds):
+        for who, call in calls.items():
+            time.sleep(0.05)
+            call()
+            start, count = time.perf_counter(), 0
+            while time.perf_counter() - start < 0.15 or count < 2:
+                call()
+                count += 1
+            times[who].append((time.perf_counter() - start) / count * 1e3)
+    return times
+
+
+def summary(times, results):
+    """A line: medians; ours over the best peer's; the largest difference from any peer's result."""
+    line = "  ".join(f"{who} {median(t):.3f}" for who, t in times.items())
+    mine = results.get("ours jit")
+    others = [who for who in times if who != "ours jit"]
+    if mine is None or not others:
+        return line
+    best = min(median(times[who]) for who in others)
+    error = max(abs(mine - results[who]).max() / abs(mine).max() for who in others)
+    return f"{line}   ratio {median(times['ours jit']) / best:.2f}   error {error:.1e}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--tune", action="store_true", help="also max-autotune-no-cudagraphs")
     parser.add_argument("--explain", action="store_true")
     options = parser.parse_args()
-    import torch
-
-    for name, (network, inputs, most) in NETWORKS.items():
+    for name, (_, _, most) in NETWORKS.items():
         if options.only and name not in options.only.split(","):
             continue
-        torch.manual_seed(0)
-        state = {k: v.numpy() for k, v in network(torch).state_dict().items()}
         for batch in sorted({min(b, most) for b in options.batch}):
-            data = inputs(batch)
-            report = None
-            makers = {
-                "ours jit": partial(ours, network, data, state),
-                "torch": partial(torch_of, network, data, state, False),
-                "onnxruntime": partial(onnx_of, network, data, state),
-            }
-            if options.compile:
-                makers["torch-compile"] = partial(torch_of, network, data, state, True)
-            calls, results = {}, {}
-            for who, make in makers.items():
-                try:
-                    made = make()
-                    made, report = made if isinstance(made, tuple) else (made, report)
-                    results[who] = made()
-                    calls[who] = made
-                except Exception as error:
-                    reason = " ".join(f"{type(error).__name__}: {error}".split())
-                    print(f"{name}: {who}: {reason[:150]}")
-            times = {who: [] for who in calls}
-            for _ in range(options.rounds):
-                for who, call in calls.items():
-                    time.sleep(0.05)
-                    call()
-                    start, count = time.perf_counter(), 0
-                    while time.perf_counter() - start < 0.15 or count < 2:
-                        call()
-                        count += 1
-                    times[who].append((time.perf_counter() - start) / count * 1e3)
-            line = "  ".join(f"{who} {median(t):.3f}" for who, t in times.items())
-            if "ours jit" in times and len(times) > 1:
-                best = min(median(t) for who, t in times.items() if who != "ours jit")
-                other = next(v for who, v in results.items() if who != "ours jit")
-                error = abs(results["ours jit"] - other).max() / abs(other).max()
-                line += f"   ratio {median(times['ours jit']) / best:.2f}   error {error:.1e}"
+            calls, results, report = contenders(name, batch, options)
+            line = summary(measured(calls, options.rounds), results)
             print(f"{name:10s} batch {batch:3d}   {line}", flush=True)
             if options.explain and report is not None:
                 made = report()
