@@ -14,7 +14,8 @@ def test_results_that_are_other_results_or_inputs_have_memory_of_their_own(shape
 
     def f(x):
         y = x + kept
-        return y, y.detach(), x.detach(), kept.detach(), mg.full(shape, 1, dtype=dtype), y.float() + 1
+        z = mg.full(shape, 1, dtype=dtype)
+        return y, y.detach(), x.detach(), kept.detach(), z, y.float() + 1
 
     g = mg.jit(f)
     x = (mg.rand(*shape) * 9).floor().to(dtype)
