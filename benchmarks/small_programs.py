@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np  # noqa: E402
 
-TURN_S = 0.15
+TURN_S = 0.1
 PROGRAMS: dict[str, Callable] = {}
 
 
@@ -583,7 +583,7 @@ def main() -> None:
     print(f"  {'milliseconds a step':22}" + "".join(f"{who:>10}" for who in found) + "     ratio")
     for name in given.only:
         steps = {who: PROGRAMS[name](lib) for who, lib in found.items()}
-        values = {who: [step() for _ in range(8)] for who, step in steps.items()}
+        values = {who: [step() for _ in range(20)] for who, step in steps.items()}
         if len(found) == 2 and values["ours"][0] is not None:
             np.testing.assert_allclose(values["ours"], values["torch"], rtol=2e-3, err_msg=name)
         calls = {who: max(1, int(TURN_S * 1e3 / turn(s, 3))) for who, s in steps.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import time
+from array import array
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -344,8 +345,8 @@ class Executable:
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
         """Compute. Arrays are C-contiguous, of the avals' shapes and dtypes."""
         arrays = [*inputs, *outputs]
-        slots = np.array([buffers.address_of(a) for a in arrays], np.int64)
-        self.run_at(buffers.address_of(slots), arrays)
+        slots = array("q", [buffers.address_of(a) for a in arrays])
+        self.run_at(slots.buffer_info()[0], arrays)
 
     def run_at(
         self,

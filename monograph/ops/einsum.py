@@ -8,6 +8,7 @@ from ..core.errors import ArgumentError, ShapeError
 from ..core.shape import is_number, numel
 from ..ir.op import is_value
 from .align import public
+from .composite import composed
 from .contract import pair_product, same_dtype
 from .movement import Permute, Reshape, Slice, Sum
 
@@ -16,6 +17,7 @@ NUMBERED = ALPHABET[26:] + ALPHABET[:26]  # in the order of characters, as numbe
 
 
 @public
+@composed
 def einsum(equation: str, *operands: Any) -> Any:
     """Sums of products by Einstein's convention, as torch.einsum.
 
