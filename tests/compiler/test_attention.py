@@ -92,6 +92,14 @@ def test_kernels_agree_with_their_meaning(dtype, sizes, kind):
         assert_close(made, e, TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("length", [60, 100, 110, 150, 230, 300, 310, 330])
+@pytest.mark.parametrize("more_keys", [0, 37, -40])
+def test_causal_blocks_of_queries_and_keys_of_different_sizes(length, more_keys):
+    test_kernels_agree_with_their_meaning(
+        mg.float64, (2, 2, 2, length, length + more_keys, 16, 24), "causal"
+    )
+
+
 def test_heads_side_by_side_are_read_in_place():
     r = np.random.default_rng(1)
     x = mg.tensor(r.standard_normal((2, 70, 3 * 4 * 24)).astype(np.float32))

@@ -298,7 +298,9 @@ class _Backward:
         w, code, width, i, j = self.w, self.code, self.width, Var("i"), Var("j")
         wide, rows = w.padded(width), self.block_rows
         slope, keys = w.block("slope", self.block_keys), w.block("keys", wide)
-        if width == wide and self.length % rows == 0:  # no tile is larger than what is there
+        # Blocks of queries begin with those of keys where these hide earlier ones.
+        even = self.length % rows == 0 and (not self.causal or self.block_keys % rows == 0)
+        if width == wide and even:  # no tile is larger than what is there
             return w.product(
                 rows, wide, slope, keys, keys_of,
                 lambda i, j, value: Store(sum_q.buffer, sum_q.at(i, j), value), sum_q.load,
