@@ -18,7 +18,7 @@ from .movement import Reshape
 from .random import random_unit
 from .reduce import max as max_along
 from .rounding import trunc
-from .shaping import select
+from .shaping import select, slice_axis
 from .triangular import Iota
 from .windows import per_dim
 
@@ -55,6 +55,8 @@ def _fractional(
     lead = shape_of(x)[:2]
     if draws is None:
         draws = random_unit((*lead, n), x.dtype)
+    if draws.shape[0] > lead[0]:  # as PyTorch: those of the first images
+        draws = slice_axis(draws, 0, 0, lead[0])
     order = range(n) if n == 3 else (1, 0)  # PyTorch's draws for images are (x, y)
     # Flat places of all windows' elements: one axis after another.
     places: Any = None

@@ -238,9 +238,9 @@ def kl_div(input: Any, target: Any, *, reduction: str = "mean", log_target: bool
 
 
 def _times_log(x: Any) -> Any:
-    """x * log(x), 0 at 0."""
-    positive = gt(x, 0.0)
-    return where(positive, mul(x, log(where(positive, x, 1.0))), mul(x, 0.0))
+    """x * log(x), 0 at 0 and nan below."""
+    is_zero = eq(x, 0.0)
+    return where(is_zero, mul(x, 0.0), mul(x, log(where(is_zero, 1.0, x))))
 
 
 @functional
@@ -271,7 +271,7 @@ def gaussian_nll_loss(
 ) -> Any:  # fmt: skip
     """Negative log likelihood of target under normal distributions: (log v + (x - y)**2 / v) / 2.
 
-    var   variances: input's shape, or that without (or with 1 for) the last size; or a number.
+    var   variances: input's shape, or that with 1 for one size, or without the last; or a number.
           Not below eps; the gradient ignores this limit
     full  add log(2 pi) / 2
     """
@@ -283,7 +283,8 @@ def gaussian_nll_loss(
     v, shape = cast(var, x.dtype), tuple(x.shape)
     if tuple(v.shape) == shape[:-1] and shape:
         v = Reshape((*shape[:-1], 1))(v)
-    if tuple(v.shape) != shape and tuple(v.shape) != (*shape[:-1], 1):
+    others = [m for m, n in zip(v.shape, shape) if m != n]
+    if len(v.shape) != len(shape) or others not in ([], [1]):
         raise ShapeError(
             f"gaussian_nll_loss: var must have input's shape {shape} or {shape[:-1]}, got "
             f"{tuple(var.shape)}"

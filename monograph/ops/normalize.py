@@ -199,9 +199,10 @@ def batch_norm(
         )
     axes = (0, *range(2, len(input.shape)))
     centered, mean, variance = _moments(x, axes)
-    if running_mean is not None:
+    is_empty = 0 in input.shape  # then the statistics stay
+    if running_mean is not None and not is_empty:
         _update("batch_norm", running_mean, mean, momentum)
-    if running_var is not None:
+    if running_var is not None and not is_empty:
         unbiased = mul(variance, count / max(count - 1, 1))
         _update("batch_norm", running_var, unbiased, momentum)
     scale = rsqrt(add(variance, eps))
