@@ -45,9 +45,11 @@ from .attention_tiles import (
     LOG2_E,
     SLACK,
     ZERO,
+    Begin,
     Mask,
     Matrix,
     Writer,
+    asking,
     below,
     block_size,
     const,
@@ -56,6 +58,7 @@ from .attention_tiles import (
     located,
     maximum,
     minimum,
+    next_heads,
 )
 
 PANELS = 8  # of a chunk, at most
@@ -106,6 +109,9 @@ def lower_attention(node: Node, context: Context) -> list[Step] | None:
         Let("first", (Var("chunk") % made.row_blocks) * made.rows),
     ]
     shared = Var("head") // (heads // k.shape[1])
+    fixed = not (is_symbolic(length) or is_symbolic(keys))
+    if fixed and made.row_blocks == 1 and heads == k.shape[1]:
+        made.following = next_heads(where, "qkv", heads)
     body = made.body(
         head(where[0], "q", Var("head")), head(where[1], "k", shared),
         head(where[2], "v", shared), head(out_place, "out", Var("head")),
@@ -146,6 +152,7 @@ class _Forward:
         self.panels = panels
         self.rows = panels * self.panel
         self.row_blocks = -(-self.length // self.rows)
+        self.following: list[Matrix] = []  # what the next chunk reads
         self.turned_mask = (
             self.mask is not None and self.mask.steps[2] != 0 and self.mask.shape[2] > 1
         )
@@ -195,6 +202,24 @@ class _Forward:
             Loop("panel", ZERO, Var("panels"), (here_first, *self.finish(out))),
         ]  # fmt: skip
 
+    def asks(self) -> tuple[Begin | None, Begin | None]:
+        """Tiles of the two products ask for what the next chunk reads."""
+        each, odd = divmod(self.block_keys, self.panel)
+        if not self.following or odd or (self.causal and self.keys > self.length):
+            return None, None
+        number, panel = Var("block_key") / self.block_keys, Var("panel")
+        blocks = -(-self.keys // self.block_keys)
+        parts, part = blocks * self.panels, number * self.panels + panel
+        if self.causal:  # a block starts with the panel of its first query
+            parts -= each * blocks * (blocks - 1) // 2
+            part -= each * (number * (number + 1) / 2)
+        q, k, v = self.following
+        scores, sums = (self.block_keys, self.panel), (self.depth, self.panel)
+        ask_q = asking(q, (self.length, self.width), part, parts, scores)
+        ask_k = asking(k, (self.keys, self.width), part, parts, scores)
+        ask_v = asking(v, (self.keys, self.depth), part, parts, sums)
+        return (lambda *tile: (*ask_q(*tile), *ask_k(*tile))), ask_v
+
     def first_panel(self) -> Expr:
         """The first panel with a query that sees a key of the block."""
         if not self.causal:
@@ -216,6 +241,7 @@ class _Forward:
         p = Var("p", code)
         power = exp2(Load("scores", at, code) - Load("shifts", i, code))
         state = Var("panel") * panel + i
+        ask_scores, ask_sums = self.asks()
         return [
             Let("seen", here),
             Let("query0", Var("first") + Var("panel") * panel),
@@ -225,7 +251,7 @@ class _Forward:
                 Matrix("queries", code, lambda e, lane: queries + e * panel + lane),
                 lambda row, height: (ZERO, const(self.width)),
                 lambda row, lane, value: Store("scores", row * panel + lane, value),
-                stop=Var("seen"),
+                stop=Var("seen"), ask=ask_scores,
             ),
             Local("highs", code, TURN * panel),
             w.fill("highs", TURN * panel, -math.inf),
@@ -252,6 +278,7 @@ class _Forward:
                 lambda d, lane, value: Store("sums", sums + d * panel + lane, value),
                 lambda d, lane: Load("sums", sums + d * panel + lane, code)
                 * Load("keeps", lane, code),
+                ask=ask_sums,
             ),
         ]  # fmt: skip
 

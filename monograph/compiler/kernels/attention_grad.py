@@ -41,10 +41,12 @@ from .attention_tiles import (
     LOG2_E,
     SLACK,
     ZERO,
+    Begin,
     Depth,
     Mask,
     Matrix,
     Writer,
+    asking,
     below,
     block_size,
     const,
@@ -53,6 +55,7 @@ from .attention_tiles import (
     located,
     maximum,
     minimum,
+    next_heads,
 )
 
 ENOUGH_CHUNKS = 16
@@ -86,6 +89,8 @@ def lower_attention_grad(node: Node, context: Context) -> list[Step] | None:
         sums, sum_q = gq, head(results[0], "gq", number)
     numbers = (number, number, shared, shared, number)
     inputs = [head(at, name, h) for at, name, h in zip(where, ("g", "q", "k", "v", "out"), numbers)]
+    if made.parts == made.shared == 1:
+        made.following = next_heads(where, ("g", "q", "k", "v", "out"), heads)
     made_gk, made_gv = head(results[1], "gk", shared), head(results[2], "gv", shared)
     body = made.body(inputs, sum_q, made_gk, made_gv)
     groups = heads // made.shared
@@ -159,6 +164,7 @@ class _Backward:
         parts = min(hint(blocks), -(-ENOUGH_CHUNKS // hint(n * k.shape[1])))
         self.part = -(-blocks // parts) * self.block_keys
         self.parts = parts if is_symbolic(blocks) else -(-self.keys // self.part)
+        self.following: list[Matrix] = []  # what the next chunk reads
         # Queries whose logarithms and dots a chunk keeps; at run-time sizes some times as many.
         self.room = rows = self.shared * self.length
         if is_symbolic(rows):
@@ -265,35 +271,51 @@ class _Backward:
         def keys_of(query: Expr, height: int) -> tuple[Expr, Expr]:
             return ZERO, (minimum(here, query + height + ahead) if self.causal else here)
 
-        def scores(name: str, a: Matrix, b: str, size: int) -> list[Stmt]:
+        query_block, key_block = Var("first") / most_rows, Var("block_key") / most_keys
+
+        def asks(number: int, *of: int) -> Begin | None:
+            """Tiles of a product ask for the next chunk's operand of this number."""
+            if not self.following or is_symbolic(self.length) or is_symbolic(self.keys):
+                return None
+            blocks = -(-self.length // most_rows)
+            parts, part = blocks * -(-self.keys // most_keys), key_block * blocks + query_block
+            if self.causal:  # a triangle of blocks
+                parts = blocks * (blocks + 1) // 2
+                part = query_block * (query_block + 1) / 2 + key_block
+            rows = self.keys if number in (2, 3) else self.length
+            size = depth if number in (0, 3, 4) else width
+            return asking(self.following[number], (rows, size), part, parts, of)
+
+        def scores(name: str, a: Matrix, b: str, size: int, number: int) -> list[Stmt]:
             return w.product(
                 most_rows, most_keys, a, w.block(b, most_keys),
                 lambda row, height: (ZERO, const(size)),
                 lambda i, j, value: Store(name, i * most_keys + j, value),
                 start=first_row, stop=stop_row, stop_column=stop_key,
+                ask=asks(number, most_rows, most_keys),
             )  # fmt: skip
 
-        def sums(name: str, a: str, b: Matrix, size: int) -> list[Stmt]:
+        def sums(name: str, a: str, b: Matrix, size: int, number: int) -> list[Stmt]:
             turned = Matrix(a, code, lambda key, query: query * most_keys + key)
             return w.product(
                 most_keys, size, turned, b, queries_of,
                 lambda i, j, value: Store(name, i * size + j, value),
                 lambda i, j: Load(name, i * size + j, code),
-                stop=stop_key,
+                stop=stop_key, ask=asks(number, most_keys, size),
             )  # fmt: skip
 
         return [
             w.pack("queries", q, rows, width, self.scale * LOG2_E),
             w.pack("slopes_out", g, rows, depth),
-            *scores("p", queries, "turned_keys", width),
-            *scores("slope", slopes_out, "turned_values", depth),
+            *scores("p", queries, "turned_keys", width, 0),
+            *scores("slope", slopes_out, "turned_values", depth, 1),
             Loop("i", ZERO, rows, tuple(self.slopes())),
-            *sums("sum_v", "p", slopes_out, deep),
-            *sums("sum_k", "slope", queries, wide),
-            *self.add_to(sum_q, keys_of),
+            *sums("sum_v", "p", slopes_out, deep, 2),
+            *sums("sum_k", "slope", queries, wide, 3),
+            *self.add_to(sum_q, keys_of, asks(4, most_rows, wide)),
         ]  # fmt: skip
 
-    def add_to(self, sum_q: Matrix, keys_of: Depth) -> list[Stmt]:
+    def add_to(self, sum_q: Matrix, keys_of: Depth, ask: Begin | None) -> list[Stmt]:
         """Add a block's share to the gradient of its queries."""
         w, code, width, i, j = self.w, self.code, self.width, Var("i"), Var("j")
         wide, rows = w.padded(width), self.block_rows
@@ -303,13 +325,13 @@ class _Backward:
         if width == wide and even:  # no tile is larger than what is there
             return w.product(
                 rows, wide, slope, keys, keys_of,
-                lambda i, j, value: Store(sum_q.buffer, sum_q.at(i, j), value), sum_q.load,
+                lambda i, j, value: Store(sum_q.buffer, sum_q.at(i, j), value), sum_q.load, ask=ask,
             )  # fmt: skip
         share = Load("sum_q", i * wide + j, code)
         return [
             *w.product(
                 rows, wide, slope, keys, keys_of,
-                lambda i, j, value: Store("sum_q", i * wide + j, value), stop=Var("rows"),
+                lambda i, j, value: Store("sum_q", i * wide + j, value), stop=Var("rows"), ask=ask,
             ),
             Loop("i", ZERO, Var("rows"), (
                 Loop("j", ZERO, const(width), (

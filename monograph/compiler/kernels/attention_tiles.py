@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ...codegen.builder import BYTES
 from ...codegen.target import host
 from ...core.shape import contiguous_strides, numel
 from ...core.symbolic import hint, is_symbolic
@@ -26,6 +27,7 @@ from ...kernel.ir import (
     Load,
     Local,
     Loop,
+    Prefetch,
     Reduce,
     Stmt,
     Store,
@@ -43,6 +45,8 @@ SLACK = 16
 At = Callable[[Expr, Expr], Expr]
 # (first row of a tile, its height) -> where the summed index starts and ends
 Depth = Callable[[Expr, int], "tuple[Expr, Expr]"]
+# (first row of a tile, its height, its first column, its width) -> what it begins with
+Begin = Callable[[Expr, int, Expr, int], Sequence[Stmt]]
 
 
 def const(n: int) -> Const:
@@ -163,6 +167,7 @@ class Writer:
         start: Callable[[Expr], Expr] | None = None,
         stop: Expr | None = None,
         stop_column: Expr | None = None,
+        ask: Begin | None = None,
     ) -> list[Stmt]:
         """end(i, j, begin(i, j) + sum over k in depth of a(i, k) * b(k, j)) for all i and j.
 
@@ -170,6 +175,7 @@ class Writer:
         start        the first row wanted, for the columns from a given one on
         stop         a run-time number of rows, at most `rows`; a few more may be written
         stop_column  the same for columns
+        ask          requests that a tile makes before it sums (`asking`)
         """
         body: list[Stmt] = []
         for group in column_groups(rows, columns // self.lanes, self.code):
@@ -180,7 +186,7 @@ class Writer:
             def tiles(
                 height: int, low: Expr, high: Expr, width: int = width, column: Expr = column
             ) -> Stmt:
-                return self.tile(height, width, column, low, high, a, b, depth, begin, end)
+                return self.tile(height, width, column, low, high, a, b, depth, begin, end, ask)
 
             low = ZERO if start is None else start(column)
             last = const(rows) if stop is None else stop
@@ -205,7 +211,7 @@ class Writer:
     def tile(
         self, height: int, width: int, column: Expr, low: Expr, high: Expr, a: Matrix, b: Matrix,
         depth: Depth, begin: Callable[[Expr, Expr], Expr] | None,
-        end: Callable[[Expr, Expr, Expr], Stmt],
+        end: Callable[[Expr, Expr, Expr], Stmt], ask: Begin | None,
     ) -> Stmt:  # fmt: skip
         """The tiles of rows from `low` to `high` of one group of columns."""
         code = self.code
@@ -224,6 +230,7 @@ class Writer:
         return Loop(i0, low, high, (
             Local(acc, code, height * width),
             nest(Store(acc, place, first)),
+            *(() if ask is None else ask(Var(i0), height, column, width)),
             Loop(k, k_start, k_stop, (nest(Reduce("add", acc, place, product)),)),
             nest(end(i, col, Load(acc, place, code))),
         ), step=height)  # fmt: skip
@@ -343,12 +350,40 @@ def _copy_rows(place: Place, shape: Sequence[int], to: Scratch, title: str) -> S
     return Step(kernel, [value, to], parallel=hint(to.size) > 1 << 15, title=title)
 
 
-def head(place: Place, name: str, number: Expr) -> Matrix:
-    """The (L, E) matrix of the current image and of a head."""
+def head(place: Place, name: str, number: Expr, image: Expr = Var("image")) -> Matrix:  # noqa: B008
+    """The (L, E) matrix of an image and of a head."""
     value, steps, offset = place
-    base = Var("image") * steps[0] + number * steps[1] + offset
+    base = image * steps[0] + number * steps[1] + offset
     code = value.dtype if isinstance(value, Scratch) else value.dtype.code
     return Matrix(name, code, lambda i, j: base + i * steps[2] + j)
+
+
+def next_heads(where: Sequence[Place], names: Sequence[str], heads: int) -> list[Matrix]:
+    """What the next chunk reads, where a chunk is a head."""
+    after = Var("chunk") + 1
+    return [head(at, name, after % heads, after / heads) for at, name in zip(where, names)]
+
+
+def asking(m: Matrix, shape: tuple[int, int], part: Expr, parts: int, of: Sequence[int]) -> Begin:
+    """The tiles of a product of shape `of` ask for the rows of a matrix, `part` of `parts` of them.
+
+    A few cache lines each: so that what the next chunk reads comes from memory while this one
+    computes, and no tile waits for it.
+    """
+    (rows, width), (tile_rows, columns) = shape, of
+    line = 64 // BYTES[m.code]
+    lines, each = -(-width // line), -(-rows // parts)
+
+    def ask(i: Expr, height: int, column: Expr, wide: int) -> list[Stmt]:
+        row = part * each + i * each / tile_rows
+        first = column * lines / columns
+        return [
+            Prefetch(m.buffer, m.at(row + r, (first + n) * line))
+            for r in range(-(-height * each // tile_rows))
+            for n in range(-(-wide * lines // columns))
+        ]
+
+    return ask
 
 
 def below(m: Matrix, first: Expr) -> Matrix:
