@@ -360,6 +360,22 @@ def test_shallow_products_follow_rows(signature, m, n, k):
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4 * abs(expected).max())
 
 
+# Many columns of a that few of b meet: copied in runs, in blocks of K, and in parts.
+@pytest.mark.parametrize("signature", ["km,kn->mn", "bkm,bkn->bmn", "kmj,kjn->mn"])
+@pytest.mark.parametrize("m, n, k", [(261, 40, 700), (500, 9, 5000), (160, 100, 413)])
+def test_tall_products(signature, m, n, k):
+    rng = np.random.default_rng(11)
+    size = {"m": m, "n": n, "k": k, "b": 2, "j": 2}
+    x, y = (
+        random_array(rng, [size[c] for c in side], np.float32)
+        for side in signature.split("->")[0].split(",")
+    )
+    assert_close(run(signature, x, y), signature, x, y)
+    got = run(signature, x, y, AddRowAndSquare)
+    expected = (exact(signature, x, y) + np.arange(n) / 8) ** 2
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4 * abs(expected).max())
+
+
 @pytest.mark.parametrize("cores, blocks", [(1, (2, 1)), (2, (2, 2)), (4, (2, 6))])
 def test_blocks_are_as_many_and_as_even_as_cores_want(cores, blocks, monkeypatch):
     monkeypatch.setattr(blocking, "available_cpus", lambda: cores)

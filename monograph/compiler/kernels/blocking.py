@@ -73,6 +73,8 @@ MANY_ROWS, COPIED_ROWS = 336, 128
 # Up to this depth a product mostly writes: whole rows, of so many elements of b, so many rows in a
 # chunk. From so many rows on (twice as many if it is transposed) b is copied for that.
 SHALLOW_DEPTH, SHALLOW_ELEMENTS, SHALLOW_ROWS, SHALLOW_COPIED = 64, 1 << 17, 32, 128
+# From such sides on (M, N, K), and elements of it, chunks copy a strided, so much of K at a time.
+TALL_SIDES, TALL_ELEMENTS, TALL_DEPTH = (160, 8, 256), 1 << 16, 64
 # Columns of a block of a large product with a strided, for which a block of a is copied once; and
 # where the block's sums are kept for an epilogue.
 BLOCK_COLUMNS, KEPT_COLUMNS = 2048, 384
@@ -178,6 +180,7 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     if large and p.k[-1].a != 1:
         return strided_plan(p, target, lanes, waits)
     copy_a, panels = (False, False) if dots else packs(p)
+    tall = not dots and is_tall(p)
     if dots:
         mr, nr = dot_tile(p, target)
     elif large and target.vector_bytes == 64:  # whole cache lines, one after another
@@ -185,6 +188,7 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
         nr = vectors * lanes
     else:
         mr, nr = tile(p, target, lanes, 4 if copy_a else 1)
+    copy_a = copy_a or tall
     row = nr if dots else -(-nr // lanes) * lanes
     work = cycles(p, lanes)
     enough = MOST_CHUNKS if work >= LONG_CYCLES and p.batch == 1 else ENOUGH_CHUNKS
@@ -204,7 +208,7 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     if along:
         rows = max(1, min(wanted // matrices, p.m.size // SHALLOW_ROWS))
         columns = -(-p.n.size * p.depth // SHALLOW_ELEMENTS)
-    elif panels or dots:
+    elif panels or dots or tall:
         rows = min(wanted, -(-p.m.size // BLOCK_ROWS))
     elif p.n.size * p.depth <= PANEL_ELEMENTS:
         rows = min(wanted, max(1, p.m.size // LEAST_ROWS))
@@ -219,7 +223,7 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
         least = 4096 if streams else LONG_RUN if runs else nr if panels or dots else LEAST_COLUMNS
         columns = max(1, min(short_of(wanted), p.n.size // least, column_tiles))
     if short_of(wanted) > 1:
-        least = COPIED_ROWS if few_rows else LEAST_ROWS
+        least = BLOCK_ROWS if tall else COPIED_ROWS if few_rows else LEAST_ROWS
         rows = max(rows, min(rows * short_of(wanted), p.m.size // least, row_tiles))
     rows = -(-row_tiles // -(-row_tiles // rows))
     columns = -(-column_tiles // -(-column_tiles // columns))
@@ -243,7 +247,7 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     copy_b = panels and alone and not p.steady and not along
     copy_b = copy_b and not (large and not few_rows and (near or p.m.size >= PACKED_ROWS))
     depth = BLOCK_DEPTH if p.k[-1].a == 1 and not copy_a else SCATTERED_DEPTH
-    depth = STREAM_DEPTH if streams else FAR_DEPTH if runs else depth
+    depth = TALL_DEPTH if tall else STREAM_DEPTH if streams else FAR_DEPTH if runs else depth
     if copy_b:
         depth = min(depth, A_ELEMENTS // nr)
     if part * inner >= (depth + 1 if copy_b else 2 * depth) and not dots:
@@ -317,6 +321,13 @@ def is_large(p: Problem) -> bool:
     sides = (p.m.size, p.n.size, p.depth)
     enough = all(n >= least for n, least in zip(sides, LARGE_SIDES))
     return enough and p.flops >= LARGE_FLOPS * p.batch
+
+
+def is_tall(p: Problem) -> bool:
+    """Whether each term of long sums stands in another row of a, of which a tile reads little."""
+    sides = (p.m.size, p.n.size, p.depth)
+    enough = all(n >= least for n, least in zip(sides, TALL_SIDES))
+    return enough and p.m.a == 1 != p.k[-1].a and p.m.size * p.depth >= TALL_ELEMENTS
 
 
 def is_shallow(p: Problem, panels: bool) -> bool:
