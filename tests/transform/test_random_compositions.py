@@ -260,3 +260,39 @@ def test_2000_programs_agree_with_the_slow_evaluator(block):
     seeds = range(10_000 + block * 100, 10_100 + block * 100)
     meant = sum(check_against_the_slow_evaluator(seed) for seed in seeds)
     assert meant >= 95  # the others overflow, or round to anything
+
+
+def derivatives(m, f, x):
+    """Gradients of gradients of f, Hessian-vector products from one graph, and a penalty's."""
+    y = f(x)
+    (g,) = m.autograd.grad(y, x, create_graph=True)
+    found, u = [g], m.ones_like(x) * 0.3
+    if not g.requires_grad:
+        return found
+    for _ in range(2):
+        h = m.autograd.grad((g * u).sum(), x, retain_graph=True, allow_unused=True)[0]
+        if h is None:
+            return found
+        found, u = [*found, h], h.detach()
+    again = m.autograd.grad((g * g).sum() + y, x, create_graph=True)[0]
+    (y + (again * again).sum()).backward()
+    return [*found, again, x.grad]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_backward_passes_that_come_again_equal_torchs(seed):
+    for turn in range(6):  # the first walks the tape, a later one is recorded, others are replayed
+        values = np.random.default_rng(turn).standard_normal(SIZE)
+        mine, theirs = (
+            derivatives(m, random_function(m, t, np.random.default_rng(seed)), x)
+            for m, t, x in (
+                (mg, mg.tensor, mg.tensor(values).requires_grad_()),
+                (torch, torch.tensor, torch.tensor(values).requires_grad_()),
+            )
+        )
+        assert len(mine) == len(theirs)
+        for a, b in zip(mine, theirs):
+            a, b = a.detach().numpy(), b.detach().numpy()
+            np.testing.assert_allclose(
+                a, b, rtol=1e-6, atol=1e-9 * max(1.0, float(np.abs(b).max()))
+            )
