@@ -191,6 +191,22 @@ class Capture(Replay):
                     differentiable.append((len(outputs), leaf))
                 self.returns.append(("new", len(outputs)))
                 outputs.append(leaf._value().value)
+        self.carried: list[tuple[Any, str, Any, Any]] = []  # (place, what, value, more)
+        for place in self.state.places.values():
+            if place.put is None:
+                continue
+            what, value, more = place.put
+            if what == "number":
+                outputs.append(value._value().value)
+                value = len(outputs) - 1
+            elif what == "tree":
+                value = _as_outputs(value, outputs, differentiable)
+            self.carried.append((place, what, value, more))
+            place.put = what, None, None
+        for grown, leaves, tree in self.state.growths:
+            self.carried.append(
+                (grown, "entries", _as_outputs(leaves, outputs, differentiable), tree)
+            )
         self.new_outputs = len(outputs)
         # Gradients that the function left behind.
         self.grads: list[
@@ -225,20 +241,6 @@ class Capture(Replay):
                 if id(c.tensor) in self.arg_grads:
                     who = ("grad", self.arg_grads[id(c.tensor)])
                 self.written.append((len(outputs) - 1, who))
-        self.carried: list[tuple[Any, str, Any, Any]] = []  # (place, what, value, more)
-        for place in self.state.places.values():
-            if place.put is None:
-                continue
-            what, value, more = place.put
-            if what == "number":
-                outputs.append(value._value().value)
-                value = len(outputs) - 1
-            elif what == "tree":
-                value = _as_outputs(value, outputs)
-            self.carried.append((place, what, value, more))
-            place.put = what, None, None
-        for grown, leaves, tree in self.state.growths:
-            self.carried.append((grown, "entries", _as_outputs(leaves, outputs), tree))
         graph.outputs = outputs
         self.backward, self.lost, self.sources = None, [], []
         if differentiable:
@@ -270,11 +272,15 @@ class Capture(Replay):
         self.graph = graph
 
 
-def _as_outputs(leaves: list[Any], outputs: list[Value]) -> list[Any]:
+def _as_outputs(
+    leaves: list[Any], outputs: list[Value], differentiable: list[tuple[int, Tensor]]
+) -> list[Any]:
     """The leaves, with outputs of the program where there are tensors."""
     found: list[Any] = []
     for leaf in leaves:
         if isinstance(leaf, Tensor):
+            if leaf._requires and modes.grad:
+                differentiable.append((len(outputs), leaf))
             outputs.append(leaf._value().value)
             leaf = Output(len(outputs) - 1)
         found.append(leaf)

@@ -554,8 +554,6 @@ class Replay:
             return wrap(arrays[self.first_output])
         made = arrays[len(self.inputs) :]
         stood = [(place, place.now()) for place in self.state.varying]
-        if self.carried:
-            self._carry(made)
         for who, what, value in self.other_grads:
             leaves[who]._grad = value if what == "set" else wrap(made[value])
         outputs = [wrap(a) for a in made[: self.new_outputs]]
@@ -566,6 +564,8 @@ class Replay:
                 sources = [leaves[s] if isinstance(s, int) else s for s in self.sources]
                 outputs[o]._node = LostGradient(self.owner.__name__, error, sources)
                 outputs[o]._index, outputs[o]._requires = 0, True
+        if self.carried:
+            self._carry(outputs)
         if self.all_new:
             return self.out_tree.build(iter(outputs))
         results = []
@@ -582,23 +582,23 @@ class Replay:
                 results.append(value)
         return self.out_tree.build(iter(results))
 
-    def _carry(self, made: list[Any]) -> None:
+    def _carry(self, outputs: list[Tensor]) -> None:
         """Put into Python's state what the function has put there."""
         for place, what, value, more in self.carried:
             if what == "number":
-                value = more(made[value].item())
+                value = more(outputs[value].item())
             elif what == "value":
-                value = self._carried_leaf(value, made)
+                value = self._carried_leaf(value, outputs)
             else:
-                value = more.unflatten([self._carried_leaf(x, made) for x in value])
+                value = more.unflatten([self._carried_leaf(x, outputs) for x in value])
             if what == "entries":
                 place.extend(value)
             else:
                 place.put_now(value)
 
-    def _carried_leaf(self, x: Any, made: list[Any]) -> Any:
+    def _carried_leaf(self, x: Any, outputs: list[Tensor]) -> Any:
         if type(x) is Output:
-            return wrap(made[x])
+            return outputs[x]
         return self.at(x) if is_symbolic(x) else x
 
     def _note_writes(self, leaves: Sequence[Any]) -> None:

@@ -109,7 +109,9 @@ def fits(old: Any, new: Any) -> bool:
     """Whether a new value can be written into the tensor that stood there."""
     if not (is_tensor(old) and is_tensor(new)):
         return old is new or same(old, new)
-    return old is new or (tuple(old.shape) == tuple(new.shape) and old.dtype is new.dtype)
+    return old is new or (
+        not old._requires and tuple(old.shape) == tuple(new.shape) and old.dtype is new.dtype
+    )
 
 
 def is_tensor(x: Any) -> bool:

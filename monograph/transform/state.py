@@ -406,8 +406,7 @@ class State:
             if keeps_all or any(map(self._holds_made, kept)):
                 leaves: list[Any] = []
                 tree = flatten(kept, leaves)
-                leaves = [lifted(x) if is_tensor(x) else x for x in leaves]
-                self.growths.append((container, leaves, tree))
+                self.growths.append((container, self._kept(leaves, lifted), tree))
                 del container[size:]
 
     def _settle(self, place: Place, now: Any, lifted: Callable, copies: list) -> None:
@@ -423,12 +422,15 @@ class State:
             copies += [(a, lifted(b)) for a, b in zip(old, made) if a is not b and is_tensor(a)]
             place.set(place.before)
         elif any(map(self._is_made, tensors)):
-            if place.read:
-                place.put = ("tree", [lifted(x) if is_tensor(x) else x for x in made], tree)
-                place.set(place.before)
+            place.put = ("tree", self._kept(made, lifted), tree)
+            place.set(place.before)
         elif now is not ABSENT:
             place.put = ("value", now, None)
             place.set(place.before)
+
+    def _kept(self, leaves: list[Any], lifted: Callable) -> list[Any]:
+        """Leaves that each call gives anew: those that the function made have their gradients."""
+        return [lifted(x) if is_tensor(x) and not self._is_made(x) else x for x in leaves]
 
     def _holds_made(self, value: Any) -> bool:
         leaves: list[Any] = []

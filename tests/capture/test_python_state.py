@@ -347,3 +347,45 @@ def test_a_gradient_of_a_gradient_sees_the_state_of_its_call():
         return found
 
     assert run(mg.jit) == run(lambda f: f)
+
+
+def test_a_loss_that_a_module_keeps_has_its_gradient():
+    class Gate(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(mg.full((3,), 2.0))
+
+        def forward(self, x):
+            self.penalty = (self.weight**2).sum()
+            return (x * self.weight).sum()
+
+    m = Gate()
+    f = mg.jit(m)
+    for _ in range(3):
+        m.weight.grad = None
+        (f(mg.ones(3)) + m.penalty).backward()
+        assert m.penalty.item() == 12 and m.weight.grad.tolist() == [5, 5, 5]
+    assert len(f.captures) == 1
+
+
+def test_a_cache_of_several_tensors_is_made_by_the_first_call():
+    class Cached(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.keys = self.values = None
+
+        def forward(self, x, at):
+            if self.keys is None:
+                self.keys = mg.zeros(6, 2)
+                self.values = mg.zeros_like(self.keys)
+            n = x.shape[0]
+            self.keys[at : at + n] = x
+            self.values[at : at + n] = x * 2
+            return self.keys.sum() + self.values[: at + n].sum()
+
+    def run(wrap):
+        f = wrap(Cached())
+        with mg.no_grad():
+            return [f(mg.full((n, 2), 1.0 + at), at).item() for n, at in ((3, 0), (1, 3), (1, 4))]
+
+    assert run(mg.jit) == run(lambda f: f)
