@@ -196,10 +196,14 @@ def _simple(op: Op, x: Any) -> Tensor | None:
         or modes.trace is not None or recording[0] or run is not _run
     ):  # fmt: skip
         return None
-    expected = _inferred.get((op.__class__, *op.__dict__.values(), p.dtype, p.shape))
+    fields, kind = op.__dict__, op.kind
+    if fields or kind != "elementwise":  # the keys of _expected
+        expected = _inferred.get((op.__class__, *fields.values(), p.dtype, p.shape))
+    else:
+        expected = _inferred.get((op.__class__, p.dtype))
     if expected is None:
         return None
-    moves = op.kind == "movement"
+    moves = kind == "movement"
     if moves:
         made = op.reference(p)
     else:
