@@ -74,7 +74,7 @@ MANY_ROWS, COPIED_ROWS = 336, 128
 # chunk. From so many rows on (twice as many if it is transposed) b is copied for that.
 SHALLOW_DEPTH, SHALLOW_ELEMENTS, SHALLOW_ROWS, SHALLOW_COPIED = 64, 1 << 17, 32, 128
 # From such sides on (M, N, K), and elements of it, chunks copy a strided, so much of K at a time.
-TALL_SIDES, TALL_ELEMENTS, TALL_DEPTH = (160, 8, 256), 1 << 16, 64
+TALL_SIDES, TALL_ELEMENTS, TALL_DEPTH = (160, 8, 32), 1 << 16, 64
 # Columns of a block of a large product with a strided, for which a block of a is copied once; and
 # where the block's sums are kept for an epilogue.
 BLOCK_COLUMNS, KEPT_COLUMNS = 2048, 384
