@@ -1,4 +1,4 @@
-"""PyTorch's operator samples: the share of entries and samples that pass does not fall."""
+"""PyTorch's samples of operators and modules: the share that passes does not fall."""
 
 import json
 import subprocess
@@ -49,3 +49,13 @@ def test_second_derivatives_and_batches(what):
     wrong = ("fail", "missing", "refused")
     assert not {r["key"]: r["reason"] for r in results if r["status"] in wrong}
     assert sum(r["status"] == "pass" for r in results) >= 480
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_modules():
+    pytest.importorskip("torch", reason="the samples are PyTorch's")
+    done = subprocess.run(
+        [sys.executable, RUN.parent / "modules.py"], stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
