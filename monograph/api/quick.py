@@ -21,8 +21,7 @@ from ..ir import dispatch
 from ..ir.op import Aval, Elementwise, Op, Opaque
 from ..ops import align, joining
 from ..ops.joining import Concat
-from ..ops.movement import Reshape, expand_to
-from ..ops.reduce import Sum
+from ..ops.movement import Reshape, Sum, expand_to
 from ..ops.shaping import slice_axis
 from ..tensor import wrap
 from ..transform.replay import recording

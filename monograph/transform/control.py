@@ -21,7 +21,7 @@ from ..ops.arith import Add
 from ..ops.basic import Where
 from ..ops.batching import batched
 from ..ops.movement import Expand
-from ..ops.reduce import Any_
+from ..ops.reducers import Any_
 from .postpone import Postponed
 from .region import (
     batch_region,

@@ -7,7 +7,7 @@ from native import assert_same, processor  # noqa: F401  (a fixture)
 
 from monograph.compiler.kernels import position
 from monograph.ops.cumulative import Cumprod, Cumsum, LinearScan, LogCumsumExp, RunningExtreme
-from monograph.ops.reduce import ArgMax, ArgMin
+from monograph.ops.reducers import ArgMax, ArgMin
 
 SHAPES = [
     ((1,), 0), ((7,), 0), ((300,), 0), ((5, 9), 0), ((5, 9), 1), ((3, 70), 0), ((70, 3), 1),

@@ -6,7 +6,7 @@ from native import assert_same, processor  # noqa: F401  (a fixture)
 from test_lines import FLOATS, INTEGERS, SHAPES, sample
 
 from monograph.compiler.kernels import sort, topk
-from monograph.ops.reduce import Kth
+from monograph.ops.reducers import Kth
 from monograph.ops.sorting import SearchSorted, Sort, TopK
 
 DTYPES = [*FLOATS, *INTEGERS, np.bool_]
