@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .api.sparse import SparseTensor
 from .compiler.executable import Executable, compile_graph
 from .compiler.sizes import fix_sizes
 from .core import dtype as dt
@@ -67,14 +68,24 @@ class Backward:
         seeds: list[Any] = []
         try:
             seeds = [trace.input(Aval(tuple(t.shape), t.dtype)) for t in tensors]
-            found = tape.run_backward(tensors, [wrap(s) for s in seeds], leaves, True, False, None)
+            found = tape.run_backward(
+                tensors, [wrap(s) for s in seeds], leaves, True, False, _as_it_comes
+            )
             nodes = trace.graph.nodes[before:]
         finally:
             del trace.graph.nodes[before:]
             ends_here = {s.value for s in seeds}  # tensors that only the backward reads stay
             trace.graph.inputs[:] = [v for v in trace.graph.inputs if v not in ends_here]
         self.positions = sorted(found)
-        ends = [found[i]._value().value for i in self.positions]
+        self.rows: dict[int, tuple[Any, bool]] = {}  # gradients of rows: (size, each row once)
+        ends = []
+        for i in self.positions:
+            g: Any = found[i]
+            parts = [g]
+            if isinstance(g, SparseTensor):
+                self.rows[i] = g.shape, g.is_coalesced()
+                parts = [g._indices(), g._values()]
+            ends += [part._value().value for part in parts]
         constants = trace.graph.constants
         made = {v for n in nodes for v in n.outputs} | {s.value for s in seeds}
         needed: dict[Value, None] = {}
@@ -236,9 +247,18 @@ class CapturedCall(tape.Node):
         outs = [buffers.empty(at.shape(a.shape), a.dtype.numpy) for a in avals]
         program.executable.bound(at).run(arrays, outs)
         results: list[Any] = [None] * len(self.edges)
-        for i, a in zip(program.positions, outs):
-            results[i] = wrap(a)
+        made = iter(outs)
+        for i in program.positions:
+            results[i] = wrap(next(made))
+            if i in program.rows:
+                size, coalesced = program.rows[i]
+                results[i] = SparseTensor(results[i], wrap(next(made)), at.shape(size), coalesced)
         return results
+
+    def gives_fresh(self, result: Any, gs: list[Any], results: list[Any]) -> bool:
+        if isinstance(result, SparseTensor):
+            return False
+        return super().gives_fresh(result, gs, [r for r in results if type(r) is Tensor])
 
     def _pull_again(self, gs: list[Any]) -> list[Any]:
         """For gradients of gradients: run the plain function again and differentiate that."""
@@ -300,6 +320,10 @@ def _as_before(
             owner._grad = grad
         for names, name, tensor in capture.rebound:
             names[name] = tensor
+
+
+def _as_it_comes(leaf: Any, gradient: Any, fresh: bool) -> None:
+    """For a walk whose gradients of rows are to stay so, as those that leaves accumulate."""
 
 
 def _known(x: Any, own: dict) -> bool:

@@ -198,3 +198,18 @@ def test_zeros_instead_of_none():
     optimizer.zero_grad(set_to_none=False)
     optimizer.step()
     np.testing.assert_array_equal(table.weight.detach().numpy(), TABLE)
+
+
+@pytest.mark.parametrize("how", ["sgd", "sparse adam"])
+def test_a_captured_model_whose_backward_is_outside_has_gradients_of_rows(how):
+    def run(wrap):
+        table = table_of(mg)
+        optimizer, look_up = OPTIMIZERS[how](mg, list(table.parameters())), wrap(table)
+        for b in BATCHES:
+            optimizer.zero_grad()
+            (look_up(mg.tensor(b)) ** 2).mean().backward()
+            assert isinstance(table.weight.grad, SparseTensor)
+            optimizer.step()
+        return table.weight.detach().numpy()
+
+    np.testing.assert_allclose(run(mg.jit), run(lambda f: f), rtol=1e-6)
