@@ -24,7 +24,7 @@ from .ir.graph import Graph, Value
 from .ir.op import Aval
 from .runtime import buffers
 from .tensor import Tensor, wrap
-from .transform import tape
+from .transform import tape, walk
 from .transform.state import put_back
 from .transform.trace import Trace
 
@@ -43,7 +43,7 @@ def differentiate(
     try:
         return Backward(trace, results, args), lost
     except GradError:
-        if len(results) == 1 and tape.is_freed(results[0][1]):
+        if len(results) == 1 and walk.is_freed(results[0][1]):
             return None, lost
     found = []
     for o, t in results:
@@ -51,7 +51,7 @@ def differentiate(
             Backward(trace, [(o, t)], args)
             found.append((o, t))
         except GradError as error:
-            if not tape.is_freed(t):
+            if not walk.is_freed(t):
                 lost.append((o, error.with_traceback(None)))  # which holds the whole capture
     return Backward(trace, found, args) if found else None, lost
 
@@ -68,7 +68,7 @@ class Backward:
         seeds: list[Any] = []
         try:
             seeds = [trace.input(Aval(tuple(t.shape), t.dtype)) for t in tensors]
-            found = tape.run_backward(
+            found = walk.run_backward(
                 tensors, [wrap(s) for s in seeds], leaves, True, False, _as_it_comes
             )
             nodes = trace.graph.nodes[before:]
@@ -277,7 +277,7 @@ class CapturedCall(tape.Node):
         outs = [outs[o] for o in self.program.results]
         sources = [self.leaves[s] if isinstance(s, int) else s for s in self.program.sources]
         pairs = [(o, g) for o, g in zip(outs, gs) if g is not None and o.requires_grad]
-        found = tape.run_backward(
+        found = walk.run_backward(
             [o for o, _ in pairs], [g for _, g in pairs], sources, True, modes.grad, None
         )
         return [found.get(i) for i in range(len(sources))]

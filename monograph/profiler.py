@@ -39,7 +39,7 @@ from .core.modes import modes
 from .core.shape import numel
 from .runtime import machine
 from .runtime.threads import get_num_threads
-from .transform import tape
+from .transform import walk
 
 __all__ = [
     "Average", "Averages", "Event", "ProfilerAction", "ProfilerActivity", "profile",
@@ -488,7 +488,7 @@ class profile:
             (composites.Composite, "__call__", call(lambda made, *_: made.name, "Python")),
             (composites.CompositeNode, "pull",
              call(lambda node, *_: f"{node.op.name} backward", "Python")),
-            (tape, "run_backward", call(lambda *_: "backward", "Python")),
+            (walk, "run_backward", call(lambda *_: "backward", "Python")),
         ]  # fmt: skip
 
 

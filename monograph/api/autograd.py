@@ -1,4 +1,4 @@
-"""backward, grad, hooks, anomaly mode. The pass itself is transform/tape.py."""
+"""backward, grad, hooks, anomaly mode. The pass itself is transform/walk.py."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..core.tracing import refused
 from ..ops.movement import Copy
 from ..runtime.buffers import owns_memory
 from ..tensor import Tensor, wrap
-from ..transform import tape
+from ..transform import tape, walk
 from ..transform.trace import Symbol
 from ..transform.vmap import level_of
 from .batching import vmap
@@ -44,7 +44,7 @@ def _seeds(name: str, outputs: list[Tensor], gradients: Any) -> list[Any]:
     given = [None] * len(outputs) if gradients is None else _as_list(gradients)
     if len(given) != len(outputs):
         raise ArgumentError(f"{name}: {len(outputs)} outputs but {len(given)} gradients")
-    return [tape.seed(name, o, g) for o, g in zip(outputs, given)]
+    return [walk.seed(name, o, g) for o, g in zip(outputs, given)]
 
 
 def backward(
@@ -71,7 +71,7 @@ def backward(
     for x in wanted or ():
         if not x.requires_grad:
             raise GradError(f"backward: an input of shape {tuple(x.shape)} requires no gradient")
-    found = tape.run_backward(
+    found = walk.run_backward(
         outputs, seeds, wanted, keep, create_graph,
         lambda leaf, g, fresh: _accumulate(leaf, g, fresh, create_graph),
     )  # fmt: skip
@@ -169,7 +169,7 @@ def grad(
             raise GradError(f"grad: input {i} of shape {tuple(x.shape)} requires no gradient")
     seeds = _seeds("grad", outs, grad_outputs)
     keep = create_graph if retain_graph is None else retain_graph
-    found = tape.run_backward(outs, seeds, ins, keep, create_graph, None)
+    found = walk.run_backward(outs, seeds, ins, keep, create_graph, None)
     result = []
     for i, x in enumerate(ins):
         g = found.get(i)

@@ -28,7 +28,7 @@ from ..ops import composite
 from ..ops.movement import Alias, Expand, Permute, Reshape
 from ..runtime import buffers
 from ..tensor import Tensor, wrap
-from ..transform import replay, tape
+from ..transform import replay, tape, walk
 from ..transform.structure import reads
 from ..transform.tape import Like, Node, Saved
 from ..transform.trace import Symbol, Trace
@@ -182,7 +182,7 @@ class Composite:
             if self.differentiable:
                 roots = [results[k] for k in self.differentiable]
                 seeds = [trace.input(Aval(tuple(r.shape), r.dtype)) for r in roots]
-                found = tape.run_backward(
+                found = walk.run_backward(
                     roots, [wrap(s) for s in seeds], [shown[i] for i in leaves], True, False, None
                 )
                 self.backward = Backward(
@@ -435,7 +435,7 @@ class Pullback:
         for k, g in zip(owner.differentiable, gs):
             if g is not None:
                 pairs.append((roots[k], g))
-        found = tape.run_backward(
+        found = walk.run_backward(
             [r for r, _ in pairs], [g for _, g in pairs], [given[i] for i in sources],
             True, True, None,
         )  # fmt: skip
@@ -582,7 +582,7 @@ class CompositeNode(Node):
         roots = [results[k] for k in self.op.differentiable]
         pairs = [(r, g) for r, g in zip(roots, gs) if g is not None]
         sources = [i for i, s in enumerate(self.inputs) if type(s) is Saved and s.requires_grad]
-        found = tape.run_backward(
+        found = walk.run_backward(
             [r for r, _ in pairs], [g for _, g in pairs], [given[i] for i in sources],
             True, modes.grad, None, linked,
         )  # fmt: skip

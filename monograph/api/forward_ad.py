@@ -17,7 +17,7 @@ from ..core.errors import ArgumentError, ArgumentTypeError, GradError
 from ..core.modes import modes
 from ..ops.movement import Alias
 from ..tensor import Tensor
-from ..transform import tape
+from ..transform import walk
 from .func import _recording, _Scope, _zeros_like
 
 __all__ = ["UnpackedDualTensor", "dual_level", "enter_dual_level", "exit_dual_level",
@@ -120,7 +120,7 @@ def unpack_dual(tensor: Any, *, level: int | None = None) -> UnpackedDualTensor:
         back = _Scope("unpack_dual")
         back.outer = current.outer
         seed = back.input(_zeros_like(tensor))
-        found = tape.run_backward(
+        found = walk.run_backward(
             [tensor], [seed], current.starts, True, True, None, connected, current.since
         )
         pairs = [(g, current.tangents[i]) for i, g in found.items() if g.requires_grad]

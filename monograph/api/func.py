@@ -19,7 +19,7 @@ from ..ir.op import Full
 from ..ops.align import FUNCTIONS
 from ..ops.movement import Alias, Reshape, Slice
 from ..tensor import Tensor, wrap
-from ..transform import tape
+from ..transform import tape, walk
 from ..transform.vmap import Batched, any_requires_grad, level_of
 from .batching import vmap
 from .creation import eye
@@ -92,7 +92,7 @@ class _Scope:
             payload = t._value()
             if type(payload) is Batched and any_requires_grad(payload.value):
                 return True
-        return tape.reaches_outside(tensors, self._inner(), self.since)
+        return walk.reaches_outside(tensors, self._inner(), self.since)
 
     def _inner(self) -> set[int]:
         return {id(x) for x in self.leaves}
@@ -103,7 +103,7 @@ class _Scope:
             return x
         if not self.outer:
             return x.detach() if any_requires_grad(x) else x
-        if not x.requires_grad or tape.reaches_outside((x,), self._inner(), self.since):
+        if not x.requires_grad or walk.reaches_outside((x,), self._inner(), self.since):
             return x
         made = wrap(x._value())
         made._version = x._version
@@ -120,8 +120,8 @@ class _Scope:
         create: bool, linked: bool = True,
     ) -> list[Tensor]:  # fmt: skip
         """Gradients of the roots that depend on something, with respect to the scope's inputs."""
-        pairs = [(r, tape.seed(self.name, r, g)) for r, g in zip(roots, seeds) if r.requires_grad]
-        found = tape.run_backward(
+        pairs = [(r, walk.seed(self.name, r, g)) for r, g in zip(roots, seeds) if r.requires_grad]
+        found = walk.run_backward(
             [r for r, _ in pairs], [g for _, g in pairs], inputs, True, create, None,
             linked, self.since,
         )  # fmt: skip

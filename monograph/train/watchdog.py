@@ -15,7 +15,7 @@ from ..autograd import detect_anomaly
 from ..core import pytree
 from ..core.errors import GradError, MonographError, user_place
 from ..ir import dispatch
-from ..transform import tape
+from ..transform import walk
 from .callbacks import Callback
 from .seeding import random_state, set_random_state
 
@@ -155,7 +155,7 @@ def _checked(handler: Any) -> Any:
 def _in_backward() -> bool:
     frame = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_filename == tape.__file__:
+        if frame.f_code.co_filename == walk.__file__:
             return True
         frame = frame.f_back  # type: ignore[assignment]
     return False

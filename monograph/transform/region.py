@@ -23,7 +23,7 @@ from ..ir.op import Aval, Full, Op
 from ..ir.region import Region
 from ..ops.batching import batched, move_axis
 from ..ops.movement import Detach
-from . import tape
+from . import walk
 from .trace import Captured, Symbol, Trace, _wrap, leaked
 from .vmap import Batched, Level, entered
 
@@ -326,7 +326,7 @@ def _pullback(region: Region, live: tuple[int, ...], invariant: int) -> Pullback
         forward_outputs = [trace.value_of(o) for o in outs]
         seeds = tuple(k for k in live if outs[k].requires_grad)
         cotangents = [_wrap[0](trace.input(region.outputs[k])) for k in seeds]
-        found = tape.run_backward(
+        found = walk.run_backward(
             [outs[k] for k in seeds], cotangents, [inputs[i] for i in leaves], True, False, None
         )
         positions = sorted(found)
@@ -424,11 +424,11 @@ def push_region(region: Region) -> Region:
         dummies = [Full(region.outputs[k].shape, region.outputs[k].dtype, 0)() for k in live]
         for d in dummies:
             d._requires = True
-        back = tape.run_backward(
+        back = walk.run_backward(
             [outs[k] for k in live], dummies, [inputs[i] for i in leaves], True, True, None
         )
         pairs = [(b, tangents[i]) for i, b in back.items() if b.requires_grad]
-        found = tape.run_backward(
+        found = walk.run_backward(
             [b for b, _ in pairs], [t for _, t in pairs], dummies, True, False, None
         )
         for i, t in found.items():

@@ -21,7 +21,7 @@ import numpy as np
 from ..core.modes import modes
 from ..ir.op import Op
 from ..ops.movement import Alias
-from . import tape
+from . import tape, walk
 from .structure import Tape, position, read, reads
 from .tape import Node, Saved
 
@@ -170,16 +170,16 @@ class Program:
         self.all_leaves = inputs is None
         self.roots = [(me.index[id(r._node)], r._index) for r in roots]
         self.wanted = [position(me, t) for t in inputs or ()]
-        needed: Callable[[Any], bool] = tape.requires
+        needed: Callable[[Any], bool] = walk.requires
         if inputs is not None:
             ids = {id(tape.edge_of(t)[0]) for t in inputs}
-            needed = tape.leads_to([r._node for r in roots], ids, since)
+            needed = walk.leads_to([r._node for r in roots], ids, since)
         self.pulled = [
             i
             for i, n in enumerate(me.nodes)
             if any(e is not None and needed(e[0]) for e in n.edges)
         ]
-        self.live = [tape.is_live(t) for t in me.leaves]
+        self.live = [walk.is_live(t) for t in me.leaves]
         self.template = [_template(n, me, linked) for n in me.nodes]
         order = sorted(range(len(me.nodes)), key=lambda i: me.nodes[i].seq)
         self.order = order  # of `template`, the oldest first
@@ -284,14 +284,14 @@ class Program:
             if target is not None:
                 wanted.setdefault((id(target), number), []).append(k)
         roots = [(nodes[i], number) for i, number in self.roots]
-        needed: Any = tape.requires
+        needed: Any = walk.requires
         if not self.all_leaves:
-            needed = tape.leads_to([n for n, _ in roots], {k[0] for k in wanted}, -1)
+            needed = walk.leads_to([n for n, _ in roots], {k[0] for k in wanted}, -1)
         before = modes.grad, modes.autocast
         modes.grad, modes.autocast = True, None
         try:
             seeds = [values[k] for k in self.seeds]
-            collected, found = tape.walk(roots, seeds, wanted, needed, True, self.linked)
+            collected, found = walk.walk(roots, seeds, wanted, needed, True, self.linked)
         finally:
             modes.grad, modes.autocast = before
         by_number = {i: found[id(t)][1] for i, t in leaves.items() if id(t) in found}
@@ -410,7 +410,7 @@ class Replayed(Node):
             recorder.followed()
         pairs = [(r, g) for r, g in zip(results, gs) if g is not None]
         sources = [k for k, want in enumerate(wanted) if want]
-        found = tape.run_backward(
+        found = walk.run_backward(
             [r for r, _ in pairs], [g for _, g in pairs], [given[k] for k in sources],
             True, modes.grad, None, linked,
         )  # fmt: skip
@@ -508,4 +508,4 @@ def _replay(program: Program, me: Tape, retain_graph: bool) -> tuple[dict, dict]
 def install(quietly: Callable, run: Callable, usable: Callable[[], bool], wrap: Callable) -> None:
     """Tell how arrays are computed on, and replay backward passes from now on."""
     _quietly[:], _run[:], _usable[:], _wrap[:] = [quietly], [run], [usable], [wrap]
-    tape.install_replay(attempt)
+    walk.install_replay(attempt)

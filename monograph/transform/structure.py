@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core.dtype import get_default_dtype
 from ..core.modes import modes
-from . import tape
+from . import tape, walk
 from .tape import Like, Node, Saved
 
 MOST_ELEMENTS = 1 << 22  # saved by a tape above which arithmetic takes the time, and memory counts
@@ -102,7 +102,7 @@ def read(
                         i = index[id(t)] = -2 - len(leaves)
                         leaves.append(t)
                         p = t._payload
-                        key += tape.is_live(t), p.shape, p.dtype
+                        key += walk.is_live(t), p.shape, p.dtype
                     elif t.seq < since:
                         i = -1
                     else:

@@ -20,7 +20,7 @@ from monograph.profiler import (
     schedule,
     tensorboard_trace_handler,
 )
-from monograph.transform import tape
+from monograph.transform import walk
 
 
 def here():
@@ -207,7 +207,7 @@ def test_tables_name_kernels_lines_and_rates():
 def test_nothing_is_left_behind():
     owners = [(Executable, "run_at"), (Executable, "__init__"), (Jit, "__call__"),
               (interpreter, "run"), (composites.Composite, "__call__"),
-              (composites.CompositeNode, "pull"), (tape, "run_backward")]  # fmt: skip
+              (composites.CompositeNode, "pull"), (walk, "run_backward")]  # fmt: skip
     before = [getattr(o, n) for o, n in owners]
     with pytest.raises(ZeroDivisionError), profile() as prof:
         assert all(getattr(o, n) is not b for (o, n), b in zip(owners, before))

@@ -5,7 +5,7 @@ import pytest
 
 import monograph as mg
 from monograph.core.errors import GradError
-from monograph.transform import replay, tape
+from monograph.transform import replay, walk
 
 F = mg.nn.functional
 
@@ -27,7 +27,7 @@ def walked(monkeypatch):
 
     def run(f):
         with monkeypatch.context() as m:
-            m.setattr(tape, "_replay", [])
+            m.setattr(walk, "_replay", [])
             return f()
 
     return run
