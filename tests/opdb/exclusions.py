@@ -138,6 +138,7 @@ _VALUES = "reads elements as Python numbers"
 NO_BATCH = {
     **dict.fromkeys(("argwhere", "bincount", "masked_select", "nonzero", "unique"), _DATA),
     "unique_consecutive": _DATA,
+    "to_sparse": _DATA,
     **dict.fromkeys(("allclose", "item"), _VALUES),
     **dict.fromkeys(("linspace|tensor_overload", "logspace|tensor_overload"), _VALUES),
     "histc": "NumPy counts",
