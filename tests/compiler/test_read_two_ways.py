@@ -37,8 +37,9 @@ class Program:
 
     def choose(self, key, options):
         """The same choice each time the program runs."""
-        known = self.choices.setdefault(key, int(self.rng.integers(1 << 30)))
-        return options[known % len(options)]
+        if key not in self.choices:
+            self.choices[key] = int(self.rng.integers(1 << 30))
+        return options[self.choices[key] % len(options)]
 
     def __call__(self, x):
         images, flat, key = [x], [], 0
