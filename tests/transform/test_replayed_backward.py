@@ -122,7 +122,7 @@ def test_a_penalty_on_a_gradient_trains_all_layers(replays, walked):
         return mg.autograd.grad(loss, list(net.parameters()))
 
     expected = walked(gradients)
-    for _ in range(16):  # more where functions of layers are first met, and then compiled, meanwhile
+    for _ in range(16):  # functions of layers may be compiled meanwhile, and are another kind then
         for a, b in zip(gradients(), expected):
             np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-6)
     assert len(replays) >= 6
