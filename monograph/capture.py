@@ -27,7 +27,7 @@ import numpy as np
 from .api.creation import as_tensor
 from .api.sparse import SparseTensor
 from .capture_gradient import differentiate, live_dtype
-from .capture_replay import NO, Input, Output, Replay, may_vary
+from .capture_replay import NO, Input, NumberOutput, Output, Replay, may_vary
 from .compiler.sizes import NotDynamic, fix_sizes
 from .core import dtype as dt
 from .core import pytree
@@ -282,7 +282,7 @@ def _as_outputs(
             if leaf._requires and modes.grad:
                 differentiable.append((len(outputs), leaf))
             outputs.append(leaf._value().value)
-            leaf = Output(len(outputs) - 1)
+            leaf = (NumberOutput if leaf._weak else Output)(len(outputs) - 1)
         found.append(leaf)
     return found
 

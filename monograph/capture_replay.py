@@ -61,6 +61,10 @@ class Output(int):
     """The number of an output, in a tree that is put into Python's state."""
 
 
+class NumberOutput(int):
+    """The same where the function has put a number of Python."""
+
+
 class Grads:
     """The gradients that calls leave on captured tensors; the next call may use their memory.
 
@@ -599,6 +603,8 @@ class Replay:
     def _carried_leaf(self, x: Any, outputs: list[Tensor]) -> Any:
         if type(x) is Output:
             return outputs[x]
+        if type(x) is NumberOutput:
+            return outputs[x].item()
         return self.at(x) if is_symbolic(x) else x
 
     def _note_writes(self, leaves: Sequence[Any]) -> None:

@@ -389,3 +389,29 @@ def test_a_cache_of_several_tensors_is_made_by_the_first_call():
             return [f(mg.full((n, 2), 1.0 + at), at).item() for n, at in ((3, 0), (1, 3), (1, 4))]
 
     assert run(mg.jit) == run(lambda f: f)
+
+
+class Diary(mg.nn.Module):
+    """Numbers that a forward appends and keeps stay Python's numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls, self.scale, self.log, self.last = 0, 1.0, [], {}
+
+    def forward(self, x):
+        self.calls += 1
+        self.scale *= 0.5
+        self.log.append((self.calls, self.scale))
+        self.last = {"calls": self.calls, "sum": x.sum()}
+        return x * self.scale
+
+
+def test_numbers_that_are_appended_are_numbers():
+    diaries = Diary(), Diary()
+    for f in (diaries[0], mg.jit(diaries[1])):
+        for k in range(5):
+            f(mg.ones(2) * k)
+    eager, jitted = diaries
+    assert jitted.log == eager.log and jitted.last["calls"] == 5
+    assert [type(x) for entry in jitted.log for x in entry] == [int, float] * 5
+    assert jitted.last["sum"].item() == eager.last["sum"].item()
