@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -60,7 +61,9 @@ def _load(key: str, body: bytes, symbol: str) -> int:
     with _lock:
         if key not in _loaded:
             if _engine is None:
-                _engine = llvm.create_lljit_compiler()
+                # JITLink keeps an object's sections together. The older linker maps each apart:
+                # with gigabytes mapped they can be too far from each other, and LLVM aborts.
+                _engine = llvm.create_lljit_compiler(use_jit_link=sys.platform != "win32")
             library = llvm.JITLibraryBuilder().add_object_img(body).export_symbol(symbol)
             tracker = library.add_current_process().link(_engine, key)
             _trackers.append(tracker)
