@@ -394,11 +394,17 @@ class Writer(Ends):
         each = -(-rows * lines // plan.mr)
         across = (Var("tile_column") - Var("column_block") * plan.nc) / plan.nr
         tile = across * down + (Var("tile_row") - Var("row_start")) / plan.mr
+        row_start: Expr = Var("row_start")
+        start: Expr = Var("block") + plan.kc
+        if plan.nc >= hint(p.n.size) and plan.parts == 1:  # after the last, the next chunk's first
+            last = start >= self.part_range()[1]
+            row_start = s.select(last, row_start + plan.mc, row_start)
+            start = s.select(last, Var("part_start"), start)
         found: list[Stmt] = []
         for i in range(each):
             number = Var("asked") * each + i
-            k = Var("block") + plan.kc + tile * rows + number / lines
-            at = (Var("row_start") + number % lines * line) * a.step + k * a.inner[0]
+            k = start + tile * rows + number / lines
+            at = (row_start + number % lines * line) * a.step + k * a.inner[0]
             found.append(Prefetch("lhs", a.base + at))
         return found
 
