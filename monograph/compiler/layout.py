@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ..core.symbolic import hint
 from ..ir.graph import Graph, Value
 from ..ir.region import regions_of
+from ..ops.movement import Permute
 from .locate import affine_view
 
 if TYPE_CHECKING:
@@ -161,12 +162,42 @@ def _group_order(group: Group, orders: Mapping[Value, Order]) -> Order | None:
     """The order in which most of a group's memory is walked; None for row-major."""
     votes: dict[Order, int] = {}
     ndim = len(group.full)
+    axes_of = _axes_of_reads(group)
     for v in (*group.items, *group.reads):
         if len(v.shape) == ndim and ndim > 2:
             order = orders.get(v)
             if order is not None:
+                axes = axes_of.get(v)
+                order = order if axes is None else tuple(axes[a] for a in order)
                 votes[order] = votes.get(order, 0) + hint(v.aval.size)
     return max(votes, key=lambda o: votes[o]) if votes else None
+
+
+def _axes_of_reads(group: Group) -> dict[Value, Order]:
+    """For what the group reads through permutations: the group's axis that each axis stands for."""
+    found: dict[Value, Order] = {}
+    straight = tuple(range(len(group.full)))
+    seen: set[tuple[Value, Order]] = set()
+    stack = [(v, straight) for v in group.items if tuple(v.shape) == group.full]
+    for v in group.items:
+        node = v.node
+        if node is not None and node.values and tuple(node.values[0].shape) == group.full:
+            stack.append((node.values[0], straight))
+    while stack:
+        v, axes = stack.pop()
+        if (v, axes) in seen or len(v.shape) != len(axes):
+            continue
+        seen.add((v, axes))
+        if v in group.reads:
+            found.setdefault(v, axes)
+            continue
+        if v.node is None:
+            continue
+        if isinstance(v.node.op, Permute):
+            order = v.node.op.order
+            axes = tuple(axes[order.index(a)] for a in range(len(order)))
+        stack.extend((u, axes) for u in v.node.values)
+    return found
 
 
 def loop_order(group: Group, layouts: Layouts) -> Order:
