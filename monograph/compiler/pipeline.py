@@ -143,6 +143,7 @@ def plan(
         for v in group.reads:
             readers.setdefault(v, []).append(group)
     locator = Locator(is_stored, layouts.strides)
+    outputs = set(graph.outputs)
     done: set[Group] = set()
 
     def in_place(overwrites: list[tuple[Value, Value]]) -> dict[Value, Value]:
@@ -177,9 +178,10 @@ def plan(
             if base is not None and not done.issuperset(readers[group.node.inputs[0]]):
                 base = None  # the old elements are still to be read
             also = sums.get(group)
+            unread = [v for v in group.node.outputs if v not in readers and v not in outputs]
             context = Context(
                 group.node.op.name, epilogue, locator.locate, locator.strides, constant,
-                in_place=base is not None, inside=layouts.inside, operand_sum=also,
+                in_place=base is not None, inside=layouts.inside, unread=unread, operand_sum=also,
             )  # fmt: skip
             steps = _lower_node(group.node, context)
             if steps is not None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from native import assert_same, processor  # noqa: F401  (a fixture)
 
+import monograph as mg
 from monograph.ops.pooling import MaxPool
 
 # shape, kernel, stride, padding, dilation, counts
@@ -33,3 +34,15 @@ def test_maximum_over_windows(name, dtype):
 def test_on_other_processors(processor):  # noqa: F811
     shape, *window = CASES["7x7"]
     assert_same(MaxPool(*window), np.random.default_rng(1).standard_normal(shape, np.float32))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_places_that_nobody_reads_are_not_made(name):
+    shape, *window = CASES[name]
+    x = np.random.default_rng(2).integers(-9, 9, shape).astype(np.float32)
+    x.flat[::7] = np.nan
+    x.flat[1::3] = -np.inf
+    compiled = mg.jit(lambda x: MaxPool(*window)(x)[0])
+    np.testing.assert_array_equal(compiled(mg.tensor(x)).numpy(), MaxPool(*window).reference(x)[0])
+    (line,) = (n for n in str(mg.explain(compiled, mg.tensor(x)).table).split("\n") if "max_" in n)
+    assert "i32" not in line

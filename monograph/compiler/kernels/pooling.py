@@ -24,7 +24,7 @@ def const(n: int) -> Const:
 
 @lowers("max_pool")
 def lower_max_pool(node: Node, context: Context) -> list[Step] | None:
-    """Values and places of the first largest element of each window."""
+    """Values of the first largest element of each window, and its places where they are read."""
     op = node.op
     x = node.values[0]
     values, places = node.outputs
@@ -33,6 +33,7 @@ def lower_max_pool(node: Node, context: Context) -> list[Step] | None:
     if 0 in (*x.shape, *values.shape):
         return None
     many = math.prod(kernel) > MAX_TAPS
+    places_too = places not in context.unread
     xs, vs, ps = context.strides(x), context.strides(values), context.strides(places)
     size, counts = x.shape[2:], values.shape[2:]
     code = x.dtype.code
@@ -88,25 +89,27 @@ def lower_max_pool(node: Node, context: Context) -> list[Step] | None:
         if compute[0] == "f":
             better = Call("or", (better, s.ne(seen, seen)), "bool")
         chosen = Var(f"better{number}", "bool")
-        return [
+        lets: list[Stmt] = [
             Let(f"x{number}", value),
             Let(f"better{number}", better),
             Let(f"best{number}", s.select(chosen, seen, best)),
-            Let(f"place{number}", s.select(chosen, position, place)),
         ]
+        if places_too:
+            lets.append(Let(f"place{number}", s.select(chosen, position, place)))
+        return lets
 
     if many:
-        best, place = Load("best", const(0), compute), Load("place", const(0), "i32")
-        inside += [Local("best", compute, 1), Local("place", "i32", 1)]
-        inside += [
-            Store("best", const(0), Const(lowest, compute)),
-            Store("place", const(0), s.cast(where, "i32")),
-        ]
+        best = Load("best", const(0), compute)
+        inside += [Local("best", compute, 1), Store("best", const(0), Const(lowest, compute))]
+        if places_too:
+            inside += [Local("place", "i32", 1), Store("place", const(0), place)]
+            place = Load("place", const(0), "i32")
         taps: tuple[Stmt, ...] = (
             *compared(0, tuple(Var(f"t{d}") for d in range(len(kernel))), best, place),
             Store("best", const(0), Var("best0", compute)),
-            Store("place", const(0), Var("place0", "i32")),
         )
+        if places_too:
+            taps = (*taps, Store("place", const(0), Var("place0", "i32")))
         for d in reversed(range(len(kernel))):
             taps = (Loop(f"t{d}", const(0), const(kernel[d]), taps),)
         inside += taps
@@ -115,21 +118,26 @@ def lower_max_pool(node: Node, context: Context) -> list[Step] | None:
             inside += compared(number, tap, best, place)
             best, place = Var(f"best{number}", compute), Var(f"place{number}", "i32")
     inside.append(Store("values", at_values, s.cast(best, code)))
-    inside.append(Store("places", at_places, place))
+    if places_too:
+        inside.append(Store("places", at_places, place))
     lanes = values.shape[lane]
     body.append(Loop(names[lane], const(0), const(lanes), tuple(inside), "vector"))
     per_chunk = max(1, min(rows, CHUNK_WORK // (lanes * math.prod(kernel))))
     start = Var("chunk") * per_chunk
     stop = s.minimum(start + per_chunk, const(rows))
     work = rows * lanes * math.prod(kernel)
+    buffers, written = [Buffer("x", code), Buffer("values", code, True)], [x, values]
+    if places_too:
+        buffers.append(Buffer("places", "i32", True))
+        written.append(places)
     made = Kernel(
         context.title,
-        (Buffer("x", code), Buffer("values", code, True), Buffer("places", "i32", True)),
+        tuple(buffers),
         (Loop("row", start, stop, tuple(body)),),
         (),
         const(-(-rows // per_chunk)),
     )
-    return [Step(made, [x, values, places], parallel=hint(work) > 32768, flops=work)]
+    return [Step(made, written, parallel=hint(work) > 32768, flops=work)]
 
 
 def _first(i: Expr, stride: int, padding: int, dilation: int) -> Expr:
