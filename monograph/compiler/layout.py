@@ -64,11 +64,13 @@ class Layouts:
     """Strides of every stored value.
 
     inside  v -> (value whose memory holds v's, strides of v, offset), in elements: inside.py
+    placed  (v, concatenation): v is made where the concatenation wants it
     """
 
     def __init__(self, orders: Mapping[Value, Order]):
         self.orders = orders
         self.inside: dict[Value, tuple[Value, tuple[int, ...], int]] = {}
+        self.placed: set[tuple[Value, Value]] = set()
 
     def order(self, v: Value) -> Order:
         return self.orders.get(v) or tuple(range(len(v.shape)))

@@ -181,7 +181,7 @@ def plan(
             unread = [v for v in group.node.outputs if v not in readers and v not in outputs]
             context = Context(
                 group.node.op.name, epilogue, locator.locate, locator.strides, constant,
-                in_place=base is not None, inside=layouts.inside, unread=unread, operand_sum=also,
+                in_place=base is not None, placed=layouts.placed, unread=unread, operand_sum=also,
             )  # fmt: skip
             steps = _lower_node(group.node, context)
             if steps is not None:

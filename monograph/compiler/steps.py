@@ -94,7 +94,7 @@ class Context:
     constant: Collection[Value] = ()
     # For an op of WRITES_AT: its result stands where its base does, whose other places stay.
     in_place: bool = False
-    inside: Collection[Value] = ()  # values that stand inside of another one: Layouts.inside
+    placed: Collection[tuple[Value, Value]] = ()  # Layouts.placed
     unread: Collection[Value] = ()  # results that nobody reads: a kernel need not make them
     # What a contraction may make besides; it says whether it does.
     operand_sum: OperandSum | None = None

@@ -206,7 +206,7 @@ def lower_concat(node: Node, context: Context) -> list[Step] | None:
     if 0 in out.shape:
         return None
     straight = all(
-        _is_row_major(v.shape, array.steps) and base not in context.inside
+        _is_row_major(v.shape, array.steps) and (base, out) not in context.placed
         for v, base, array in parts
     )
     straight = straight and _is_row_major(out.shape, context.strides(out))
@@ -263,7 +263,7 @@ def _one_by_one(
         arrays = {"out": Array(steps, at * steps[axis]), "x": array}
         lines = Lines(tuple(v.shape), None, arrays)
         at += v.shape[axis]
-        if base in context.inside:  # made in its place
+        if (base, out) in context.placed:  # made in its place
             continue
         lane = Var("lane")
         store = Store(
