@@ -57,13 +57,17 @@ def fills(node: Node) -> bool:
 
 @dataclass(eq=False)
 class Group:
-    """Items computed in one set of loops, or the one node that has a kernel of its own."""
+    """Items computed in one set of loops, or the one node that has a kernel of its own.
+
+    across  sums over rows that these loops make beside (across.py)
+    """
 
     full: Shape = ()
     axes: tuple[int, ...] | None = None
     items: list[Value] = field(default_factory=list)
     node: Node | None = None  # contraction or opaque
     reads: set[Value] = field(default_factory=set)  # items of other groups
+    across: list[Value] = field(default_factory=list)
     order: int = 0
 
     @property
@@ -332,7 +336,7 @@ class Fusion:
             level = "row"
         else:
             return False
-        if not self._aligned(v, level, group, axes):
+        if not self.aligned(v, level, group, axes):
             return False
         # No cycle: nothing that v reads from elsewhere may depend on the group.
         others = {self.group_of[u] for u in reads if u in self.group_of} - {group}
@@ -360,7 +364,7 @@ class Fusion:
                     stack.append(below)
         return False
 
-    def _aligned(self, v: Value, level: str, group: Group, axes: tuple[int, ...] | None) -> bool:
+    def aligned(self, v: Value, level: str, group: Group, axes: tuple[int, ...] | None) -> bool:
         """Whether v reads the group's own items only at its own place."""
         stack = [(v, level)]
         seen = set()

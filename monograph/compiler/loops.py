@@ -109,7 +109,7 @@ def lower_loops(
 ) -> LoopKernel:
     """The kernel of a group. alias: results that take the place of an input's memory."""
     splits: dict[int, list[int]] = {a: [n] for a, n in enumerate(group.full)}
-    together = _together(group, is_stored, layouts)
+    together = 1 if group.across else _together(group, is_stored, layouts)
     if together > 1:
         splits[len(group.full) - 1] = [group.full[-1] // together, together]
     for _ in range(64):
@@ -296,6 +296,9 @@ class _Attempt:
         rows_per_chunk = max(1, min(hint(rows), chunk_work // hint(per_row))) if rows else 1
         if is_symbolic(rows):
             rows_per_chunk = max(1, chunk_work // hint(per_row))
+        across = self.group.across
+        if across:  # all rows of a sum
+            rows_per_chunk = rows * self.group.full[-1] // across[0].aval.size
         row_chunks = -(-rows // rows_per_chunk)
         self.grid = row_chunks * self.parts
         chunk: Expr = Var("chunk")
@@ -311,6 +314,12 @@ class _Attempt:
         stop: Expr = start + rows_per_chunk
         if rows % rows_per_chunk:
             stop = r.let(Call("min", (stop, Const(rows, "i64")), "i64"), "stop")
+        self.sums = {v: r.name("sum") for v in across}
+        for v, name in self.sums.items():
+            r.levels[name] = len(r.scopes) - 1
+            r.emit(Local(name, compute_type(v.dtype), self.group.full[-1]))
+            zero = Store(name, Var("lane"), _identity("add", compute_type(v.dtype)))
+            r.emit(self._along_row(zero))
         r.push("row", *(run.name for run in self.rows))
         step = rows
         for run in self.rows:
@@ -322,19 +331,36 @@ class _Attempt:
             r.emit(Let(run.name, position))
         self._row()
         r.emit(Loop("row", start, stop, r.pop()))
+        for v, name in self.sums.items():
+            total: Expr = Load(name, Var("lane"), compute_type(v.dtype))
+            if total.dtype != v.dtype.code:
+                total = Call("cast", (total,), v.dtype.code)
+            place = Var("chunk") * self.group.full[-1] + Var("lane")
+            r.emit(self._along_row(Store(self._buffer(v, written=True).buffer, place, total)))
+
+    def _along_row(self, statement: Store) -> Loop:
+        stop = Const(self.group.full[-1], "i64")
+        return Loop("lane", Const(0, "i64"), stop, (statement,), "vector")
 
     def _row(self) -> None:
         """Everything for one row (or block of lanes)."""
-        self.last = last = max((self.stage_of(v) for v in self.group.items), default=0)
+        stages = [self.stage_of(v) for v in self.group.items]
+        stages += [self._stage_across(v) for v in self.group.across]
+        self.last = last = max(stages, default=0)
         full = [v for v in self.group.items if self._is_full(v)]
         for stage in range(last + 1):
             reductions = [v for v in self.reductions if self.stage_of(v) == stage + 1]
             stores = [v for v in full if self.stage_of(v) == stage and self.is_stored(v)]
-            if reductions or stores:
-                self._stage(stage, reductions, stores)
+            sums = [v for v in self.group.across if self._stage_across(v) == stage]
+            if reductions or stores or sums:
+                self._stage(stage, reductions, stores, sums)
         rest = [v for v in self.group.items if not self._is_full(v) and self.is_stored(v)]
         if rest:
             self._lane_loop(lambda: self._store(rest, self.row_index))
+
+    def _stage_across(self, v: Value) -> int:
+        """The stage in whose loops a sum over rows is made."""
+        return self.stage_of(v.node.values[0])  # type: ignore[union-attr]
 
     def _is_full(self, v: Value) -> bool:
         return v not in self.reductions and tuple(v.shape) == self.group.full
@@ -391,7 +417,9 @@ class _Attempt:
                     stack.extend(x.node.values)
         return False
 
-    def _stage(self, stage: int, reductions: list[Value], stores: list[Value]) -> None:
+    def _stage(
+        self, stage: int, reductions: list[Value], stores: list[Value], sums: list[Value]
+    ) -> None:
         r = self.reader
         lane_count = self.lanes.size if self.columns and self.lanes else 1
         accumulators = {}
@@ -415,6 +443,10 @@ class _Attempt:
                 value = r.read(node.inputs[0], index)
                 combine = node.op.combine  # type: ignore[attr-defined]
                 r.emit(Reduce(combine, accumulators[v], self._lane(), value))
+            for v in sums:
+                lane = r.position(self.index([len(self.group.full) - 1]), (1,))
+                value = r.read(v.node.values[0], index)  # type: ignore[union-attr]
+                r.emit(Reduce("add", self.sums[v], lane, value))
             for v, row in kept.items():
                 r.emit(Store(row.buffer, r.position(index, row.strides), r.read(v, index)))
             self._store(stores, index)

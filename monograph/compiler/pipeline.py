@@ -36,6 +36,7 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.region import regions_of
 from ..ir.verify import verify
 from . import kernels as _kernels  # noqa: F401  registers the lowerings
+from .across import sum_across
 from .blocks import loop_over_blocks
 from .channel_groups import unfold_groups
 from .complex import leave_complex_to_numpy
@@ -135,6 +136,7 @@ def plan(
     result = Plan(graph, fusion.groups, stored=fusion.stored, layouts=layouts)
     is_stored = fusion.stored.__contains__
     epilogues = fuse_epilogues(fusion, FUSES_EPILOGUE)
+    sum_across(fusion, layouts, {*epilogues.absorbed, *epilogues.by_producer})
     sums = find_operand_sums(fusion)
     wanted = {graph.outputs[o]: graph.inputs[i] for o, i in (donate or {}).items()}
     _want_between(graph, wanted)
@@ -204,7 +206,7 @@ def plan(
         alias = in_place(made.overwrites)
         if alias:
             made = lower_loops(group, _title(group), is_stored, layouts, alias)
-        nodes = [v.node for v in group.items if v.node is not None]
+        nodes = [v.node for v in (*group.items, *group.across) if v.node is not None]
         result.steps.append(
             Step(
                 made.kernel,

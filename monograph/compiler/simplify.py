@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import dtype as dt
 from ..core.shape import numel
 from ..core.symbolic import divides, hint, is_symbolic
 from ..ir.graph import Graph, Node, Value
@@ -285,11 +286,20 @@ def _is_long(op: Sum, x: Value) -> bool:
     # Lanes run along a kept axis where it is innermost, or channels (which may come to be).
     lanes = op.axes[-1] != len(x.shape) - 1 or (len(x.shape) > 2 and 1 not in op.axes)
     blocks = -(-results // 128) if lanes else results
-    return count >= 512 and size >= 65536 and blocks < 8
+    pieces = hint(x.shape[op.axes[0]])  # whose sums are of little size beside x
+    cheap = len(op.axes) > 1 and pieces >= 8 and count >= 32 * pieces
+    return count >= 512 and size >= 65536 and (blocks < 8 or cheap)
 
 
 def _split(graph: Graph, op: Sum, x: Value, node: Node) -> Value:
-    """Over all reduced axes but the first; or within pieces of it; then over what is left."""
+    """Over all reduced axes but the first; or within pieces of it; then over what is left.
+
+    Sums of half precision wait in float32.
+    """
+    if x.dtype.is_floating_point and x.dtype.itemsize < 4:
+        wide = graph.add(Cast(dt.float32), x, place=node.place)
+        total = _split(graph, op, wide, node)
+        return graph.add(Cast(x.dtype), total, place=node.place)
     axis, *others = op.axes
     n = x.shape[axis]
     if others and hint(n) >= 8:
