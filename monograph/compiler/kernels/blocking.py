@@ -29,7 +29,8 @@ MOST_VECTORS = 4
 # Panels that were packed before are read ahead from so many bytes on.
 AHEAD_BYTES = 1 << 18
 # K of one block: panels of this depth stay in the second-level cache; shorter where every row of a
-# that is read for a tile drags a whole cache line along.
+# that is read for a tile drags a whole cache line along, or where vectors of 32 bytes and two in a
+# tile's row let a panel stay in the first one.
 BLOCK_DEPTH, SCATTERED_DEPTH = 1024, 512
 STREAM_DEPTH, STREAM_PART = 8, 96
 # Blocks get no smaller than this for more chunks; rather K is cut into parts of this depth or more.
@@ -44,8 +45,9 @@ PANEL_ROWS, PANEL_ELEMENTS = 24, 1 << 14
 FEW_ROWS, FAR_BYTES, FAR_DEPTH, LONG_RUN = 72, 1 << 18, 32, 768
 # A chunk of so many rows copies its panels of b itself.
 COPY_ROWS = 192
-# Rows of a chunk that reads panels, where there are enough chunks.
-BLOCK_ROWS = 256
+# Rows of a chunk that reads panels, where there are enough chunks; of a large product with vectors
+# of 32 bytes, so that they stay in small second caches.
+BLOCK_ROWS, NEAR_ROWS = 256, 72
 # Up to so many rows run as dot products from such depths on: the alternative, transposing b, pays
 # with more rows, adding up lanes at the end costs less the longer they run.
 DOT_ROWS = ((2, 16), (16, 256), (47, 512))
@@ -183,8 +185,9 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     tall = not dots and is_tall(p)
     if dots:
         mr, nr = dot_tile(p, target)
-    elif large and target.vector_bytes == 64:  # whole cache lines, one after another
-        mr, vectors = fullest(p.n.size, lanes, ((6, 4), (8, 3), (12, 2)))
+    elif large and target.vector_bytes >= 32:  # whole cache lines, one after another
+        shapes = ((6, 4), (8, 3), (12, 2)) if target.registers == 32 else ((6, 2), (4, 3))
+        mr, vectors = fullest(p.n.size, lanes, shapes)
         nr = vectors * lanes
     else:
         mr, nr = tile(p, target, lanes, 4 if copy_a else 1)
@@ -205,11 +208,13 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     # Blocks of rows and columns: whole columns where few rows share them.
     rows = columns = 1
     few_rows = panels and p.m.size < MANY_ROWS
+    halved = large and target.vector_bytes == 32
     if along:
         rows = max(1, min(wanted // matrices, p.m.size // SHALLOW_ROWS))
         columns = -(-p.n.size * p.depth // SHALLOW_ELEMENTS)
     elif panels or dots or tall:
-        rows = min(wanted, -(-p.m.size // BLOCK_ROWS))
+        most = NEAR_ROWS if halved and not few_rows else BLOCK_ROWS
+        rows = min(wanted, -(-p.m.size // most))
     elif p.n.size * p.depth <= PANEL_ELEMENTS:
         rows = min(wanted, max(1, p.m.size // LEAST_ROWS))
 
@@ -246,7 +251,7 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     near = p.depth * p.n.size * p.b.dtype.itemsize <= NEAR_BYTES
     copy_b = panels and alone and not p.steady and not along
     copy_b = copy_b and not (large and not few_rows and (near or p.m.size >= PACKED_ROWS))
-    depth = BLOCK_DEPTH if p.k[-1].a == 1 and not copy_a else SCATTERED_DEPTH
+    depth = BLOCK_DEPTH if p.k[-1].a == 1 and not (copy_a or halved) else SCATTERED_DEPTH
     depth = TALL_DEPTH if tall else STREAM_DEPTH if streams else FAR_DEPTH if runs else depth
     if copy_b:
         depth = min(depth, A_ELEMENTS // nr)
