@@ -31,6 +31,7 @@ from ..ops.conv import Conv, ConvInput, ConvWeight
 from ..ops.movement import Copy, Expand, Flip, Pad, Permute, Reshape, Slice, Sum
 from ..ops.triangular import Iota
 from .kernels import implicit, implicit_weight, winograd, winograd_weight
+from .layout import MANY_CHANNELS
 
 LETTERS = "hwd"
 LANES = 16  # channels of a group that fill a vector
@@ -211,7 +212,8 @@ class _Writer:
         ):
             x = self.padded(x, op.padding, op.padding)
             op = dataclasses.replace(op, padding=(0,) * len(op.padding))
-        return self.add(op, self.own(x), self.filter(w))
+        few = op.groups == 1 and channels < MANY_CHANNELS
+        return self.add(op, x if few else self.own(x), self.filter(w))
 
     def strided(self, x: Value, stride: tuple[int, ...]) -> Value:
         if set(stride) == {1}:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..core.symbolic import hint
-from ..ir.graph import Graph, Value
+from ..ir.graph import Graph, Node, Value
 from ..ir.region import regions_of
 from ..ops.movement import Permute
 from .locate import affine_view
@@ -48,6 +48,9 @@ DEMANDS = {
     "attention_grad": ((), (heads_inside, heads_inside, heads_inside)),
 }
 
+# Channels of an image from which on a convolution reads them side by side.
+MANY_CHANNELS = 16
+
 # Ops that read operands where they stand, at any strides (Context.locate).
 STRIDED = {
     "copy", "attention", "attention_grad", "arg_max", "arg_min", "cumsum", "cumprod",
@@ -58,6 +61,14 @@ STRIDED = {
 
 # Ops with kernels of their own whose results stand as their first operand does.
 FOLLOWS = {"contract", "max_pool", "avg_pool", "max_pool_grad", "avg_pool_grad", "concat"}
+
+
+def reads_any_order(node: Node) -> bool:
+    """Whether a convolution reads its image in any order of axes: of few channels it takes single
+    elements, so that a network's first image needs no copy."""
+    if node.op.name != "conv" or node.op.groups > 1:  # type: ignore[attr-defined]
+        return False
+    return node.values[0].shape[1] < MANY_CHANNELS
 
 
 class Layouts:
@@ -104,8 +115,9 @@ def demanded_layouts(graph: Graph) -> Layouts:
     for node in graph.nodes:
         demand = DEMANDS.get(node.op.name)
         if demand is not None:
+            any_order = reads_any_order(node)
             for v, order in [*zip(node.inputs, demand[0]), *zip(node.outputs, demand[1])]:
-                if v not in fixed:
+                if v not in fixed and not (any_order and v is node.inputs[0]):
                     orders.setdefault(v, order(len(v.shape)))
     return Layouts(orders)
 

@@ -48,3 +48,30 @@ def test_what_permutes_an_image_stands_in_the_order_in_which_it_is_read(order, w
         )
         image = convolution(x).permute(order)
         assert f"%  f32{list(image.shape)} " in product  # its first operand
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 3, 1), (1, 0, 3, 2), (3, 2, 1, 0)])
+@pytest.mark.parametrize("padding, stride, groups", [(0, 2, 1), (1, 1, 1), (2, 3, 1), (1, 1, 3)])
+def test_an_image_of_few_channels_is_read_in_any_order(order, padding, stride, groups):
+    g = mg.Generator().manual_seed(4)
+    x = mg.randn(*(((2, 6, 11, 13))[a] for a in order), generator=g)
+    convolution = nn.Conv2d(6, 18, (3, 4), stride, padding, groups=groups)
+
+    def gradients(x):
+        x = x.permute(*np.argsort(order).tolist())
+        out = convolution(x)
+        found = mg.autograd.grad((out * out).sum(), list(convolution.parameters()))
+        return out.detach(), *found
+
+    for a, b in zip(gradients(x), mg.jit(gradients)(x)):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=2e-4, atol=2e-4)
+
+
+def test_a_networks_first_image_is_not_copied():
+    x, convolution = mg.randn(2, 3, 12, 12), nn.Conv2d(3, 32, 4, 4)
+
+    def f(x):
+        with mg.no_grad():
+            return convolution(x).relu()
+
+    assert " copy " not in str(mg.explain(f, x).table)

@@ -1,9 +1,10 @@
 """Convolution: tiles of pixels by output channels held in registers, no im2col.
 
-Images have channels innermost, filters are (taps, C, O) (see layout.py). A tile is MR neighbouring
-pixels of one row times NR output channels; for each tap and input channel, MR pixels are broadcast
-against NR filter elements. With dilation 1 the taps of a filter row and their channels are one run
-in memory, so the inner loop is as long as KW * C. The weight gradient is the same with the roles
+Images have channels innermost (those of few channels stand in any order), filters are (taps, C, O)
+(see layout.py). A tile is MR neighbouring pixels of one row times NR output channels; for each tap
+and input channel, MR pixels are broadcast against NR filter elements. With dilation 1 the taps of a
+filter row and their channels are one run in memory where channels are innermost, so the inner loop
+is as long as KW * C. The weight gradient is the same with the roles
 changed: a tile of MR input channels times NR output channels, summed over pixels.
 """
 
@@ -146,7 +147,7 @@ def lower_conv(node: Node, context: Context) -> list[Step] | None:
     outputs, kernel, places = w.shape[0], w.shape[2:], out.shape[2:]
     each = outputs // groups
     xs, ws = context.strides(x), context.strides(w)
-    if xs[1] != 1 or ws[0] != 1:
+    if ws[0] != 1:
         return None
     code = x.dtype.code
     if winograd.suits(op, code, channels, outputs, places, kernel):
@@ -190,7 +191,7 @@ def lower_conv(node: Node, context: Context) -> list[Step] | None:
 
     # Loops over taps and channels; those that are one run in memory are one loop.
     dims = [(f"k{d}", k, dilation[d] * xs[2 + d], ws[2 + d]) for d, k in enumerate(kernel)]
-    dims.append(("c", channels, 1, ws[1]))
+    dims.insert(len(dims) if xs[1] == 1 else 0, ("c", channels, xs[1], ws[1]))
     merged: list[tuple[str, int, int, int]] = []
     for name, size, x_step, w_step in reversed(dims):
         if size == 1:
@@ -207,7 +208,7 @@ def lower_conv(node: Node, context: Context) -> list[Step] | None:
     r, j = Var("r"), Var("j")
     at_x: Expr = Var("base") + Var("first") * (stride[-1] * xs[-1])
     if groups > 1:
-        at_x = at_x + (Var("column_tile") // across) * channels
+        at_x = at_x + (Var("column_tile") // across) * (channels * xs[1])
     at_w: Expr = Var("channel")
     for name, _, x_step, w_step in merged:
         at_x = at_x + Var(name) * x_step
