@@ -8,7 +8,10 @@ of a captured function. Its methods have PyTorch's names.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from ..core import dtype as dt
 from ..core import pytree
@@ -24,6 +27,7 @@ from ..ops.indexing import IndexAdd, IndexSelect
 from ..ops.joining import cat
 from ..tensor import Tensor
 from ..transform import tape
+from ..transform.structure import reads
 from .creation import tensor, zeros
 
 __all__ = ["SparseTensor", "sparse_coo_tensor", "spmm"]
@@ -453,22 +457,34 @@ pytree.register(
 # Gradients of embeddings
 
 
+@dataclass(frozen=True)
 class _Rows(Op):
     """Stands for a lookup on the tape."""
+
+    padding: int | None
+    shape: tuple[int, ...]  # of the index
+    dtype: DType
 
     name, saves = "embedding", "none"
     fresh_cotangents = False
 
 
+@reads
 class RowsNode(tape.Node):
     """The node of a lookup whose gradient is the rows used: a SparseTensor for a leaf."""
 
     __slots__ = ("index", "padding", "size")
 
     def __init__(self, weight: Tensor, index: Tensor, padding: int | None, out: Tensor):
-        super().__init__(_Rows(), [weight], [out])
+        super().__init__(_Rows(padding, index.shape, index.dtype), [weight], [out])
         self.index, self.padding = tape.Saved(index), padding
         self.size = tuple(weight.shape)
+
+    def replayed(self, me: Any, create_graph: bool) -> list[Any] | None:
+        """For structure.read: the index; derivatives of derivatives walk the tape."""
+        index = self.index
+        known = type(index.payload) is np.ndarray and index.versions[0] == index.version
+        return [index.payload] if known and not create_graph else None
 
     def pull(self, gs: list[Any], wanted: list[bool], linked: bool) -> list[Any]:
         (g,) = gs

@@ -11,6 +11,7 @@ from ..ir.op import Full
 from .align import broadcast_to, cast, functional, public
 from .arith import add, div, ge, logical_and, lt, mul, ne, sub, where
 from .batching import shape_of
+from .composite import composite
 from .contract import linear
 from .cross_entropy import cross_entropy
 from .gathering import as_index_tensor, named, rows_of, scatter_add, scatter_reduce
@@ -92,15 +93,12 @@ def embedding_bag(
             f"embedding_bag: per_sample_weights have shape {shape_of(per_sample_weights)}, input "
             f"{shape_of(index)}"
         )
-    width = weight.shape[1]
-    if offsets is None:
-        bags, size = index.shape
-        bag = _repeated(Iota((bags,), dt.int64, 0)(), bags, size)
-    else:
+    starts = None
+    if offsets is not None:
         starts = cast(as_index_tensor("embedding_bag", offsets, "offsets"), dt.int64)
-        bags = starts.shape[0] - (1 if include_last_offset else 0)
-        place = Iota((index.shape[0],), dt.int64, 0)()
-        bag = sub(bucketize(place, starts, right=True), 1)
+    padding = None
+    if padding_idx is not None:
+        padding = as_index("embedding_bag", "padding_idx", padding_idx) % weight.shape[0]
     count = numel(index.shape)
     flat = Reshape((count,))(index)
     if max_norm is not None:
@@ -110,27 +108,47 @@ def embedding_bag(
         rows = named("embedding_bag", IndexSelect(0), weight, flat)
     if scale_grad_by_freq:
         rows = by_frequency(rows, flat, weight.shape[0])
-    kept = logical_and(ge(bag, 0), lt(bag, bags)) if offsets is not None else None
-    if padding_idx is not None:
-        padding = as_index("embedding_bag", "padding_idx", padding_idx) % weight.shape[0]
-        real = ne(flat, padding)
+    ends = offsets is not None and include_last_offset
+    return pooled_rows(rows, index, starts, per_sample_weights, mode, padding, ends)
+
+
+@composite
+def pooled_rows(
+    rows: Any, index: Any, starts: Any, factors: Any, mode: str, padding: int | None, ends: bool
+) -> Any:
+    """Sum, mean or maximum of the rows (N, D) of each bag, for embedding_bag.
+
+    starts  where bags begin, and with `ends` also where the last one ends; None: one is a line of
+            index
+    """
+    count, width = rows.shape
+    if starts is None:
+        bags, size = index.shape
+        bag = _repeated(Iota((bags,), dt.int64, 0)(), bags, size)
+    else:
+        bags = starts.shape[0] - ends
+        place = Iota((count,), dt.int64, 0)()
+        bag = sub(bucketize(place, starts, right=True), 1)
+    kept = logical_and(ge(bag, 0), lt(bag, bags)) if starts is not None else None
+    if padding is not None:
+        real = ne(Reshape((count,))(index), padding)
         kept = real if kept is None else logical_and(kept, real)
-    if per_sample_weights is not None:
-        rows = mul(rows, Reshape((count, 1))(per_sample_weights))
-    if offsets is None and kept is None and mode != "max":
+    if factors is not None:
+        rows = mul(rows, Reshape((count, 1))(factors))
+    if starts is None and kept is None and mode != "max":
         out = Sum((1,))(Reshape((bags, size, width))(rows))
         return out if mode == "sum" or not size else div(out, size)
     # One more bag takes what does not count.
     target = bag if kept is None else where(kept, bag, bags)
-    base = Full((bags + 1, width), weight.dtype, 0)()
+    base = Full((bags + 1, width), rows.dtype, 0)()
     if mode == "max":
         places = broadcast_to(Reshape((count, 1))(target), (count, width))
         out = scatter_reduce(base, 0, places, rows, "amax", include_self=False)
     else:
         out = IndexAdd(0)(base, target, rows)
     if mode == "mean":
-        ones = Full((count,), weight.dtype, 1)()
-        sizes = scatter_add(Full((bags + 1,), weight.dtype, 0)(), 0, target, ones)
+        ones = Full((count,), rows.dtype, 1)()
+        sizes = scatter_add(Full((bags + 1,), rows.dtype, 0)(), 0, target, ones)
         out = div(out, Reshape((bags + 1, 1))(clamp(sizes, min=1)))
     return slice_axis(out, 0, 0, bags)
 

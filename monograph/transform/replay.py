@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import pytree
 from ..core.modes import modes
 from ..ir.op import Op
 from ..ops.movement import Alias
@@ -186,7 +187,8 @@ class Program:
         self.steps: list[tuple] = []
         self.trace: list[tuple] = []
         self.collected: list[tuple[int, int]] = []  # (position among inputs, slot)
-        self.leaves: list[tuple[int, int, bool]] = []  # (leaf's number, slot, is fresh)
+        # (leaf's number, slot, is fresh); of a gradient of rows its structure and parts' slots
+        self.leaves: list[tuple[int, Any, bool]] = []
         self.results: list[int] = []  # slots of what is on the tape
 
     def finish(self, recorder: Recorder, collected: dict, leaves: dict, me: Tape) -> bool:
@@ -200,10 +202,13 @@ class Program:
                 return False
             self.collected.append((k, slot))
         for i, (_, g, fresh) in leaves.items():
-            slot = self._slot(g, recorder, me)
-            if slot is None:
+            parts, spec = pytree.flatten(g)
+            found = [self._slot(p, recorder, me) for p in parts]
+            if None in found:
                 return False
-            self.leaves.append((me.index[i], slot, fresh and slot in recorder.made))
+            own = fresh and recorder.made.issuperset(found)
+            place = found[0] if parts[0] is g else (spec, found)
+            self.leaves.append((me.index[i], place, own))
         return True
 
     def take(self, recorder: Recorder) -> None:
@@ -498,7 +503,12 @@ def _replay(program: Program, me: Tape, retain_graph: bool) -> tuple[dict, dict]
     leaves = {}
     for i, slot, fresh in program.leaves:
         leaf = me.leaves[-2 - i]
-        leaves[id(leaf)] = [leaf, tensor(slot), fresh]
+        if type(slot) is int:
+            g = tensor(slot)
+        else:
+            spec, parts = slot
+            g = spec.unflatten([tensor(part) for part in parts])
+        leaves[id(leaf)] = [leaf, g, fresh]
     if not retain_graph:
         for i in program.pulled:
             me.nodes[i].release()

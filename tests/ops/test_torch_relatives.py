@@ -120,6 +120,24 @@ def test_embedding_bag(mode):
     same_when_compiled(lambda i, w: F.embedding_bag(i, w, mode=mode), index, table)
 
 
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+@pytest.mark.parametrize("options", [{}, {"padding_idx": 3}, {"include_last_offset": True}])
+def test_larger_bags(mode, options):
+    """Of sizes at which bags are compiled calls; some are empty."""
+    table, flat = RNG.standard_normal((50, 8)), RNG.integers(0, 50, 90)
+    starts = np.sort(np.append(RNG.integers(0, 90, 29), [0, 90]))
+    starts = starts if options.get("include_last_offset") else starts[:-1]
+    check(F.embedding_bag, TF.embedding_bag, flat, table, starts, mode=mode, **options)
+    if mode == "sum":
+        check(
+            lambda w, f: F.embedding_bag(mg.tensor(flat), w, mg.tensor(starts), mode=mode,
+                                         per_sample_weights=f, **options),
+            lambda w, f: TF.embedding_bag(torch.tensor(flat), w, torch.tensor(starts), mode=mode,
+                                          per_sample_weights=f, **options),
+            table, RNG.uniform(0.5, 2, 90),
+        )  # fmt: skip
+
+
 def test_linear_cross_entropy():
     x, w, b = RNG.standard_normal((5, 3)), RNG.standard_normal((4, 3)), RNG.standard_normal(4)
     target = RNG.integers(0, 4, 5)

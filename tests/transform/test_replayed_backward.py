@@ -212,3 +212,21 @@ def test_transposed_constants_give_the_same_gradients(replays):
         found = mg.autograd.grad(F.layer_norm(w * c, (4,)).exp().sum(), w)[0]
         expected = mg.autograd.grad(F.layer_norm(w * plain, (4,)).exp().sum(), w)[0]
         np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_of_rows_are_replayed(replays, walked):
+    def gradients(seed, padding):
+        table, w = leaf(20, 3, seed=seed), leaf(3, 2, seed=seed + 1)
+        index = mg.from_numpy(np.random.default_rng(seed).integers(0, 20, (4, 5)))
+        y = F.embedding(index, table, sparse=True, padding_idx=padding) @ w
+        y = y + F.embedding_bag(index, table, mode="sum", sparse=True)[:, :2].unsqueeze(1)
+        y.tanh().sum().backward()
+        assert table.grad.is_sparse and table.grad._nnz() == 40
+        return table.grad.to_dense(), w.grad
+
+    for padding in (None, 7):
+        before = len(replays)
+        for seed in range(6):
+            expected = walked(lambda given=(seed, padding): gradients(*given))
+            assert_equal(gradients(seed, padding), expected)
+        assert len(replays) >= before + 2
