@@ -27,11 +27,11 @@ import numpy as np
 from .api.creation import as_tensor
 from .api.sparse import SparseTensor
 from .capture_gradient import differentiate, live_dtype
+from .capture_reasons import difference
 from .capture_replay import NO, Input, NumberOutput, Output, Replay, may_vary
 from .compiler.sizes import NotDynamic, fix_sizes
 from .core import dtype as dt
 from .core import pytree
-from .core.dtype import BY_NUMPY
 from .core.errors import ArgumentError, StateNeeded, TraceError
 from .core.modes import modes, uncollected, untaped
 from .core.sizes import Guard
@@ -41,12 +41,13 @@ from .ir.graph import Value
 from .ir.op import Aval
 from .tensor import Tensor, wrap
 from .transform.contents import MANY, check_contents
+from .transform.decision import TooMany, check_decisions
+from .transform.places import holds_tensors
 from .transform.state import State
 from .transform.trace import Symbol, Trace
-from .transform.varying import Varying
+from .transform.varying import Carries, Varying
 
 LEAVES = (Tensor, int, float, bool, str)  # arguments that are no containers
-MODES = ("grad mode", "inference mode", "default dtype", "autocast")
 RECENT = 4  # variants of a function that are tried before its arguments are looked at in full
 
 MAX_PROGRAMS = 64  # of one function
@@ -70,11 +71,19 @@ class Capture(Replay):
         self.sizes = sizes
         self.used = 0  # when, on the owner's clock
         trace = Trace()
-        self.state = trace.state = State(trace, owner.varying.live)
-        with trace:
-            self._trace(trace, leaves, treedef)
-        trace.finish()
-        check_contents(trace.guards, (c for cs in owner.captures.values() for c in cs))
+        self.state = trace.state = State(trace, owner.varying.live, owner.varying.unfit)
+        self.places = list(owner.varying.carried.values())
+        stood = [(place, place.now()) for place in self.places]
+        try:
+            with trace:
+                self._trace(trace, leaves, treedef)
+            trace.finish()
+        finally:
+            for place, value in stood:
+                place.set(value)
+        others = [c for variants in owner.captures.values() for c in variants]
+        check_contents(trace.guards, others)
+        check_decisions(trace.guards, others)
         self.refused: list[tuple[list[Axis], str]] = []  # axes that were to be dynamic, and why not
         if self.sizes is not None:
             self._compile_dynamic()
@@ -129,6 +138,7 @@ class Capture(Replay):
 
     def _trace(self, trace: Trace, leaves: list[Any], treedef: pytree.TreeDef) -> None:
         args: list[Any] = []
+        self.cells: dict[Value, np.ndarray] = {}  # of arguments that are numbers
         self.arg_tensors: dict[int, int] = {}
         self.arg_grads: dict[int, int] = {}  # id of an argument's .grad as shown -> leaf number
         symbols: list[Any] = []
@@ -150,6 +160,8 @@ class Capture(Replay):
                 args.append(shown)
             elif k in self.live:
                 symbol = trace.input(Aval((), live_dtype(leaf)))
+                self.cells[symbol.value] = np.array(leaf, symbol.dtype.numpy)
+                trace.numbers[symbol.value] = self.cells[symbol.value].item, leaf
                 symbols.append((k, symbol))
                 number = wrap(symbol)
                 number._weak = True
@@ -157,8 +169,11 @@ class Capture(Replay):
             else:
                 args.append(leaf)
         trace.given = len(trace.captured)
+        positional, named, *carried = treedef.unflatten(args)
+        for place, value in zip(self.places, *carried):
+            if holds_tensors(value):
+                self.state.carry(place, value)
         self.state.open(self.owner.function)
-        positional, named = treedef.unflatten(args)
         result = self.owner.function(*positional, **named)
         with untaped():
             trace.settle()
@@ -203,6 +218,7 @@ class Capture(Replay):
                 value = _as_outputs(value, outputs, differentiable)
             self.carried.append((place, what, value, more))
             place.put = what, None, None
+        self.carried += [(place, "count", amount, None) for place, amount in self.state.counts]
         for grown, leaves, tree in self.state.growths:
             self.carried.append(
                 (grown, "entries", _as_outputs(leaves, outputs, differentiable), tree)
@@ -223,7 +239,13 @@ class Capture(Replay):
                 outputs += [part._value().value for part in (g._indices(), g._values())]
             elif isinstance(g, SparseTensor):
                 self.grads.append((who, "set", g))
-            elif g is None or type(g._value()) is not Symbol or id(g) in captured_ids:
+            elif id(g) in args and self.state.carries(t, "_grad", g):
+                pass
+            elif (
+                g is None
+                or type(g._value()) is not Symbol
+                or (id(g) in captured_ids and id(g) not in args)
+            ):
                 self.grads.append((who, "set", g))
             else:
                 self.grads.append((who, "output", len(outputs)))
@@ -260,14 +282,15 @@ class Capture(Replay):
                 if id(tensor) in self.arg_grads:
                     source = ("arg_grad", self.arg_grads[id(tensor)])
             elif v in live:
-                source = ("live", live[v])
+                self.inputs.append(Input("live", live[v], v.aval, self.cells[v]))
+                continue
             else:
                 source = ("scalar", scalars[v])
             self.inputs.append(Input(*source, v.aval))
             if v in by_input:
                 self.inputs[-1].requires = by_input[v].tape[2]
         self.donate = donate
-        self.rebound = list(trace.rebound.values())
+        self.rebound = [r for r in trace.rebound.values() if id(r[2]) not in args]
         self.guards = list(trace.guards)
         self.graph = graph
 
@@ -336,7 +359,9 @@ class Jit:
 
         For one thread at a time, outside of captures and vmap: `__call__` looks after these.
         """
-        return self._recent[0].run_again(leaves) if self._recent else NO
+        if self._recent and not self.varying.carried:
+            return self._recent[0].run_again(leaves)
+        return NO
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if modes.trace is not None or modes.vmap is not None:
@@ -344,12 +369,12 @@ class Jit:
         lock = self._lock
         lock.acquire()  # `with` would take twice as long
         try:
-            if not kwargs:
+            if not kwargs and not self.varying.carried:
                 for capture in self._recent:
                     result = capture.run_again(args)
                     if result is not NO:
                         return result
-            leaves, treedef = pytree.flatten((args, kwargs))
+            leaves, treedef = self.flatten(args, kwargs)
             for capture in self._recent_trees:
                 if capture.treedef == treedef:
                     result = capture.run_again(leaves)
@@ -358,6 +383,24 @@ class Jit:
             return self._call(leaves, treedef, args, kwargs)
         finally:
             lock.release()
+
+    def flatten(self, args: tuple, kwargs: dict) -> tuple[list[Any], pytree.TreeDef]:
+        """The leaves of a call: of its arguments, and of what stands at places that are carried."""
+        carried = self.varying.carried
+        if carried:
+            return pytree.flatten((args, kwargs, [place.now() for place in carried.values()]))
+        return pytree.flatten((args, kwargs))
+
+    def carry(self, found: Carries) -> None:
+        """Other places are carried from now on: no program was made for these calls."""
+        self.varying.carry(found)
+        self.captures.clear()
+        self._recent, self._recent_trees = [], []
+        names = sorted({place.label for place in found.places})
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        why = f"{', '.join(names[:3])}{more}: the tensors there are another at each call"
+        self.recompiles.append(why)
+        log.info("%s: captured again: %s", self.__name__, why)
 
     def _call(self, leaves: list, treedef: Any, args: tuple, kwargs: dict) -> Any:
         key_parts: list[Any] = [
@@ -396,7 +439,7 @@ class Jit:
         variants = self.captures.get(key)
         reason = None
         for capture in variants or ():
-            reason = capture.accepts()
+            reason = capture.accepts(leaves)
             if reason is None:
                 if capture.has_overlaps(leaves):
                     return self.function(*args, **kwargs)
@@ -418,7 +461,7 @@ class Jit:
             dynamic_key = ("dynamic", pattern)
             for capture in self.captures.get(dynamic_key, ()):
                 assert capture.sizes is not None
-                reason = capture.sizes.accepts(shapes) or capture.accepts()
+                reason = capture.sizes.accepts(shapes) or capture.accepts(leaves)
                 if reason is None:
                     if self.policy.automatic and self._is_frequent(capture, leaves):
                         why = f"{OFTEN} calls in a row at the same sizes: a program for them alone"
@@ -457,7 +500,7 @@ class Jit:
 
     def _is_static(self, k: int, treedef: Any) -> bool:
         """Whether leaf k belongs to an argument declared static."""
-        args_tree, kwargs_tree = treedef.children
+        args_tree, kwargs_tree, *_ = treedef.children
         at = 0
         for i, child in enumerate(args_tree.children):
             if at <= k < at + child.num_leaves:
@@ -479,7 +522,7 @@ class Jit:
         kwargs: dict,
         sizes: Sizes | None = None,
     ) -> Any:
-        reason = reason or self._difference(key)
+        reason = reason or difference(self.captures, key)
         if reason:
             self.recompiles.append(reason)
             log.info("%s: captured again: %s", self.__name__, reason)
@@ -492,15 +535,20 @@ class Jit:
                 capture = Capture(self, leaves, treedef, live, sizes)
         except NotDynamic:
             raise
+        except Carries as found:
+            self.carry(found)
+            return self._call(*self.flatten(args, kwargs), args, kwargs)
         except StateNeeded as error:
             self._made_state += 1
             if self._made_state < MANY or self.fallback:
                 return self.function(*args, **kwargs)
             raise TraceError(error.message, hint=error.hint) from None
         except Exception as error:
-            if sizes is not None:
+            if sizes is not None and not isinstance(error, TooMany):
                 raise NotDynamic(next(iter(sizes.space.exact_guards()), None)) from error
-            if self.varying.live:  # perhaps the function needs the value of one of these
+            if self.varying.live and not isinstance(
+                error, TooMany
+            ):  # perhaps the function needs the value of one of these
                 self.varying.fix(getattr(error, "needed", frozenset()))
                 return self._call(leaves, treedef, args, kwargs)
             if live:  # perhaps the function needs the number's value: keep it static from now on
@@ -555,47 +603,12 @@ class Jit:
         self._clock += 1
         capture.used = self._clock
         self._made_state = 0
-        leaves_only = all(isinstance(a, LEAVES) for a in args)
+        leaves_only = all(isinstance(a, LEAVES) for a in args) and not self.varying.carried
         if leaves_only and len(args) == capture.treedef.num_leaves:
             self._recent = [capture, *(c for c in self._recent if c is not capture)][:RECENT]
         else:
             others = (c for c in self._recent_trees if c is not capture)
             self._recent_trees = [capture, *others][:RECENT]
-
-    def _difference(self, key: tuple) -> str | None:
-        """How `key` differs from the last capture's, in words."""
-        if not self.captures:
-            return None
-        old = next(reversed(self.captures))
-        if old[0] == "dynamic":
-            old, key = old[1], pattern_of(key)
-        if old[0] != key[0]:
-            return "the arguments have another structure"
-        for what, a, b in zip(MODES, old[1:], key[1:]):
-            if a != b:
-                return f"{what} changed from {a} to {b}"
-        first = 1 + len(MODES)
-        for k, (a, b) in enumerate(zip(old[first:], key[first:])):
-            if a != b:
-                if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b) == 4:
-                    facts = ("shape", "dtype", "requires_grad", "whether it has a .grad")
-                    for what, x, y in zip(facts, a, b):
-                        if x != y:
-                            return f"argument {k}: {what} changed from {x} to {y}"
-                before, now = (_shown(part) for part in (a, b))
-                return f"argument {k} changed from {before} to {now}"
-        return None
-
-
-def _shown(part: Any) -> str:
-    """An argument's part of the key, for a person."""
-    if isinstance(part, tuple) and len(part) == 2:  # (type, value)
-        if part[0] == "same as":
-            return f"the same tensor as argument {part[1]}"
-        return "an object" if part[0] == "object" else repr(part[1])
-    if isinstance(part, tuple):
-        return f"a {BY_NUMPY[part[1]].name} tensor of shape {part[0]}"
-    return f"a varying {part.__name__}"
 
 
 def _hashable(x: Any) -> Any:

@@ -17,7 +17,6 @@ from .api.sparse import SparseTensor
 from .compiler.executable import Executable, compile_graph
 from .compiler.sizes import fix_sizes
 from .core import dtype as dt
-from .core import pytree
 from .core.errors import GradError
 from .core.modes import modes
 from .ir.graph import Graph, Value
@@ -25,7 +24,7 @@ from .ir.op import Aval
 from .runtime import buffers
 from .tensor import Tensor, wrap
 from .transform import tape, walk
-from .transform.state import put_back
+from .transform.places import put_back
 from .transform.trace import Trace
 
 if TYPE_CHECKING:
@@ -263,17 +262,16 @@ class CapturedCall(tape.Node):
     def _pull_again(self, gs: list[Any]) -> list[Any]:
         """For gradients of gradients: run the plain function again and differentiate that."""
         capture = self.capture
-        args, kwargs = capture.treedef.unflatten(self.leaves)
+        args, kwargs, *_ = capture.treedef.unflatten(self.leaves)
         before = modes.grad, modes.as_of, modes.vmap, modes.autocast, modes.casts
         modes.grad, modes.as_of, modes.vmap = True, self.as_of, None
         modes.autocast, modes.casts = self.autocast, None
         try:
             with _as_before(capture, self.leaves, *self.before):
                 result = capture.owner.function(*args, **kwargs)
+                outs = capture.results_of(result)
         finally:
             modes.grad, modes.as_of, modes.vmap, modes.autocast, modes.casts = before
-        tensors = [t for t in pytree.flatten(result)[0] if isinstance(t, Tensor)]
-        outs = [t for (what, _), t in zip(capture.returns, tensors) if what == "new"]
         outs = [outs[o] for o in self.program.results]
         sources = [self.leaves[s] if isinstance(s, int) else s for s in self.program.sources]
         pairs = [(o, g) for o, g in zip(outs, gs) if g is not None and o.requires_grad]

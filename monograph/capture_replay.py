@@ -8,7 +8,6 @@ in tests/capture/test_replay.py. Read next: capture.py, runtime/program.py.
 
 from __future__ import annotations
 
-import sys
 import weakref
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -20,11 +19,12 @@ import numpy as np
 
 from .api.sparse import SparseTensor
 from .capture_gradient import Backward, LostGradient
+from .capture_grads import Grads, array_maker, overlap, span_of
 from .compiler.executable import Executable, compile_graph
 from .core import dtype as dt
 from .core.errors import GradError
 from .core.modes import modes
-from .core.pytree import LEAF, TreeDef
+from .core.pytree import LEAF, TreeDef, flatten
 from .core.shape import is_number
 from .core.sizes import Binding
 from .core.symbolic import is_symbolic
@@ -32,13 +32,13 @@ from .core.tracing import Entry
 from .dynamic import OFTEN, Sizes
 from .ir.graph import Graph
 from .ir.op import Aval
-from .runtime import buffers
 from .runtime.buffers import address_of
 from .runtime.watch import Watch, can_watch
 from .tensor import Tensor, wrap
+from .transform.places import flatten as flatten_value
 from .transform.state import State
+from .transform.tally import add
 
-SMALL_BYTES = 256
 QUIET = 3  # short calls that found all in place before it is watched (runtime/watch.py), ...
 RESTLESS = 60  # ... and after a watch was in vain
 NO = object()  # the answer of `run_again` where a call must go the general way
@@ -49,12 +49,12 @@ class Input:
 
     __slots__ = ("kind", "source", "aval", "requires", "cell")
 
-    def __init__(self, kind: str, source: Any, aval: Aval):
+    def __init__(self, kind: str, source: Any, aval: Aval, cell: Any = None):
         self.kind = kind  # "arg", "arg_grad", "captured", "live" (a number given), "scalar"
         self.source = source  # leaf number, tensor, getter
         self.aval = aval
         self.requires = kind == "captured" and source._requires
-        self.cell: Any = np.empty((), aval.dtype.numpy) if kind in ("live", "scalar") else None
+        self.cell = np.empty((), aval.dtype.numpy) if kind == "scalar" else cell
 
 
 class Output(int):
@@ -63,66 +63,6 @@ class Output(int):
 
 class NumberOutput(int):
     """The same where the function has put a number of Python."""
-
-
-class Grads:
-    """The gradients that calls leave on captured tensors; the next call may use their memory.
-
-    owners  (slot, tensor that has the gradient, aval of the gradient)
-    given   for each, (slot, owner, gradient, its array, the block under that) of the last call
-    """
-
-    def __init__(self, owners: list[tuple[int, Tensor, Aval]]):
-        self.owners = owners
-        self.given: list[tuple[int, Any, Any, Any, Any]] = [
-            (slot, owner, None, None, None) for slot, owner, _ in owners
-        ]
-
-    def stand(self) -> list[tuple[Any, str, Any]]:
-        """What stands where if none is `taken`, for a Watch ..."""
-        owners = [(owner, "_grad", grad) for _, owner, grad, *_ in self.given]
-        return owners + [(grad, "_payload", array) for _, _, grad, array, _ in self.given]
-
-    def holders(self) -> list[tuple[Any, int]]:
-        """... and how many holders there are: those that `taken` counts, without its own names."""
-        held = [((grad, 2), (array, 3), (block, 2)) for _, _, grad, array, block in self.given]
-        return [(x, count) for each in held for x, count in each if x is not None]
-
-    def taken(self) -> list[int]:
-        """Those that somebody else has replaced, or holds, or whose memory he holds."""
-        count = sys.getrefcount
-        found = []
-        k = 0
-        # Holders of a gradient: its owner, `given`, the name here, the argument of `count`; of the
-        # array: the gradient, `given`, the call's list, name, argument; of the block: the array,
-        # `given`, name, argument.
-        for _, owner, grad, array, block in self.given:
-            if (
-                owner._grad is not grad
-                or grad is None
-                or grad._payload is not array
-                or count(grad) > 4
-                or count(array) > 5
-                or (block is not None and count(block) > 4)
-            ):
-                found.append(k)
-            k += 1
-        return found
-
-    def renew(self, which: list[int], slots: Any, arrays: list[Any]) -> None:
-        """New memory for some of them."""
-        for k in which:
-            slot, owner, aval = self.owners[k]
-            array = _maker(aval)(aval.shape, aval.dtype.numpy)
-            slots[slot], arrays[slot] = address_of(array), array
-            self.given[k] = (slot, owner, None, array, array.base)
-
-    def give(self, which: list[int]) -> None:
-        """Put those of new memory on their owners."""
-        for k in which:
-            slot, owner, _, array, block = self.given[k]
-            owner._grad = grad = wrap(array)
-            self.given[k] = (slot, owner, grad, array, block)
 
 
 class Replay:
@@ -136,9 +76,10 @@ class Replay:
     written     (output, tensor or leaf or ("grad", leaf)): overwritten in place
     donate      output -> input whose memory it is written into
     rebound     (dict, key, tensor): what modules hold, which the function replaces
-    carried     (place, "value", "number" or "tree", value, type or structure) and (list, "entries",
-                leaves, structure): what is put into Python's state (transform/state.py)
+    carried     (place, "value", "number", "tree" or "count", value, type or structure) and (list,
+                "entries", leaves, structure): what is put into Python's state (transform/state.py)
     sizes       run-time sizes and where they come from, or None
+    places      whose tensors are the last leaves (transform/varying.py)
     at, calls   the sizes it runs at, and how often it was called since it does
     lost        (output, why it has no gradient), and the `sources` that it would have had
     """
@@ -158,6 +99,7 @@ class Replay:
     guards: list[tuple[Any, Any, str]]
     state: State
     carried: list[tuple[Any, str, Any, Any]]
+    places: list[Any]
     total = 0  # calls in all
     backward: Backward | None
     lost: list[tuple[int, GradError]]
@@ -263,7 +205,7 @@ class Replay:
         self.fresh = []
         for slot, a in self.fresh_avals:
             a = Aval(at.shape(a.shape), a.dtype)
-            self.fresh.append((slot, a.shape, a.dtype.numpy, _maker(a)))
+            self.fresh.append((slot, a.shape, a.dtype.numpy, array_maker(a)))
 
     def _steady(self) -> list[int]:
         """Captured inputs that calls leave as they are and that nobody trains: what depends on them
@@ -304,8 +246,11 @@ class Replay:
 
     # The general way
 
-    def accepts(self) -> str | None:
-        """None if all guards hold, else the one that does not."""
+    def accepts(self, leaves: Sequence[Any]) -> str | None:
+        """None if all guards hold for this call, else the one that does not."""
+        for _, source in self.numbers:
+            if source.kind == "live":
+                source.cell[()] = leaves[source.source]
         for _, source in self.captured:
             tensor, aval = source.source, source.aval
             if tensor._requires is not source.requires:
@@ -344,7 +289,7 @@ class Replay:
             changed = payloads
         else:
             changed = [t._payload for t in self.written_captured]
-        return _overlap(payloads, {id(a) for a in changed})
+        return overlap(payloads, {id(a) for a in changed})
 
     def run(self, leaves: Sequence[Any]) -> Any:
         """One call, after `accepts` and `has_overlaps` have said yes."""
@@ -408,7 +353,7 @@ class Replay:
         others = self.written_captured
         if self.written_arguments:
             others = sources
-        spans = sorted(_span(t._payload) for t in others if t._payload.size)
+        spans = sorted(span_of(t._payload) for t in others if t._payload.size)
         self.starts, self.ends = [a for a, _ in spans], [b for _, b in spans]
         return True
 
@@ -557,7 +502,7 @@ class Replay:
         if self.is_plain:
             return wrap(arrays[self.first_output])
         made = arrays[len(self.inputs) :]
-        stood = [(place, place.now()) for place in self.state.varying]
+        stood = [(place, place.now()) for place in (*self.state.varying, *self.places)]
         for who, what, value in self.other_grads:
             leaves[who]._grad = value if what == "set" else wrap(made[value])
         outputs = [wrap(a) for a in made[: self.new_outputs]]
@@ -589,6 +534,9 @@ class Replay:
     def _carry(self, outputs: list[Tensor]) -> None:
         """Put into Python's state what the function has put there."""
         for place, what, value, more in self.carried:
+            if what == "count":
+                add(place, value)
+                continue
             if what == "number":
                 value = more(outputs[value].item())
             elif what == "value":
@@ -599,6 +547,22 @@ class Replay:
                 place.extend(value)
             else:
                 place.put_now(value)
+
+    def results_of(self, result: Any) -> dict[int, Tensor]:
+        """The outputs by number, where the plain function has returned `result` and has put its
+        tensors into Python's state."""
+        leaves = zip(self.returns, flatten(result)[0])
+        found = {value: x for (what, value), x in leaves if what == "new"}
+        for place, what, value, more in self.carried:
+            held: list[Any] = []
+            if what == "tree":
+                flatten_value(place.now(), held)
+            elif what == "entries":
+                flatten_value(place[-len(more.children) :], held)
+            else:
+                continue
+            found |= {int(o): x for o, x in zip(value, held) if type(o) is Output}
+        return found
 
     def _carried_leaf(self, x: Any, outputs: list[Tensor]) -> Any:
         if type(x) is Output:
@@ -626,11 +590,6 @@ class Replay:
             arrays[slot] = None
 
 
-def _maker(aval: Aval) -> Any:
-    """What makes arrays for a result: for small ones NumPy itself, which is quicker."""
-    return np.empty if aval.size * aval.dtype.itemsize <= SMALL_BYTES else buffers.empty
-
-
 def may_vary(x: Any) -> bool:
     """Whether x is a number that can become an input (a bool chooses, so it is static)."""
     if isinstance(x, int) and not -(2**63) <= x < 2**63:
@@ -643,27 +602,3 @@ _PLAIN = (int, float, bool, str)  # values that are compared; others must be the
 
 def _equal(x: Any, y: Any) -> bool:
     return type(x) is type(y) and x == y
-
-
-def _span(array: np.ndarray) -> tuple[int, int]:
-    """The addresses between which the array's elements stand."""
-    low = high = address_of(array)
-    for n, step in zip(array.shape, array.strides):
-        if n == 0:
-            return low, low
-        low, high = low + min(0, (n - 1) * step), high + max(0, (n - 1) * step)
-    return low, high + array.itemsize
-
-
-def _overlap(arrays: Sequence[np.ndarray], changed: set[int]) -> bool:
-    """Whether one of `arrays` that is changed (by its id) may share memory with another."""
-    reach = reach_changed = 0  # where the spans so far end, and those of changed arrays
-    for (start, end), is_changed in sorted((_span(a), id(a) in changed) for a in arrays):
-        if start == end:
-            continue
-        if start < reach_changed or (is_changed and start < reach):
-            return True
-        reach = max(reach, end)
-        if is_changed:
-            reach_changed = max(reach_changed, end)
-    return False

@@ -114,7 +114,7 @@ class Policy:
 
     def _from_declaration(self, shapes: Sequence[Any], treedef: Any) -> dict[Axis, Any]:
         assert self.declared is not None
-        args_tree, kwargs_tree = treedef.children
+        args_tree, kwargs_tree, *_ = treedef.children
         names = [*self.positional[: len(args_tree.children)], *(kwargs_tree.context or ())]
         found: dict[Axis, Any] = {}
         at = 0

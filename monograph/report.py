@@ -15,13 +15,13 @@ from .api.creation import as_tensor
 from .capture import Capture, Jit
 from .compiler.explain import Explanation
 from .core import dtype as dt
-from .core import pytree
 from .core.errors import ArgumentError
 from .core.modes import modes
 from .core.sizes import Binding
 from .dynamic import Sizes, shapes_of
 from .runtime import buffers
 from .tensor import Tensor
+from .transform.varying import Carries
 
 
 def explain(
@@ -80,7 +80,7 @@ def capture_of(
     if modes.trace is not None or modes.vmap is not None:
         raise ArgumentError(f"{asker}: cannot run inside a captured or batched function")
     owner = f if isinstance(f, Jit) else Jit(f)
-    leaves, treedef = pytree.flatten((args, kwargs))
+    leaves, treedef = owner.flatten(args, kwargs)
     leaves = [as_tensor(x) if isinstance(x, np.ndarray) else x for x in leaves]
     shapes = shapes_of(leaves, lambda x: isinstance(x, Tensor))
     for capture in (c for variants in owner.captures.values() for c in variants):
@@ -88,13 +88,17 @@ def capture_of(
             capture.sizes is not None
             and capture.treedef == treedef
             and capture.takes_dtypes(leaves)
-            and not (capture.sizes.accepts(shapes) or capture.accepts())
+            and not (capture.sizes.accepts(shapes) or capture.accepts(leaves))
         ):
             return capture, leaves
     axes = owner.policy.declares(shapes, treedef)
     sizes = Sizes(axes, shapes) if axes else None
     live = {k for k in owner._live if k < len(leaves) and not isinstance(leaves[k], Tensor)}
-    return Capture(owner, leaves, treedef, live, sizes), leaves
+    try:
+        return Capture(owner, leaves, treedef, live, sizes), leaves
+    except Carries as found:
+        owner.carry(found)
+        return capture_of(owner, args, kwargs, asker)
 
 
 def program_inputs(capture: Capture, leaves: list[Any] | None) -> list[np.ndarray]:

@@ -30,7 +30,7 @@ LAYERS = [
     },
     {"array_api"},
     {"dynamic"},
-    {"capture_gradient"},
+    {"capture_gradient", "capture_grads", "capture_reasons"},
     {"capture_replay"},
     {"capture"},
     {"compiled", "scripting"},

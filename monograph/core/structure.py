@@ -3,7 +3,7 @@
 A captured function holds the tensors that it met. If a layer is exchanged later, or a parameter
 tied, it must be captured again: `watch(module)` notes, while a capture goes on, what stands in the
 registries of a module and of all below it. Registries count their changes, and modules those of
-their attributes (transform/state.py), so that a call usually compares one number.
+their attributes (transform/state.py), so that a call usually compares two numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from typing import Any
 
 from .modes import modes
 
-count = 0  # changes of registries and attributes of modules so far
+ANY: Any = object()  # stands for a tensor that each call receives
+count = 0  # changes of registries so far
+attributes = 0  # changes of attributes of modules so far
 
 
 def _counted(name: str) -> Callable:
@@ -31,8 +33,8 @@ def _counted(name: str) -> Callable:
 
 def changed() -> None:
     """An attribute of a module is another one now."""
-    global count
-    count += 1
+    global attributes
+    attributes += 1
 
 
 class Registry(dict):
@@ -62,7 +64,8 @@ class Registry(dict):
 class Structure:
     """What a capture found in the registries of modules."""
 
-    def __init__(self) -> None:
+    def __init__(self, trace: Any) -> None:
+        self.seen = lambda x: ANY if hasattr(x, "_payload") and trace.makes(x) else x
         self.known: list[tuple[Registry, list]] = []  # (registry, its entries)
         self.modules: dict[int, Any] = {}
         self.count, self.is_same = count, True
@@ -74,10 +77,20 @@ class Structure:
         self.modules[id(module)] = module
         for registry in vars(module).values():
             if type(registry) is Registry:
-                self.known.append((registry, list(registry.items())))
+                self.known.append((registry, [(k, self.seen(x)) for k, x in registry.items()]))
         for child in module._modules.values():
             if child is not None:
                 self.add(child)
+
+    def exchanged(self) -> list[tuple[Registry, str, Any]]:
+        """(registry, name, tensor) of buffers that are others now."""
+        found = []
+        for registry, then in self.known:
+            for (name, old), new in zip(then, registry.values()):
+                if new is not old and old is not ANY:
+                    if all(hasattr(x, "_payload") and not x._requires for x in (old, new)):
+                        found.append((registry, name, old))
+        return found
 
     def look(self) -> str:
         """Whether they hold the same now, in words for a guard."""
@@ -89,7 +102,7 @@ class Structure:
 
 def _equal(now: list, then: list) -> bool:
     return len(now) == len(then) and all(
-        a == b and x is y for (a, x), (b, y) in zip(now, then, strict=True)
+        a == b and (x is y or y is ANY) for (a, x), (b, y) in zip(now, then, strict=True)
     )
 
 
@@ -103,6 +116,6 @@ def watch(module: Any) -> None:
         return
     structure = _structures.get(trace)
     if structure is None:
-        structure = _structures[trace] = Structure()
+        structure = _structures[trace] = Structure(trace)
         trace.guard(structure.look, "the set of layers, parameters and hooks of a module")
     structure.add(module)

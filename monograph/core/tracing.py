@@ -37,6 +37,12 @@ def live_scalar(getter: Callable[[], float]) -> Any:
     return getter() if modes.trace is None else modes.trace.live_scalar(getter)
 
 
+def is_assigned(entries: dict, key: Any) -> bool:
+    """Whether the function that is being captured has assigned this option of an optimizer."""
+    state = getattr(modes.trace, "state", None)
+    return state is not None and state.is_assigned(entries, key)
+
+
 def guarded(getter: Callable[[], T], what: str) -> T:
     """getter(); while capturing also a guard: another value at a later call means a new capture."""
     if modes.trace is not None:

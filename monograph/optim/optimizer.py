@@ -12,7 +12,7 @@ import monograph as mg
 from monograph.api.compiled import is_enabled
 from monograph.core.errors import ArgumentError, ArgumentTypeError, GradError, StateDictError
 from monograph.core.modes import enable_grad, no_grad
-from monograph.core.tracing import Entry, concrete, guarded, is_tracing, live_scalar
+from monograph.core.tracing import Entry, concrete, guarded, is_assigned, is_tracing, live_scalar
 from monograph.optim.captured import captured_step
 from monograph.optim.hooks import HasHooks
 from monograph.tensor import Tensor
@@ -200,7 +200,9 @@ class Optimizer(HasHooks):
             return group[name] if index is None else group[name][index]
 
         value = read()
-        return value if isinstance(value, Tensor) else live_scalar(read)
+        if isinstance(value, Tensor) or is_assigned(group, name):
+            return value
+        return live_scalar(read)
 
     def _fixed(self, group, name):
         """An option that is compiled in (a change means a new capture), or live if scheduled."""

@@ -19,6 +19,7 @@ BETWEEN = {
     "BINARY_OP",
 }  # fmt: skip
 ATTRIBUTE_SHIFT = int(sys.version_info >= (3, 12))  # then LOAD_ATTR serves methods, too
+CONSTANTS = {"LOAD_CONST", "LOAD_SMALL_INT"}
 STORES = {"STORE_DEREF", "STORE_GLOBAL", "STORE_NAME", "STORE_ATTR", "STORE_SUBSCR"}
 
 
@@ -73,16 +74,20 @@ def notes(code: types.CodeType, at: int) -> bool:
 
 def _is_note(code: types.CodeType, k: int) -> bool:
     found = _instructions(code)
-    name = found[k][2]
+    name, computed, seen_constant = found[k][2], False, False
     for n, (_, operation, argument) in enumerate(found[k + 1 : k + 16]):
         if operation in ("LOAD_METHOD", "LOAD_ATTR"):
             return n == 0 and argument == "append"
         if operation.startswith("POP_JUMP") and operation.endswith("NONE"):
             return n == 0  # `if entries is not None`
         if operation in STORES:
-            return operation == "STORE_SUBSCR" or argument == name
-        if operation not in BETWEEN:
+            return computed and (operation == "STORE_SUBSCR" or argument == name)
+        if operation not in BETWEEN or (operation == "BINARY_OP" and argument not in "+=-="):
             return False
+        if operation == "BINARY_OP" and "-" in argument and not seen_constant:
+            return False  # `n = 1 - n`
+        computed = computed or operation == "BINARY_OP"
+        seen_constant = seen_constant or operation in CONSTANTS
     return False
 
 
@@ -101,6 +106,8 @@ def _instructions(code: types.CodeType) -> tuple[tuple[int, str, str], ...]:
             name = code.co_names[arg >> 1]
         elif operation == "LOAD_ATTR":
             name = code.co_names[arg >> ATTRIBUTE_SHIFT]
+        elif operation == "BINARY_OP":
+            name = dis._nb_ops[arg][1]  # type: ignore[attr-defined]
         elif operation in ("LOAD_METHOD", "STORE_ATTR", "STORE_GLOBAL"):
             name = code.co_names[arg]
         elif operation in ("LOAD_DEREF", "STORE_DEREF"):

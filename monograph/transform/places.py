@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +53,8 @@ class Place:
         holder, key = self.holder, self.key
         if isinstance(holder, dict) and value is ABSENT:
             holder.pop(key, None)
+        elif type(holder) is structure.Registry:
+            dict.__setitem__(holder, key, value)  # no change of the module
         elif isinstance(holder, (dict, list)):
             holder[key] = value
         elif type(holder) is types.CellType:
@@ -105,6 +107,20 @@ def flatten(value: Any, leaves: list[Any]) -> TreeDef:
     return LEAF
 
 
+def can_be_carried(place: Place, now: Any) -> bool:
+    """Whether tensors stand at a place, and stood there before."""
+    if type(place.holder) is types.MappingProxyType:
+        return False
+    return holds_tensors(now) and (place.key == "_grad" or holds_tensors(place.before))
+
+
+def holds_tensors(value: Any) -> bool:
+    """Whether a value is a tensor, or a tuple, list or dict of tensors and plain values."""
+    leaves: list[Any] = []
+    flatten(value, leaves)
+    return any(map(is_tensor, leaves)) and all(is_tensor(x) or type(x) in PLAIN for x in leaves)
+
+
 def fits(old: Any, new: Any) -> bool:
     """Whether a new value can be written into the tensor that stood there."""
     if not (is_tensor(old) and is_tensor(new)):
@@ -117,6 +133,28 @@ def fits(old: Any, new: Any) -> bool:
 def is_tensor(x: Any) -> bool:
     """Whether x is a tensor, not an array of NumPy."""
     return hasattr(x, "_payload")
+
+
+def as_another(number: Any) -> Any:
+    """An equal number that is another object: so one sees whether it was assigned anew."""
+    return float.fromhex(number.hex()) if type(number) is float else number
+
+
+def put_back(places: list[tuple[Place, Any]], containers: list[tuple[Any, Any]]) -> None:
+    """Make places and containers hold what they held."""
+    for place, value in places:
+        if place.now() is not value and not isinstance(place.holder, types.MappingProxyType):
+            place.set(value)
+    for container, copy in containers:
+        if isinstance(container, dict):
+            for key in [k for k in container if k not in copy]:
+                del container[key]
+        elif isinstance(container, list):
+            if len(container) != len(copy):
+                container[:] = copy
+        elif tuple(container) != tuple(copy):
+            container.clear()
+            (container.extend if isinstance(container, deque) else container.update)(copy)
 
 
 def alike(now: tuple, then: tuple) -> bool:

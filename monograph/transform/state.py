@@ -36,12 +36,18 @@ from .places import (
     PLAIN,
     Place,
     alike,
+    as_another,
+    can_be_carried,
     fits,
     flatten,
     getter_of,
     is_tensor,
+    put_back,
     reason_of,
 )  # fmt: skip
+from .stand_ins import iterator, stand_in, state_of
+from .tally import Tally
+from .varying import Carries
 
 MANY_ENTRIES = 2000  # of lists and dicts; what is beyond is not looked into
 SMALL_BYTES = 1 << 16  # NumPy arrays up to this size are compared by content
@@ -51,16 +57,20 @@ OBSERVED = {("argparse", "Namespace")}  # classes of Python that programs keep o
 class State:
     """The places that a capture met.
 
-    live  places (by identity) whose numbers are inputs of the program
+    live   places (by identity) whose numbers are inputs of the program
+    unfit  places whose tensors cannot be arguments of it (varying.py)
     """
 
-    def __init__(self, trace: Any, live: dict[Any, Place]):
-        self.trace, self.live = trace, live
+    def __init__(self, trace: Any, live: dict[Any, Place], unfit: Any = ()):
+        self.trace, self.live, self.unfit = trace, live, unfit
+        self.carried: dict[tuple[int, Any], Any] = {}  # what stands there for the function
         self.places: dict[tuple[int, Any], Place] = {}
         self.containers: dict[int, tuple[Any, Any, str]] = {}  # (container, copy, label)
         self.arrays: dict[int, tuple[Any, Any, str]] = {}  # of NumPy: (array, copy, label)
         self.appended: dict[int, tuple[list, int, bool]] = {}  # lists that are only appended to
-        self.noted: dict[tuple[int, Any], Place] = {}  # numbers that are only counted in
+        self.tally = Tally()  # numbers that are only counted in
+        self.stand_ins: list[tuple[Place, Any]] = []  # (stand_ins.py)
+        self.options: dict[tuple[int, Any], tuple[Place, Any]] = {}  # of optimizers
         self.generators: dict[int, tuple[Any, Callable, Any, str]] = {}
         self.scanned: dict[int, Any] = {}
         self.watched: list[type] = []
@@ -78,6 +88,7 @@ class State:
 
     def close(self) -> None:
         """Stop watching."""
+        self._put_back_stand_ins()
         for cls in self.watched:
             unwatch(cls)
         self.watched = []
@@ -101,7 +112,12 @@ class State:
         ]
         self.varying = [p for p in self.places.values() if p.is_live or p.put is not None]
         self._has_more = bool(self._odd or self._sizes or self._orders or self.arrays)
-        self.generators, self.scanned = {}, {}
+        self.generators, self.scanned, self.stand_ins = {}, {}, []
+
+    def _put_back_stand_ins(self) -> None:
+        for place, other in self.stand_ins:
+            if place.now() is other:
+                place.set(place.before)
 
     def read(self, owner: Any, name: str, value: Any) -> Any:
         """An attribute was read: note the place; what the function is to see."""
@@ -128,24 +144,23 @@ class State:
             frame = sys._getframe(2)
             if notes(frame.f_code, frame.f_lasti):
                 if is_list:
-                    self._append_to(value, keeps_all=counted)
+                    self._append_to(value, label, keeps_all=counted)
                 if known is None:
-                    self.noted.setdefault(who, Place(names, name, value, label, counted))
+                    place = Place(names, name, value, label, counted)
+                    self.tally.numbers.setdefault(who, place)
                 return value
         if is_list and id(value) in self.appended:
             self.hold(value, label)
-        if known is None and who in self.noted:
-            self._place(self.noted.pop(who))
-            return value
         return self.see(names, name, value, label, counted, may_live=not ours)
 
-    def _append_to(self, entries: list, keeps_all: bool) -> None:
-        """A list is appended to, and not seen otherwise.
+    def _append_to(self, entries: list, label: str, keeps_all: bool) -> None:
+        """A list is appended to, or counted in, and not seen otherwise.
 
         keeps_all  each call is to append what the capture did, not only tensors
         """
         if id(entries) not in self.containers:
             self.appended.setdefault(id(entries), (entries, len(entries), keeps_all))
+            self.tally.hold(entries, label)
 
     def _read_from_class(self, owner: Any, name: str, value: Any, names: Any) -> Any:
         for cls in type(owner).__mro__:
@@ -181,7 +196,7 @@ class State:
         names = vars_of(owner)
         if names is None:
             return
-        if (id(names), name) in self.noted:
+        if (id(names), name) in self.tally.numbers:
             return
         before = names.get(name, ABSENT)
         if modes.trace is not self.trace and not (before is value or is_tensor(value)):
@@ -210,9 +225,20 @@ class State:
         """Note that `value` stands at a place; what is to stand there while capturing."""
         if (id(holder), key) in self.places:
             return value
+        if (id(holder), key) in self.tally.numbers:
+            self._place(self.tally.numbers.pop((id(holder), key)))
+            return value
         if is_tensor(value) and self._is_made(value):
             return value
-        place = self._place(Place(holder, key, value, label, counted))
+        place = Place(holder, key, value, label, counted)
+        if self._is_on_tape(value) and place.identity not in self.unfit:
+            if can_be_carried(place, value):  # gradients go on from here
+                raise Carries([place])
+        self._place(place)
+        if may_live and (other := iterator(value, label)) is not None:
+            self.stand_ins.append((place, other))
+            place.set(other)
+            return other
         place.may_live = may_live
         if type(value) in NUMBERS and place.identity in self.live:
             place.shown = self.trace.live_scalar(place.now, _dtype_of(value))
@@ -246,7 +272,7 @@ class State:
         elif kind is np.ndarray:
             if value.nbytes <= SMALL_BYTES:
                 self.arrays.setdefault(id(value), (value, value.copy(), label))
-        elif _state_of(value) is not None:
+        elif state_of(value) is not None:
             self._draw_from(value, label)
         elif kind is types.SimpleNamespace:
             self.hold(vars(value), label)
@@ -254,7 +280,26 @@ class State:
             inner = getattr(value, "__wrapped__", None)
             if isinstance(inner, (types.FunctionType, *ROOTS)):
                 self.value(inner, label)
+            if not is_programs(kind.__module__) and "param_groups" in (vars_of(value) or ()):
+                self._see_options(value, label)
             self.observe(kind)
+
+    def _see_options(self, optimizer: Any, label: str) -> None:
+        """Options that the function may assign; the optimizer itself looks at what they are."""
+        for group in optimizer.param_groups:
+            for name, option in group.items():
+                if type(option) in NUMBERS and (id(group), name) not in self.places:
+                    place = self._place(Place(group, name, option, f"{label}: {name}", False))
+                    place.read = False
+                    other = as_another(option)
+                    self.stand_ins.append((place, other))
+                    self.options[place.identity] = place, other
+                    place.set(other)
+
+    def is_assigned(self, entries: dict, name: str) -> bool:
+        """Whether the function has assigned an option of an optimizer."""
+        place, other = self.options.get((id(entries), name), (None, None))
+        return place is not None and place.now() is not other
 
     def hold(self, container: Any, label: str) -> None:
         """Watch the entries of a container."""
@@ -303,6 +348,8 @@ class State:
         if not is_programs(names.get("__name__")):
             return
         used = names_of(function.__code__)
+        for value in (function.__defaults__ or (), *(function.__kwdefaults__ or {}).values()):
+            self.value(value, f"a default of {function.__name__}")
         for name in used.variables:
             if name in names:
                 self._see_variable(names, name, names[name], name, used)
@@ -317,17 +364,28 @@ class State:
         is_list = type(value) is list
         if name in used.noted and (is_list or (id(holder), key) not in self.live):
             if is_list:
-                self._append_to(value, keeps_all=False)
+                self._append_to(value, name, keeps_all=False)
                 self.see(holder, key, value, name)
-            return
+                return
+            if isinstance(value, dict) and id(value) not in self.containers:
+                self.tally.hold(value, name)
+                return
+            if type(value) in NUMBERS and (id(holder), key) not in self.places:
+                place = Place(holder, key, value, name, False)
+                self.tally.numbers.setdefault(place.identity, place)
+                return
         if is_list and id(value) in self.appended:
             self.hold(value, name)
-        if type(value) is types.ModuleType:
+        if self.live and (other := stand_in(value)) is not None:
+            place = Place(holder, key, value, name, False)
+            self.stand_ins.append((place, other))
+            place.set(other)
+        elif type(value) is types.ModuleType:
             self._see_module(value, name, used)
         elif isinstance(value, (type, types.BuiltinFunctionType)):
             self.value(value, name)
             owner = getattr(value, "__self__", None)
-            if _state_of(owner) is not None:
+            if state_of(owner) is not None:
                 self._draw_from(owner, name)
         elif type(value) is not types.FunctionType or is_programs(value.__module__):
             self.see(holder, key, value, name)
@@ -355,13 +413,33 @@ class State:
             self.scan(getattr(value, "__func__", value))
 
     def _draw_from(self, generator: Any, label: str) -> None:
-        state = _state_of(generator)
+        state = state_of(generator)
         if state is not None:
             self.generators.setdefault(id(generator), (generator, state, state(), label))
+
+    def _is_on_tape(self, value: Any) -> bool:
+        """Whether there are results of the program's among tensors."""
+        leaves: list[Any] = []
+        if is_tensor(value) or type(value) in (tuple, list, dict):
+            flatten(value, leaves)
+        return any(is_tensor(x) and x._requires and x._node is not None for x in leaves)
 
     def _is_made(self, tensor: Any) -> bool:
         """Whether a tensor was made by the function."""
         return self.trace.makes(tensor)
+
+    def carry(self, place: Place, value: Any) -> None:
+        """What stands at a place is an argument."""
+        leaves: list[Any] = []
+        flatten(value, leaves)
+        self.carried[place.identity] = place, value, leaves
+        place.set(value)
+        self._place(Place(place.holder, place.key, value, place.label, place.counted)).read = False
+
+    def carries(self, holder: Any, key: Any, value: Any) -> bool:
+        """Whether this argument stands at this place."""
+        found = self.carried.get((id(holder), key))
+        return found is not None and found[1] is value
 
     # ---- when the function has run
 
@@ -379,7 +457,17 @@ class State:
                     "the same ones at each call",
                     hint="use mg.rand and its kin, or draw them outside and pass them as arguments",
                 )
+        for place, value, given in self.carried.values():
+            standing: list[Any] = []
+            flatten(value, standing)
+            if not alike(tuple(standing), tuple(given)):  # the function writes to this list
+                raise Carries([place], unfit=True)
+        for place, other in self.options.values():
+            if place.now() is not other:
+                place.put = ("value", None)
+        self._put_back_stand_ins()
         copies: list[tuple[Any, Any]] = []
+        others: list[Place] = []
         for place in list(self.places.values()):
             now, put = place.now(), place.put
             place.put = None
@@ -387,7 +475,9 @@ class State:
                 place.set(place.before)
             elif now is not place.before or put is not None:
                 if not isinstance(place.holder, types.MappingProxyType):
-                    self._settle(place, now, lifted, copies)
+                    self._settle(place, now, lifted, copies, others)
+        if others:
+            raise Carries(others)
         for container, copy, label in self.containers.values():
             known = {id(x) for x in (copy.values() if isinstance(copy, dict) else copy)}
             entries = container.values() if isinstance(container, dict) else container
@@ -401,6 +491,7 @@ class State:
         for old, new in copies:
             old.copy_(new)
         self.growths = []
+        self.counts = self.tally.settle()
         for container, size, keeps_all in self.appended.values():
             kept = container[size:]
             if keeps_all or any(map(self._holds_made, kept)):
@@ -409,7 +500,7 @@ class State:
                 self.growths.append((container, self._kept(leaves, lifted), tree))
                 del container[size:]
 
-    def _settle(self, place: Place, now: Any, lifted: Callable, copies: list) -> None:
+    def _settle(self, place: Place, now: Any, lifted: Callable, copies: list, others: list) -> None:
         made: list[Any] = []
         tree = flatten(now, made)
         tensors = [x for x in made if is_tensor(x)]
@@ -419,9 +510,14 @@ class State:
             return
         old: list[Any] = []
         if tensors and flatten(place.before, old) == tree and all(map(fits, old, made)):
-            copies += [(a, lifted(b)) for a, b in zip(old, made) if a is not b and is_tensor(a)]
-            place.set(place.before)
-        elif any(map(self._is_made, tensors)):
+            changed = [(a, b) for a, b in zip(old, made) if a is not b and is_tensor(a)]
+            if place.identity in self.unfit or not changed:
+                copies += [(a, lifted(b)) for a, b in changed]
+                place.set(place.before)
+                return
+            if place.read and place.identity not in self.carried:
+                others.append(place)
+        if any(map(self._is_made, tensors)):
             place.put = ("tree", self._kept(made, lifted), tree)
             place.set(place.before)
         elif now is not ABSENT:
@@ -439,6 +535,7 @@ class State:
 
     def undo(self) -> None:
         """Put back what stood before."""
+        self.tally.undo()
         for container, size, keeps_all in self.appended.values():
             if keeps_all or any(map(self._holds_made, container[size:])):
                 del container[size:]
@@ -460,9 +557,9 @@ class State:
 
     def look(self) -> str | None:
         """None if all stands as it did, else what does not."""
-        if self.count != structure.count:
+        if self.count != structure.attributes:
             self.why = self._look_at_modules()
-            self.count = structure.count
+            self.count = structure.attributes
         if self.why is not None:
             return self.why
         place = None
@@ -506,34 +603,5 @@ class State:
                 yield place
 
 
-def put_back(places: list[tuple[Place, Any]], containers: list[tuple[Any, Any]]) -> None:
-    """Make places and containers hold what they held."""
-    for place, value in places:
-        if place.now() is not value and not isinstance(place.holder, types.MappingProxyType):
-            place.set(value)
-    for container, copy in containers:
-        if isinstance(container, dict):
-            for key in [k for k in container if k not in copy]:
-                del container[key]
-        elif isinstance(container, list):
-            if len(container) != len(copy):
-                container[:] = copy
-        elif tuple(container) != tuple(copy):
-            container.clear()
-            (container.extend if isinstance(container, deque) else container.update)(copy)
-
-
 def _dtype_of(number: Any) -> dt.DType:
     return dt.float64 if type(number) is float else dt.int64
-
-
-def _state_of(generator: Any) -> Callable[[], Any] | None:
-    """What tells the state of a random generator of Python or NumPy; None for anything else."""
-    if "random" in sys.modules and isinstance(generator, sys.modules["random"].Random):
-        return generator.getstate
-    numpy = sys.modules.get("numpy.random")  # which NumPy imports when it is first used
-    if numpy is not None and isinstance(generator, numpy.RandomState):
-        return lambda: repr(generator.get_state())
-    if numpy is not None and isinstance(generator, numpy.Generator):
-        return lambda: repr(generator.bit_generator.state)
-    return None

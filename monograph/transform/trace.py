@@ -23,6 +23,7 @@ from ..ir.evaluate import evaluate
 from ..ir.graph import Graph, Value
 from ..ir.op import Aval, is_value
 from .contents import Contents
+from .decision import Decision
 from .state import State
 
 
@@ -77,6 +78,7 @@ class Trace:
     captured  tensors taken by reference, in order of first touch
     guards    (getter, value, what): Python values that the program was specialised on
     scalars   (getter, value): Python numbers that become 0-d inputs, read anew at each call
+    numbers   value -> (getter, number of this call), of these and of arguments that are numbers
     shapes    id -> shape of a tensor of which some sizes are known at run time (core/symbolic.py)
     grads     id -> (tensor, its .grad at the end): what the function assigned to .grad
     inner     True for the body of control flow (transform/region.py)
@@ -93,6 +95,7 @@ class Trace:
         self.captured: list[Captured] = []
         self.guards: list[tuple[Callable, Any, str]] = []
         self.scalars: list[tuple[Callable, Value]] = []
+        self.numbers: dict[Value, tuple[Callable[[], Any], Any]] = {}
         self.shapes: dict[int, tuple[int, ...]] = {}
         self.active = False
         self.grads: dict[int, tuple[Any, Any]] = {}
@@ -221,6 +224,8 @@ class Trace:
         if id(tensor) in self.grads:
             return self.grads[id(tensor)][1]
         before = tensor._grad
+        if self.state is not None and not self.makes(tensor):
+            return self.state.see(tensor, "_grad", before, "the .grad of a tensor")
         if type(tensor._payload) is not Symbol or id(tensor) in self._by_id:
             self.guard(lambda: tensor._grad is before, "which tensor .grad is")
         return before
@@ -237,6 +242,7 @@ class Trace:
         """A 0-d input whose value is getter() at each call; it never decides a dtype."""
         value = self.graph.input(Aval((), dtype), f"scalar{len(self.scalars)}")
         self.scalars.append((getter, value))
+        self.numbers[value] = getter, getter()
         number = _wrap[0](Symbol(self, value))
         number._weak = True
         return number
@@ -287,8 +293,9 @@ def leaked(symbol: Symbol) -> TraceError:
 
 
 def known(symbol: Symbol, operation: str) -> np.ndarray | None:
-    """The elements, if they depend on nothing but constants (`arange(4) > 2`) and on tensors from
-    outside that are neither trained nor written, whose contents become guards; read-only."""
+    """The elements, if they depend on nothing but constants (`arange(4) > 2`), on numbers that
+    are inputs, and on tensors from outside that are neither trained nor written; read-only. What
+    is made of numbers alone is a guard, and so are the elements of such tensors."""
     trace, graph = symbol.trace, symbol.trace.graph
     if not trace.active:
         return None
@@ -298,11 +305,15 @@ def known(symbol: Symbol, operation: str) -> np.ndarray | None:
         else {}
     )
     read: dict[Value, Captured] = {}
+    numbers: dict[Value, tuple[Callable[[], Any], Any]] = {}
     seen: set[Any] = set()
     todo = [symbol.value]
     while todo:
         v = todo.pop()
         if v in graph.constants or v.node in seen:
+            continue
+        if v in trace.numbers:
+            numbers[v] = trace.numbers[v]
             continue
         if v.node is None:
             c = outside.get(v)
@@ -314,10 +325,16 @@ def known(symbol: Symbol, operation: str) -> np.ndarray | None:
             return None
         seen.add(v.node)
         todo += v.node.values
+    if read and numbers:
+        return None
+    part = graph.copy(node for node in graph.nodes if node in seen)
+    part.inputs, part.outputs = [*read, *numbers], [symbol.value]
+    if numbers:
+        decision = Decision(part, list(numbers.values()), operation)
+        trace.guards.append((decision, decision.answer, f"what {operation} finds"))
+        return decision.array
     for c in read.values():
         trace.read(c.tensor, c.array, operation)
-    part = graph.copy(node for node in graph.nodes if node in seen)
-    part.inputs, part.outputs = list(read), [symbol.value]
     array = evaluate(part, *(c.array for c in read.values()))[0].view()
     array.flags.writeable = False
     return array
