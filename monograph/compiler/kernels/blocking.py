@@ -370,8 +370,9 @@ def strided_plan(p: Problem, target: Target, lanes: int, waits: bool) -> Plan:
     threads = available_cpus()
     if rows > 1 and rows * columns * p.batch % threads and row_tiles >= 8 * rows:
         rows = -(-rows // threads) * threads  # none waits for the last chunk
-    wanted = min(2 * threads, p.flops // LARGE_CHUNK_FLOPS)
-    if rows * columns * p.batch < wanted:
+    # A chunk for each thread copies least; so few must be a multiple of the threads.
+    wanted, chunks = min(threads, p.flops // LARGE_CHUNK_FLOPS), rows * columns * p.batch
+    if chunks < wanted or (chunks < 2 * threads and chunks % threads):
         rows, columns = even_blocks(p, row_tiles, column_tiles, rows, columns, wanted, threads)
     mc, nc = -(-row_tiles // rows) * mr, -(-column_tiles // columns) * nr
     copy_a = mc * kc * inner <= room
