@@ -5,7 +5,7 @@
     1x1               becomes a contraction over channels, where it has no stride or few channels
     ConvInput         becomes Conv of the padded cotangent with the filter turned round; for a
                       stride, one such convolution for each residue of the output, put together
-                      with Pads
+                      with Pads, or one for all of them
     depthwise         keeps its padding and its ConvInput; where a channel has several filters, it
                       is repeated for each
     few channels      per group: several groups become one, with zeros in the filter
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from typing import Any
 
 from ..core import dtype as dt
@@ -28,6 +29,7 @@ from ..ops.arith import Add, Eq
 from ..ops.basic import Cast, Where
 from ..ops.contract import Contract
 from ..ops.conv import Conv, ConvInput, ConvWeight
+from ..ops.joining import Concat
 from ..ops.movement import Copy, Expand, Flip, Pad, Permute, Reshape, Slice, Sum
 from ..ops.triangular import Iota
 from .kernels import implicit, implicit_weight, winograd, winograd_weight
@@ -35,6 +37,8 @@ from .layout import MANY_CHANNELS
 
 LETTERS = "hwd"
 LANES = 16  # channels of a group that fill a vector
+# One convolution may take so many times the vectors of several, one for each residue of a stride.
+MORE_VECTORS = 1.25
 
 
 def lower_convolutions(graph: Graph) -> Graph:
@@ -265,6 +269,9 @@ class _Writer:
             high = tuple(n - m for n, m in zip(high, around))
             y = self.padded(y, low, high)
             return self.sums(Conv((1,) * len(kernel), around, op.dilation, op.groups), y, turned)
+        made = self.together(op, y, w)
+        if made is not None:
+            return made
         total: Value | None = None
         for residues in itertools.product(*(range(s) for s in op.stride)):
             part = self.residue(op, y, w, residues)
@@ -273,6 +280,61 @@ class _Writer:
         if total is None:  # the filter sees nothing but padding
             return self.add(Full((y.shape[0], w.shape[1] * op.groups, *op.size), y.dtype, 0))
         return total
+
+    def together(self, op: ConvInput, y: Value, w: Value) -> Value | None:
+        """All residues at once, as channels of one convolution, where that takes about as few
+        vectors: its filter has zeros for what a residue does not see. Place stride*q + r of x is
+        then place q of residue r.
+        """
+        if op.groups > 1:
+            return None
+        kernel, channels, dims = tuple(w.shape[2:]), w.shape[1], len(op.stride)
+        # Per dimension and residue: its taps, and how far from row q of y each of them is.
+        seen = [
+            [[(t, (r + p - d * t) // s) for t in range(k) if (r + p - d * t) % s == 0]
+             for r in range(s)]
+            for s, k, p, d in zip(op.stride, kernel, op.padding, op.dilation)
+        ]  # fmt: skip
+        every = [[e for taps in dim for _, e in taps] for dim in seen]
+        first, last = [min(e) for e in every], [max(e) for e in every]
+        window = [b - a + 1 for a, b in zip(first, last)]
+        vectors = -(-channels * math.prod(op.stride) // LANES) * math.prod(window)
+        if vectors > MORE_VECTORS * -(-channels // LANES) * math.prod(kernel):
+            return None
+        filters = []
+        for places in itertools.product(*seen):
+            if not all(places):
+                shape = (channels, w.shape[0], *window)
+                filters.append(self.add(Full(shape, w.dtype, 0)))
+                continue
+            steps = [taps[1][0] - taps[0][0] if len(taps) > 1 else 1 for taps in places]
+            start = (0, 0, *(taps[0][0] for taps in places))
+            stop = (*w.shape[:2], *(taps[-1][0] + 1 for taps in places))
+            part = self.turned(self.add(Slice(start, stop, (1, 1, *steps)), w), 1)
+            # Turned round, taps go from the lowest row of y to the highest.
+            low = [taps[-1][1] - a for taps, a in zip(places, first)]
+            high = [b - taps[0][1] for taps, b in zip(places, last)]
+            apart = [max(n * d // s, 1) - 1 for n, d, s in zip(steps, op.dilation, op.stride)]
+            zeros = (0, 0)
+            padding = Pad((*zeros, *low), (*zeros, *high), (*zeros, *apart), 0)
+            filters.append(self.add(padding, part))
+        whole = self.add(Concat(0), *filters)
+        counts = [-(-n // s) for n, s in zip(op.size, op.stride)]
+        before = [-a for a in first]
+        after = [n + b - have for n, b, have in zip(counts, last, y.shape[2:])]
+        around = [max(min(pair), 0) for pair in zip(before, after)]
+        low_, high_ = ([n - m for n, m in zip(side, around)] for side in (before, after))
+        ones = (1,) * dims
+        image = self.padded(y, tuple(low_), tuple(high_))
+        made = self.forward(Conv(ones, tuple(around), ones, 1), image, whole)
+        made = self.add(Reshape((y.shape[0], *op.stride, channels, *counts)), made)
+        order = [0, dims + 1]
+        for d in range(dims):
+            order += [dims + 2 + d, 1 + d]
+        made = self.add(Permute(tuple(order)), made)
+        sizes = [n * s for n, s in zip(counts, op.stride)]
+        made = self.add(Reshape((y.shape[0], channels, *sizes)), made)
+        return self.fitted(made, tuple(op.size))
 
     def turned(self, w: Value, groups: int) -> Value:
         """A filter for the other direction: taps turned round, channels in and out exchanged."""

@@ -51,6 +51,11 @@ TRANSPOSED = [
     (2, (2, 3, 4, 4), (3, 4, 2, 2), dict(dilation=3, output_padding=2, padding=1, stride=2)),
     (2, (2, 3, 3, 3), (3, 4, 3, 3), dict(padding=2)),
     (3, (2, 2, 3, 2, 3), (2, 3, 2, 2, 2), dict(stride=2, output_padding=1)),
+    (2, (2, 18, 5, 6), (18, 3, 4, 4), dict(stride=2, padding=1)),
+    (2, (2, 3, 5, 6), (3, 17, 3, 3), dict(stride=3, padding=1, output_padding=2)),
+    (2, (2, 5, 5, 4), (5, 2, 5, 4), dict(stride=(3, 2), padding=(2, 0), dilation=(2, 3))),
+    (2, (2, 5, 3, 4), (5, 2, 2, 3), dict(stride=4, padding=1, dilation=2)),
+    (1, (2, 20, 7), (20, 2, 8), dict(stride=4, padding=2)),
 ]
 
 
