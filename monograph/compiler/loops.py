@@ -22,10 +22,9 @@ from typing import Any
 
 from ..codegen.target import host
 from ..core import dtype as dt
-from ..core.shape import numel
 from ..core.symbolic import hint, is_symbolic
 from ..ir.graph import Value
-from ..ir.op import Reduction, Source
+from ..ir.op import Reduction
 from ..kernel.ir import (
     Buffer,
     Call,
@@ -40,15 +39,14 @@ from ..kernel.ir import (
     Store,
     Var,
 )  # fmt: skip
-from .fuse import COSTLY, ONE_INSTRUCTION, Group
+from .fuse import COSTLY, Group
 from .index import ZERO, Index, NeedSplit, loop_index
 from .layout import Layouts, loop_order
+from .loop_costs import COLUMN_BLOCK, largest_block, together_of, weight_of
 from .reader import Reader, Storage, compute_type
 
 # Elements of work in one chunk: enough to pay for claiming it, few enough to balance.
 CHUNK_WORK = 16384
-# Lanes of a column reduction that are accumulated together: runs of 1 KiB, which memory streams.
-COLUMN_BLOCK = 256
 # Elements of a row that is kept in the nearest caches from one stage to the next.
 ROW_KEPT = 1 << 16
 # Rows of so many elements fill a small part of the lanes: then lanes go from row to row. The share
@@ -109,7 +107,7 @@ def lower_loops(
 ) -> LoopKernel:
     """The kernel of a group. alias: results that take the place of an input's memory."""
     splits: dict[int, list[int]] = {a: [n] for a, n in enumerate(group.full)}
-    together = 1 if group.across else _together(group, is_stored, layouts)
+    together = 1 if group.across else together_of(group, is_stored, layouts)
     if together > 1:
         splits[len(group.full) - 1] = [group.full[-1] // together, together]
     for _ in range(64):
@@ -155,7 +153,7 @@ class _Attempt:
         }
         order = loop_order(group, layouts)
         self.dims = [d for axis in order for d in self.by_axis[axis] if d.size != 1]
-        self.weight = _weight(group, is_stored)
+        self.weight = weight_of(group, is_stored)
         if together == 1 and self._has_short_rows():
             self.dims.sort(key=lambda d: not d.reduced)
         # Neighbours that share work are turns of the lanes' loop.
@@ -203,7 +201,7 @@ class _Attempt:
         lanes, count = host().lanes(4), math.prod(d.size for d in self.dims[len(rows) :])
         share = SHORT_HEAVY_ROW if self.weight > 1 else SHORT_ROW
         block = rows[-1].size
-        can_split = block <= COLUMN_BLOCK or _largest_block(block) > 1
+        can_split = block <= COLUMN_BLOCK or largest_block(block) > 1
         return 1 < count <= share * lanes and block >= lanes and can_split
 
     def block_split(self, splits: dict[int, list[int]]) -> bool:
@@ -211,7 +209,7 @@ class _Attempt:
         dim = self.lanes.dims[-1]  # type: ignore[union-attr]
         if dim.size <= COLUMN_BLOCK:
             return False
-        block = _largest_block(dim.size)
+        block = largest_block(dim.size)
         if block == 1:
             return False
         parts = splits[dim.axis]
@@ -572,48 +570,6 @@ class _Attempt:
         grid = Const(self.grid, "i64")
         kernel = Kernel(self.title, tuple(self.buffers.values()), body, (), grid)
         return LoopKernel(kernel, values, self.work, overwrites, self.weight)
-
-
-def _largest_block(size: int) -> int:
-    """The most lanes, of 16 or more, into whose blocks `size` can be cut; 1: none."""
-    return next((b for b in range(COLUMN_BLOCK, 15, -1) if size % b == 0), 1)
-
-
-def _weight(group: Group, is_stored: Callable[[Value], bool]) -> int:
-    """1, and 1 for each function of many operations that is computed for every element."""
-    own, seen, found = set(group.items), set(), 1
-    stack = list(group.items)
-    while stack:
-        v = stack.pop()
-        if v in seen or v.node is None or (v not in own and is_stored(v)):
-            continue
-        seen.add(v)
-        found += v.node.op.name in COSTLY - ONE_INSTRUCTION and v.shape == group.full
-        stack.extend(v.node.values)
-    return found
-
-
-def _together(group: Group, is_stored: Callable[[Value], bool], layouts: Layouts) -> int:
-    """How many neighbours share the work of a source (random words) that the group computes.
-
-    1 where these are not neighbours in the innermost loop, or rows are short.
-    """
-    last = len(group.full) - 1
-    if not group.full or hint(group.full[-1]) < 64 or loop_order(group, layouts)[-1] != last:
-        return 1
-    if group.axes is not None and last not in group.axes:
-        return 1
-    own, seen, found = set(group.items), set(), 1
-    stack = list(group.items)
-    while stack:
-        v = stack.pop()
-        if v in seen or v.node is None or (v not in own and is_stored(v)):
-            continue
-        seen.add(v)
-        if isinstance(v.node.op, Source) and numel(v.shape) == numel(group.full):
-            found = max(found, v.node.op.together)
-        stack.extend(v.node.values)
-    return found if group.full[-1] % found == 0 else 1  # for all sizes
 
 
 def _constant(value: Expr, index: tuple[Index, ...]) -> Expr:
