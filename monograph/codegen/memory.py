@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..kernel.checker import KernelError
+from ..kernel.checker import FLOATS, KernelError
 from ..kernel.ir import Call, Const, Expr, Kernel, Load, Var
 from . import polynomial as poly
 from . import scalars
@@ -349,7 +349,9 @@ class MemoryWriter(Builder):
             if live is None and not array.private and step is not None and abs(step) <= MAX_STEP:
                 return self.load_strided(array, base, step)
             return self.gather(array, base, live)
-        mask = self.live(mask, array)
+        # Lanes behind the end of a loop are neither stored nor summed, and locals are padded.
+        whole = mask is None and array.local and array.dtype in FLOATS
+        mask = None if whole else self.live(mask, array)
         value = self.load_vector(array, base, mask, reverse=how == "reverse")
         return self.reversed(value) if how == "reverse" else value
 

@@ -187,7 +187,7 @@ class Ends:
         across = Loop("j", start_column, const(nr), (Let("column", column), *body), "vector")
         spilled: tuple[Stmt, ...] = (
             Local("spill", compute, mr * plan.row),
-            tile_loop(mr, nr, Store("spill", place, Load("acc", place, compute))),
+            tile_loop(mr, plan.row, Store("spill", place, Load("acc", place, compute))),
             Loop("r", start_row, const(mr), (Let("row", row), across)),
         )
         if direct is None:
