@@ -126,6 +126,24 @@ def test_large_products(signature, dtype, monkeypatch):
         assert_close(run(signature, *arrays), signature, *arrays)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("signature", ["km,kn->mn", "km,nk->mn", "bkm,bkn->bmn", "bkm,kn->bmn"])
+def test_few_columns(signature, dtype, monkeypatch):
+    monkeypatch.setattr(blocking, "FAR_BYTES", 1 << 16)
+    rng = np.random.default_rng(5)
+    turned = []
+    turns = blocking.turns
+    monkeypatch.setattr(gemm, "turns", lambda *x: turned.append(turns(*x)) or turned[-1])
+    for m, n, k in [(70, 1, 40), (333, 3, 77), (129, 7, 300), (800, 5, 130), (65, 9, 31)]:
+        size = {"m": m, "n": n, "k": k, "b": 3}
+        arrays = [
+            random_array(rng, [size[c] for c in side], dtype)
+            for side in signature.split("->")[0].split(",")
+        ]
+        assert_close(run(signature, *arrays), signature, *arrays)
+    assert True in turned
+
+
 @pytest.mark.parametrize("depth", [1, 8])
 def test_sums_in_blocks_and_parts(depth, monkeypatch):
     monkeypatch.setattr(blocking, "BLOCK_DEPTH", depth)

@@ -77,6 +77,9 @@ MANY_ROWS, COPIED_ROWS = 336, 128
 SHALLOW_DEPTH, SHALLOW_ELEMENTS, SHALLOW_ROWS, SHALLOW_COPIED = 64, 1 << 17, 32, 128
 # From such sides on (M, N, K), and elements of it, chunks copy a strided, so much of K at a time.
 TALL_SIDES, TALL_ELEMENTS, TALL_DEPTH = (160, 8, 32), 1 << 16, 64
+# Cycles for an element of the result that stands apart from its neighbours in a vector, and where
+# an epilogue reads and writes more; how much sooner that must end.
+APART_CYCLES, APART_EPILOGUE, SOONER = 0.75, 8, 0.9
 # Columns of a block of a large product with a strided, for which a block of a is copied once; and
 # where the block's sums are kept for an epilogue.
 BLOCK_COLUMNS, KEPT_COLUMNS = 2048, 384
@@ -249,7 +252,7 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     kc, blocks = part, 1
     alone = rows <= FEW_ROW_BLOCKS or (mc >= COPY_ROWS and not large)
     near = p.depth * p.n.size * p.b.dtype.itemsize <= NEAR_BYTES
-    copy_b = panels and alone and not p.steady and not along
+    copy_b = panels and alone and not (p.steady or along or shares_far(p))
     copy_b = copy_b and not (large and not few_rows and (near or p.m.size >= PACKED_ROWS))
     depth = BLOCK_DEPTH if p.k[-1].a == 1 and not (copy_a or halved) else SCATTERED_DEPTH
     depth = TALL_DEPTH if tall else STREAM_DEPTH if streams else FAR_DEPTH if runs else depth
@@ -272,6 +275,18 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
         mr, nr, row, mc, nc, part, parts, kc, blocks, outer, parallel, copy_a,
         pack_b, dots, copy_b, ahead=ahead, along=along,
     )  # fmt: skip
+
+
+def turns(p: Problem, compute: str, target: Target, epilogue: bool) -> bool:
+    """Whether lanes run along the rows, where these are neighbours in a: few columns would leave
+    lanes empty, but their results stand together."""
+    if p.at_hint() is not p or p.m.a != 1 or p.k[-1].a == 1:
+        return False
+    lanes = target.lanes({"f32": 4, "f64": 8}.get(compute, 8))
+    m, n = p.m.size, p.n.size
+    apart = m * n * (APART_EPILOGUE if epilogue else APART_CYCLES)
+    across = n * -(-m // lanes) * p.depth / 2 + apart
+    return m >= 4 * lanes and across < SOONER * m * -(-n // lanes) * p.depth / 2
 
 
 def is_dots(p: Problem) -> bool:
@@ -317,7 +332,13 @@ def packs(p: Problem) -> tuple[bool, bool]:
 
 def in_runs(p: Problem) -> bool:
     """Whether few rows share a large b whose long rows follow memory."""
-    far = p.depth * p.n.size * p.b.dtype.itemsize >= FAR_BYTES and 2 * p.n.size > LONG_RUN
+    least = LONG_RUN // 2 + 1 if p.m.size < PANEL_ROWS else LONG_RUN
+    return shares_far(p) and p.n.size >= least
+
+
+def shares_far(p: Problem) -> bool:
+    """Whether few rows share a large b, whose rows follow memory."""
+    far = p.depth * p.n.size * p.b.dtype.itemsize >= FAR_BYTES
     return far and p.m.size < FEW_ROWS and p.n.b == 1 and not p.steady
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from ...codegen.builder import BYTES
 from ...codegen.target import host
-from ...core.symbolic import hint
+from ...core.symbolic import hint, is_symbolic
 from ...ir.graph import Node
 from ...kernel import scalar as s
 from ...kernel.ir import (
@@ -45,7 +45,7 @@ from .. import tuning
 from ..index import NeedSplit
 from ..reader import compute_type
 from ..steps import Context, Scratch, Step, lowers
-from .blocking import Plan, plan
+from .blocking import Plan, plan, turns
 from .contract import Problem, analyse
 from .gemm_ends import WIDEST_SQUARE, Ends, tile_loop
 from .packing import ZERO, Matrix, const, copy_block, outer_pairs, pack
@@ -54,6 +54,8 @@ from .variants import Variants
 # Panels of a that a chunk fills at a time: processors keep few pages at hand for stores (16 on
 # recent Intel ones).
 PANELS_ABREAST = 12
+# Columns, at most, and K for which a tile asks for the next rows of a: of at most half a page.
+NEXT_COLUMNS, NEXT_DEPTH, NEXT_BYTES = 16, 32, 2048
 
 
 @dataclass
@@ -92,6 +94,8 @@ def lower_contract(node: Node, context: Context) -> list[Step] | None:
         compute = compute_type(problem.out.dtype)
         # Whether sums of blocks of K must wait in memory of their own.
         waits = context.epilogue is not None or problem.out.dtype.code != compute
+        if turns(problem, compute, host(), context.epilogue is not None):
+            problem, waits = problem.turned(), True
         chosen = plan(problem, compute, host(), waits)
         if chosen.keep and problem.n.size > problem.m.size and not problem.steady:
             # Many columns are better rows: each is read once, by one chunk.
@@ -291,7 +295,8 @@ class Writer(Ends):
                 stop = s.minimum(start + most, stop)
             return Loop("tile_row", start, stop, (Let("first_row", first), *body), step=mr)
 
-        tile = self.tile(a, b, a_tile, b_tile, self.results_ahead(pairs))
+        ask = [*self.results_ahead(pairs), *self.next_rows(a, a_tile)]
+        tile = self.tile(a, b, a_tile, b_tile, ask)
         if plan.keep:
             tile.append(tile_loop(mr, nr, Store("kept", self.kept_place(), self.sum())))
         else:
@@ -381,6 +386,20 @@ class Writer(Ends):
         line = 64 // BYTES[self.compute]
         ask = Loop("j", ZERO, const(plan.nr), (Prefetch(buffer, at),), "unroll", line)
         return Load(buffer, at, self.compute), [ask]
+
+    def next_rows(self, a: Operand, a_tile: Expr) -> list[Stmt]:
+        """Ask for row r of the next tile of a, where few columns make reading a most of the work:
+        many short runs side by side are not foreseen by the processor."""
+        p, plan = self.problem, self.plan
+        once = plan.parts == 1 and plan.blocks == 1 and not (plan.copy_a or plan.dots or plan.along)
+        k = p.k[-1]
+        if not once or len(p.k) > 1 or k.a != 1 or is_symbolic(k.size) or k.size < NEXT_DEPTH:
+            return []
+        if plan.nr > NEXT_COLUMNS or plan.nc > plan.nr or k.size * BYTES[a.dtype] > NEXT_BYTES:
+            return []
+        line = 64 // BYTES[a.dtype]
+        at = a.base + a_tile + (Var("r") + plan.mr) * a.step + Var("j") * line
+        return [Loop("j", ZERO, const(-(-k.size // line)), (Prefetch("lhs", at),))]
 
     def next_block(self) -> list[Stmt]:
         """Ask for some of the rows of a that the chunk copies for its next block of K."""
