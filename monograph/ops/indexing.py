@@ -129,6 +129,7 @@ class IndexSelect(Opaque):
 
     axis: int
     saves, reads = "inputs", ((1,), ())
+    has_long_vjp = True  # zeros, and rows added to them: one program fills and adds
     onnx = "Gather"
 
     def infer(self, x: Any, index: Any) -> Aval:
@@ -274,6 +275,7 @@ class Gather(Opaque):
 
     axis: int
     saves, reads = "inputs", ((1,), ())
+    has_long_vjp = True
     onnx = "GatherElements"
 
     def infer(self, x: Any, index: Any) -> Aval:
