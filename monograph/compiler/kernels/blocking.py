@@ -41,8 +41,9 @@ FEW_CHUNKS, LONG_DEPTH, FEW_MATRICES = 4, 4096, 8
 # From so many rows on b is read in panels, if it has more elements than the first cache holds.
 PANEL_ROWS, PANEL_ELEMENTS = 24, 1 << 14
 # Fewer rows than this read b in place if it has more bytes than that and its rows follow memory: so
-# much of K and so many columns at a time, that few pages are open, and read in long runs.
-FEW_ROWS, FAR_BYTES, FAR_DEPTH, LONG_RUN = 72, 1 << 18, 32, 768
+# much of K and so many columns at a time, that few pages are open, and read in long runs; in
+# shorter ones before panels pay.
+FEW_ROWS, FAR_BYTES, FAR_DEPTH, LONG_RUN, SHORT_RUN = 72, 1 << 18, 32, 768, 192
 # A chunk of so many rows copies its panels of b itself.
 COPY_ROWS = 192
 # Rows of a chunk that reads panels, where there are enough chunks; of a large product with vectors
@@ -242,6 +243,8 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     if short_of(wanted // 2 + 1 if p.depth >= LONG_DEPTH else FEW_CHUNKS) > 1:
         if most_parts > 1:
             parts = min(most_parts, short_of(wanted))
+            if parts > 1 and parts * matrices * rows * columns % 2:
+                parts += 1  # two threads end together
         else:
             few = min(wanted, FEW_CHUNKS)
             columns = min(columns * short_of(few), column_tiles)
@@ -332,8 +335,7 @@ def packs(p: Problem) -> tuple[bool, bool]:
 
 def in_runs(p: Problem) -> bool:
     """Whether few rows share a large b whose long rows follow memory."""
-    least = LONG_RUN // 2 + 1 if p.m.size < PANEL_ROWS else LONG_RUN
-    return shares_far(p) and p.n.size >= least
+    return shares_far(p) and p.n.size >= (SHORT_RUN if p.m.size < PANEL_ROWS else LONG_RUN)
 
 
 def shares_far(p: Problem) -> bool:

@@ -39,7 +39,7 @@ from .contract import Dim, Problem, output_index
 from .packing import ZERO, Sizes, const
 
 # Multiply-adds in a tile from which on its results' places are asked for before they are done.
-AHEAD_PRODUCTS = 1 << 15
+AHEAD_PRODUCTS = 1 << 13
 # Rows and columns of a square that is transposed in registers, at most.
 WIDEST_SQUARE = 16
 Write = Callable[[Expr, Expr, Expr], "list[Stmt]"]
