@@ -139,6 +139,8 @@ def _unusual(op: Op, args: tuple, payloads: list[Any], wants_grad: bool) -> tupl
         trace.adopt(args, payloads)
     for p in payloads:
         if type(p) is Batched:
+            if modes.autocast is None:
+                return batch(op, args)
             with uncast():
                 return batch(op, args)
     if trace is None:

@@ -15,10 +15,10 @@ from ..ir import dispatch
 from ..ops import arith, composite
 from ..ops.align import FUNCTIONAL, FUNCTIONS, broadcast_to, cast
 from ..tensor import Tensor, wrap
-from ..transform import replay
+from ..transform import replay, vmap
 from ..transform.meta import no_elements
 from ..transform.tape import keep_saved, next_number
-from . import compiled, composites, interpreter, quick
+from . import batched, compiled, composites, interpreter, quick
 from .creation import as_tensor
 from .meta import on_meta
 
@@ -106,6 +106,7 @@ def attach() -> None:
     """Give Tensor its methods. Called once, when all functions are registered."""
     composite.install(composites.run)
     quick.install()
+    vmap.install_rules(batched.again)
     replay.install(interpreter.quietly, interpreter.run, _is_unwatched, wrap)
     for name, f in FUNCTIONS.items():
         if name not in NOT_METHODS and not hasattr(Tensor, name):

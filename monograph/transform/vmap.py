@@ -144,10 +144,11 @@ def any_requires_grad(x: Any) -> bool:
 
 def batch(op: Op, args: tuple) -> tuple[Any, bool]:
     """Serve the door for batched arguments: (payloads of the results, whether to tape them)."""
-    level: Level | None = None
+    level: Any = None
     for a in args:
-        other = level_of(a)
-        if other is not None:
+        payload = getattr(a, "_payload", None)
+        if type(payload) is Batched:
+            other = payload.level
             if not other.active:
                 raise BatchError(
                     f"{op.name}: a tensor made inside vmap was kept after it ended",
@@ -155,23 +156,23 @@ def batch(op: Op, args: tuple) -> tuple[Any, bool]:
                 )
             if level is None or other.number > level.number:
                 level = other
-    assert level is not None
-    inner, dims, wants = [], [], False
+    inner, dims, wants, is_same = [], [], False, True
     for a in args:
-        if level_of(a) is level:
-            payload = a._payload
+        payload = getattr(a, "_payload", None)
+        if type(payload) is Batched and payload.level is level:
             inner.append(payload.value)
             dims.append(payload.dim)
-            wants = wants or a.requires_grad
+            wants = wants or a._requires
+            is_same = is_same and payload.dim is None
         else:
             inner.append(a)
             dims.append(None)
-    if all(d is None for d in dims):
+    if is_same:
         outs = op(*inner)
         if op.n_outputs == 1:
             return Batched(outs, None, level), wants
         return [Batched(o, None, level) for o in outs], wants
-    outs, out_dims = rewrite(op, tuple(dims), level.size, inner)
+    outs, out_dims = _rules[-1](op, tuple(dims), level.size, inner)
     if op.n_outputs == 1:
         return Batched(outs, out_dims, level), wants
     return [Batched(o, d, level) for o, d in zip(outs, out_dims)], wants
@@ -189,6 +190,14 @@ def rewrite(op: Op, dims: tuple, size: int, args: list[Any]) -> tuple[Any, Any]:
     if getattr(type(op), "batch", None) in (None, Opaque.batch, Movement.batch):
         raise BatchError(f"{op.name}: this operation has no rule for vmap")
     return op.batch(dims, size, *args)  # type: ignore[attr-defined]
+
+
+_rules: list[Callable] = [rewrite]
+
+
+def install_rules(again: Callable) -> None:
+    """Say what does as `rewrite` does, in less time (api/batched.py)."""
+    _rules[1:] = [again]
 
 
 def _elementwise(op: Op, dims: tuple, args: list[Any]) -> tuple[Any, int]:
