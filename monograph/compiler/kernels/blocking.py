@@ -271,8 +271,10 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
         copy_a = mc * min(part, kc) * inner <= A_ELEMENTS // 2
     copy_b = copy_b and min(part, kc) * inner * nr <= A_ELEMENTS
     pack_b = panels and not copy_b
-    # Panels of weights come from memory: they are asked for while the one before is in use.
-    ahead = pack_b and not along and len(p.k) == 1 and 4 * p.depth * p.n.size >= AHEAD_BYTES
+    # Panels of weights come from memory: they are asked for while the one before is in use; so are
+    # the next columns of long rows.
+    ahead = pack_b and not along and 4 * p.depth * p.n.size >= AHEAD_BYTES
+    ahead = len(p.k) == 1 and (ahead or (runs and not streams and 2 * p.n.size > LONG_RUN))
     parallel = work >= PARALLEL_CYCLES
     return Plan(
         mr, nr, row, mc, nc, part, parts, kc, blocks, outer, parallel, copy_a,
