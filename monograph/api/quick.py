@@ -1,7 +1,7 @@
 """Elementwise operations on plain operands without ceremony: what most eager operations are.
 
-Operands are float32 or float64 tensors of one dtype, or one of them a Python number; NumPy
-broadcasts them. All else (captures, vmap, large arrays, promotion, errors) is left to the usual
+Operands are float32 or float64 tensors of one dtype, or one of them a Python number; integers are
+compared. NumPy broadcasts them. All else (captures, vmap, large arrays, promotion, errors) is left to the usual
 way, `ops/align.py` and then the door: what `unary` and `binary` make answers None.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.dtype import BY_NUMPY, float32, float64
+from ..core.dtype import BY_NUMPY, bool_, float32, float64, int32, int64
 from ..core.errors import MonographError
 from ..core.modes import modes
 from ..ir import dispatch
@@ -31,7 +31,9 @@ from .interpreter import interpret, note, recorded
 
 MOST = 65536  # elements of an operand or a result; the interpreter may compile what is larger
 OUTER = 1 << 18  # product of sizes above which it is looked how large a result is
+SMALL_INT = 1 << 31
 _FLOATS = (float32.numpy, float64.numpy)
+_INTS = (int64.numpy, int32.numpy)
 
 _run = interpreter.run
 _contexts = interpreter._contexts
@@ -44,6 +46,10 @@ def _results(op: Op, arity: int) -> dict[np.dtype, np.dtype]:
     for dtype in _FLOATS if not op.slow_reference else ():
         with suppress(MonographError):
             found[dtype] = op.infer(*[Aval((1,), BY_NUMPY[dtype])] * arity).dtype.numpy
+    if arity == 2 and bool_.numpy in found.values():  # a comparison
+        for dtype in _INTS:
+            with suppress(MonographError):
+                found[dtype] = op.infer(*[Aval((1,), BY_NUMPY[dtype])] * arity).dtype.numpy
     return found
 
 
@@ -118,7 +124,12 @@ def binary(op: Op) -> Callable[[Any, Any], Any]:
         if p is None:
             if (type(x) is not float and type(x) is not int) or type(q) is not np.ndarray:
                 return None
-            p = x = float(x)
+            if q.dtype in _INTS:
+                if type(x) is not int or not -SMALL_INT <= x < SMALL_INT:
+                    return None
+                p = x
+            else:
+                p = x = float(x)
             expected, size = results.get(q.dtype), q.size
             needs_x, needs_y = False, y._requires
             if y._base is not None:
@@ -126,7 +137,12 @@ def binary(op: Op) -> Callable[[Any, Any], Any]:
         elif q is None:
             if (type(y) is not float and type(y) is not int) or type(p) is not np.ndarray:
                 return None
-            q = y = float(y)
+            if p.dtype in _INTS:
+                if type(y) is not int or not -SMALL_INT <= y < SMALL_INT:
+                    return None
+                q = y
+            else:
+                q = y = float(y)
             expected, size = results.get(p.dtype), p.size
             needs_x, needs_y = x._requires, False
             if x._base is not None:
