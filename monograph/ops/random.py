@@ -28,6 +28,7 @@ from .activations import float_input, in_place, softmax
 from .align import broadcast_to, cast, functional
 from .arith import Add, Ge, add, eq, gt, mul, neg, sub, where
 from .basic import Where
+from .composite import composite
 from .exponential import Log, log
 from .movement import Detach, Pad, Reshape, Slice
 from .power import sqrt
@@ -384,9 +385,14 @@ def drop(name: str, input: Any, p: Any, training: bool, inplace: bool, shape: Sh
     if p == 1:
         out = mul(input, 0.0)
     else:
-        keep = broadcast_to(random_keep(shape, p), tuple(input.shape))
-        out = Where()(keep, mul(input, 1 / (1 - p)), 0.0)
+        out = _kept(input, random_keep(shape, p), 1 / (1 - p))
     return input._write(out, name) if inplace else out
+
+
+@composite
+def _kept(x: Any, keep: Any, factor: float) -> Any:
+    """x times factor where `keep`, which broadcasts, else zero."""
+    return Where()(broadcast_to(keep, tuple(x.shape)), mul(x, factor), 0.0)
 
 
 @functional
