@@ -1,8 +1,8 @@
 """Elementwise operations on plain operands without ceremony: what most eager operations are.
 
 Operands are float32 or float64 tensors of one dtype, or one of them a Python number; integers are
-compared. NumPy broadcasts them. All else (captures, vmap, large arrays, promotion, errors) is left to the usual
-way, `ops/align.py` and then the door: what `unary` and `binary` make answers None.
+compared. NumPy broadcasts them. All else (captures, vmap, large arrays, promotion, errors) is left
+to the usual way, `ops/align.py` and then the door: what `unary` and `binary` make answers None.
 """
 
 from __future__ import annotations
