@@ -257,7 +257,13 @@ def _move_steady_first(plan: Plan, constant: set[Value]) -> None:
     same: set[Any] = set(constant)
     first: list[Any] = []
     outputs = set(plan.graph.outputs)
-    writers = Counter(b for step in plan.steps for b in written_by(step))
+    inside = plan.layouts.inside
+
+    def memory(buffers: Sequence[Any]) -> list[Any]:
+        """Whose memory they are: a part of a concatenation has the concatenation's."""
+        return [inside[b][0] if b in inside else b for b in buffers]
+
+    writers = Counter(b for step in plan.steps for b in memory(written_by(step)))
     for number, step in enumerate(plan.steps):
         # The memory of a body of run-time sizes is another at other sizes.
         is_fixed = not isinstance(step, ControlStep) or all(b.space is None for b in step.bodies)
@@ -265,8 +271,8 @@ def _move_steady_first(plan: Plan, constant: set[Value]) -> None:
             once, plan.steps[number] = step.apart()
             first += once
         if isinstance(step, Step) and step.status is None:
-            written = written_by(step)
-            read = [b for b, k in zip(step.buffers, step.kernel.buffers) if not k.written]
+            written = memory(written_by(step))
+            read = memory([b for b, k in zip(step.buffers, step.kernel.buffers) if not k.written])
             # What another step goes on with (adds to) is begun anew every time.
             alone = all(writers[b] == 1 for b in written)
             alone = alone and not depends_on_sizes(step)

@@ -169,3 +169,19 @@ def test_sums_and_products_as_parts(axis):
         return (y * y).sum(axis, keepdim=True) + y
 
     run(parts, 2, 8, 6, 6)
+
+
+def test_a_constant_beside_a_part_that_is_made_at_each_call():
+    """The concatenation's memory is ready when all parts are, not when the constant one is."""
+    b = mg.randn(1, 6, dtype=mg.float64)
+
+    def f(a):
+        x = a * a[:, None].sin()
+        y = mg.cat([b.expand(6, 6)[:, None], x[:, None]], 1)
+        return (y.sum(1).sin().cumsum(0) * x).sum()
+
+    compiled = mg.jit(f)
+    for seed in range(3):
+        mg.manual_seed(seed)
+        a = mg.randn(6, dtype=mg.float64)
+        assert mg.allclose(compiled(a), f(a))
