@@ -57,7 +57,9 @@ def lower_copy(node: Node, context: Context) -> list[Step] | None:
         lane, walked = inner_x, steps_out
     others = sorted((a for a in axes if a not in (lane, *runs)), key=lambda a: -abs(walked[a]))
     plain = abs(steps_x[lane]) == steps_out[lane] == 1
-    block = size[lane] if plain else min(size[lane], lanes * (LINES if runs else 1))
+    # Either rows of x are read in longer runs, or few rows of the result are written at a time.
+    lines = LINES if runs and steps_out[lane] < abs(steps_x[runs[-1]]) else 1
+    block = size[lane] if plain else min(size[lane], lanes * lines)
     blocks = -(-size[lane] // block)
 
     def store(place: dict[int, Expr]) -> Store:
