@@ -23,9 +23,13 @@ from ..ops.movement import Expand, Permute
 from ..runtime import buffers
 
 # Elements read above which an op is worth a native call (about 20 microseconds of NumPy).
-HEAVY = {"contraction": 8192, "opaque": 4096, "elementwise": 262144, "reduction": 262144}
+HEAVY = {"contraction": 8192, "opaque": 4096, "elementwise": 65536, "reduction": 4096}
 # The same for ops whose NumPy meaning is slow; of sources the elements made are counted.
 SLOW = {"elementwise": 256, "reduction": 256, "opaque": 256, "source": 16384}
+HEAVY_WHERE = 8192  # NumPy takes 2 to 5 nanoseconds for an element
+# The same where a program serves one shape: what broadcasts, sums over long runs.
+HEAVY_SHAPE = 262144
+SHORT_RUN = 32  # elements in a row that NumPy adds up, or adds to others, in one inner loop
 # Opaque ops that have kernels; the others stay with NumPy.
 OPAQUE = {
     "conv", "conv_input", "conv_weight", "attention", "attention_grad", "max_pool",
@@ -34,8 +38,8 @@ OPAQUE = {
     "index_set", "scatter_set", "scatter_reduce", "scan",
 }  # fmt: skip
 # What only moves elements, if it takes a copy (a reshape of what is not contiguous).
-COPIES = {"concat", "copy", "reshape"}
-HEAVY_COPY = 262144
+COPIES = {"concat", "copy", "reshape", "pad"}
+HEAVY_COPY = 131072
 LIMIT = 1024
 
 MOST_LOOPS = 64  # a program for each length, with memory of its own
@@ -72,6 +76,8 @@ def fast(op: Op, args: list[Any]) -> Any:
             size += a.size
     if size < limit or (op.kind == "contraction" and _few_products(op, args)):
         return None
+    if size < HEAVY_SHAPE and not op.slow_reference and not _is_worth_a_shape(op, args):
+        return None
     return _run(op, args)
 
 
@@ -82,6 +88,8 @@ _limits: dict[type, int | None] = {}
 def _limit(op: Op) -> int | None:
     if op.name in COPIES:
         return HEAVY_COPY
+    if op.name == "where":
+        return HEAVY_WHERE
     if op.kind == "opaque" and op.name not in OPAQUE:
         return None
     return (SLOW if op.slow_reference else HEAVY).get(op.kind)
@@ -99,6 +107,23 @@ def _few_products(op: Any, args: list[Any]) -> bool:
     x, y, _ = op.parts()
     sizes = dict(zip(x, args[0].shape)) | dict(zip(y, args[1].shape))
     return numel(sizes.values()) < 200_000
+
+
+def _is_worth_a_shape(op: Any, args: list[Any]) -> bool:
+    """Whether fewer than HEAVY_SHAPE elements need no program of their own, or gain by it."""
+    if op.kind == "elementwise":
+        return all(a.flags.c_contiguous for a in args if type(a) is np.ndarray)
+    return op.kind != "reduction" or _inner_run(op.axes, args[0].shape) < SHORT_RUN
+
+
+def _inner_run(axes: tuple[int, ...], shape: tuple[int, ...]) -> int:
+    """Elements side by side that are all added up, or all kept."""
+    run, last = 1, len(shape) - 1
+    for axis in range(last, -1, -1):
+        if (axis in axes) != (last in axes):
+            break
+        run *= shape[axis]
+    return run
 
 
 def _run(op: Op, args: list[Any]) -> Any:

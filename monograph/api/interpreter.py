@@ -27,7 +27,7 @@ from ..transform.replay import recording
 from ..transform.tape import ComplexNode, Like, Node, Saved, sequence
 from ..transform.trace import Symbol, leaked
 from ..transform.vmap import Batched, batch
-from .compiled import fast
+from .compiled import HEAVY, fast
 
 
 class _Contexts(threading.local):
@@ -188,6 +188,7 @@ def note(op: Op, edges: tuple, inputs: list, kept: bool, out: Tensor, made: np.n
 _new = object.__new__
 _SIMPLE = frozenset(("movement", "reduction", "elementwise"))
 _MOST = 65536  # elements that such an op reads here
+_MOST_REDUCED = HEAVY["reduction"]  # NumPy takes long for sums over short runs of elements
 
 
 def _simple(op: Op, x: Any) -> Tensor | None:
@@ -195,6 +196,7 @@ def _simple(op: Op, x: Any) -> Tensor | None:
     p = x._payload if x._base is None else x._value()
     if (
         type(p) is not np.ndarray or p.size > _MOST or op.slow_reference or op.n_outputs != 1
+        or (op.kind == "reduction" and p.size > _MOST_REDUCED)
         or modes.trace is not None or recording[0] or run is not _run
     ):  # fmt: skip
         return None

@@ -193,6 +193,7 @@ def _clipped(x: Any, low: Any, high: Any) -> Any:
 
 
 @functional
+@composite
 def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Any:
     """x limited to [min_val, max_val]; the gradient is 0 at the ends and outside."""
     if min_val > max_val:
@@ -203,6 +204,7 @@ def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: b
 
 
 @functional
+@composite
 def relu6(input: Any, inplace: bool = False) -> Any:
     """x limited to [0, 6]."""
     x = as_operand("relu6", input)
@@ -260,6 +262,7 @@ def selu(input: Any, inplace: bool = False) -> Any:
 
 @public
 @functional
+@composite
 def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
     """x where positive, else alpha * (exp(x / alpha) - 1)."""
     return _written("celu", input, _elu(float_input("celu", input), alpha, 1 / alpha), inplace)
@@ -307,6 +310,7 @@ def hardswish(input: Any, inplace: bool = False) -> Any:
 
 
 @functional
+@composite
 def logsigmoid(input: Any) -> Any:
     """log(sigmoid(x)), without overflow."""
     x = float_input("logsigmoid", input)
@@ -321,6 +325,7 @@ def hardshrink(input: Any, lambd: float = 0.5) -> Any:
 
 
 @functional
+@composite
 def softshrink(input: Any, lambd: float = 0.5) -> Any:
     """x moved towards 0 by lambd; 0 where |x| <= lambd."""
     if lambd < 0:

@@ -7,7 +7,8 @@ import monograph as mg
 from monograph.api import compiled
 from monograph.testing import assert_close
 
-A = np.random.default_rng(0).standard_normal((640, 512)).astype(np.float32)
+R = np.random.default_rng(0)
+A = R.standard_normal((640, 512)).astype(np.float32)
 ROW, COLUMN = A[0].copy(), A[:, 1].copy()
 
 CASES = {
@@ -70,3 +71,43 @@ def test_random_numbers_of_any_length_are_those_of_the_reference(draw, n):
             compiled.set_enabled(True)
     np.testing.assert_allclose(*numbers, rtol=2e-6, atol=2e-6)
     assert after[0] == after[1]
+
+
+def test_what_takes_numpy_long_is_compiled_early():
+    before = len(compiled._programs)
+    x = mg.tensor(R.standard_normal((4, 8, 8, 2, 8, 2)).astype(np.float32))
+    for f, axes in ((mg.sum, (3, 5)), (mg.amax, (3, 5)), (mg.sum, (2, 3))):
+        mine = f(x, axes).numpy()
+        theirs = getattr(np, f.__name__)(x.numpy().astype(np.float64), axes)
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
+    assert len(compiled._programs) == before + 3
+    for axis in (0, 1):  # NumPy is quick with many neighbours, and needs no program for a shape
+        mg.sum(x.reshape(64, 128), axis)
+    assert len(compiled._programs) == before + 3
+
+
+def test_choosing_between_operands_is_compiled_early():
+    x = mg.tensor(R.standard_normal((90, 100)).astype(np.float32))
+    before = len(compiled._programs)
+    made = mg.where(x > 0, x, 0.0)
+    np.testing.assert_array_equal(made.numpy(), np.maximum(x.numpy(), 0))
+    assert len(compiled._programs) == before + 1
+
+
+@pytest.mark.parametrize("name", ["relu6", "hardtanh", "celu", "logsigmoid", "softshrink"])
+def test_clipping_activations_are_one_call(name):
+    from monograph.nn import functional as F
+
+    x = mg.tensor(3 * R.standard_normal((8, 100)).astype(np.float32), requires_grad=True)
+    y = getattr(F, name)(x)
+    y.sum().backward()
+    compiled.set_enabled(False)
+    try:
+        z = x.detach().requires_grad_()
+        by_numpy = getattr(F, name)(z)
+        by_numpy.sum().backward()
+    finally:
+        compiled.set_enabled(True)
+    assert type(y.grad_fn) is not type(by_numpy.grad_fn)
+    np.testing.assert_allclose(y.detach().numpy(), by_numpy.detach().numpy(), rtol=2e-6, atol=1e-6)
+    np.testing.assert_allclose(x.grad.numpy(), z.grad.numpy(), rtol=2e-6, atol=1e-6)
