@@ -255,7 +255,9 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     kc, blocks = part, 1
     alone = rows <= FEW_ROW_BLOCKS or (mc >= COPY_ROWS and not large)
     near = p.depth * p.n.size * p.b.dtype.itemsize <= NEAR_BYTES
-    copy_b = panels and alone and not (p.steady or along or shares_far(p))
+    # Copied once in runs, where each chunk would copy short ones and the copy stays near.
+    once = near and shares_far(p) and p.n.size >= SHORT_RUN
+    copy_b = panels and alone and not (p.steady or along or once)
     copy_b = copy_b and not (large and not few_rows and (near or p.m.size >= PACKED_ROWS))
     depth = BLOCK_DEPTH if p.k[-1].a == 1 and not (copy_a or halved) else SCATTERED_DEPTH
     depth = TALL_DEPTH if tall else STREAM_DEPTH if streams else FAR_DEPTH if runs else depth
