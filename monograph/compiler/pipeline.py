@@ -6,6 +6,7 @@ remove_dead
 unfold_groups       normalisation over groups of channels, on images
 add_slices          sums over small windows
 lower_convolutions  padding, strides and adjoints of convolutions
+move_factors        factors along the sum of a product, to the smaller operand
 order_rows          operands of products whose rows are apart, in order
 prune_control       bodies of loops: what is dead goes, what is constant comes out
 leave_complex_to_numpy
@@ -44,6 +45,7 @@ from .constant import split_constants
 from .control import ControlStep, inline_scans, lower_control, prune_control, separate_outputs
 from .convolution import lower_convolutions
 from .epilogue import fuse_epilogues
+from .factors import move_factors
 from .fuse import Fusion, Group
 from .inside import make_parts_in_place
 from .layout import Layouts, choose_layouts
@@ -70,6 +72,7 @@ PASSES: list[Callable[[Graph], Graph]] = [
     add_slices,
     remove_dead,
     lower_convolutions,
+    move_factors,
     order_rows,
     prune_control,
     leave_complex_to_numpy,
