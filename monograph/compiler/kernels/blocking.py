@@ -256,7 +256,7 @@ def _plan(p: Problem, lanes: int, target: Target, waits: bool) -> Plan:
     alone = rows <= FEW_ROW_BLOCKS or (mc >= COPY_ROWS and not large)
     near = p.depth * p.n.size * p.b.dtype.itemsize <= NEAR_BYTES
     # Copied once in runs, where each chunk would copy short ones and the copy stays near.
-    once = near and shares_far(p) and p.n.size >= SHORT_RUN
+    once = near and shares_far(p) and 2 * p.n.size > LONG_RUN
     copy_b = panels and alone and not (p.steady or along or once)
     copy_b = copy_b and not (large and not few_rows and (near or p.m.size >= PACKED_ROWS))
     depth = BLOCK_DEPTH if p.k[-1].a == 1 and not (copy_a or halved) else SCATTERED_DEPTH
