@@ -189,6 +189,7 @@ class Capture(Replay):
         self.returns: list[tuple[str, Any]] = []
         outputs: list[Value] = []
         differentiable: list[tuple[int, Tensor]] = []
+        known: dict[int, int] = {}  # id of a tensor -> the output that it is
         captured_ids = {id(c.tensor): c for c in trace.captured}
         for leaf in out_leaves:
             if not isinstance(leaf, Tensor):
@@ -204,6 +205,7 @@ class Capture(Replay):
             else:
                 if leaf._requires and modes.grad:
                     differentiable.append((len(outputs), leaf))
+                known.setdefault(id(leaf), len(outputs))
                 self.returns.append(("new", len(outputs)))
                 outputs.append(leaf._value().value)
         self.carried: list[tuple[Any, str, Any, Any]] = []  # (place, what, value, more)
@@ -215,13 +217,13 @@ class Capture(Replay):
                 outputs.append(value._value().value)
                 value = len(outputs) - 1
             elif what == "tree":
-                value = _as_outputs(value, outputs, differentiable)
+                value = _as_outputs(value, outputs, differentiable, known)
             self.carried.append((place, what, value, more))
             place.put = what, None, None
         self.carried += [(place, "count", amount, None) for place, amount in self.state.counts]
         for grown, leaves, tree in self.state.growths:
             self.carried.append(
-                (grown, "entries", _as_outputs(leaves, outputs, differentiable), tree)
+                (grown, "entries", _as_outputs(leaves, outputs, differentiable, known), tree)
             )
         self.new_outputs = len(outputs)
         # Gradients that the function left behind.
@@ -296,12 +298,19 @@ class Capture(Replay):
 
 
 def _as_outputs(
-    leaves: list[Any], outputs: list[Value], differentiable: list[tuple[int, Tensor]]
+    leaves: list[Any],
+    outputs: list[Value],
+    differentiable: list[tuple[int, Tensor]],
+    known: dict[int, int],
 ) -> list[Any]:
-    """The leaves, with outputs of the program where there are tensors."""
+    """The leaves, with outputs of the program where there are tensors; `known`: id -> output."""
     found: list[Any] = []
     for leaf in leaves:
         if isinstance(leaf, Tensor):
+            if id(leaf) in known and not leaf._weak:
+                found.append(Output(known[id(leaf)]))
+                continue
+            known[id(leaf)] = len(outputs)
             if leaf._requires and modes.grad:
                 differentiable.append((len(outputs), leaf))
             outputs.append(leaf._value().value)

@@ -206,7 +206,7 @@ class Optimizer(HasHooks):
 
     def _fixed(self, group, name):
         """An option that is compiled in (a change means a new capture), or live if scheduled."""
-        if name in self._scheduled:
+        if name in self._scheduled or is_assigned(group, name):
             return self._live(group, name)
         return guarded(Entry(group, name), f"{self._name} {name}")
 

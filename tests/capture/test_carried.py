@@ -357,3 +357,43 @@ def test_a_gradient_through_what_a_module_carries():
         return [loss.item(), *(p.grad.sum().item() for p in m.parameters())]
 
     agree(run, 3)
+
+
+def test_options_of_an_optimizer_and_clipping_by_numbers_that_change():
+    x, y = batch()
+
+    def run(wrap):
+        m, at = network(), 0
+        adam = optim.AdamW(m.parameters(), lr=0.1, weight_decay=0.1)
+
+        def step(x, y):
+            nonlocal at
+            part = at / 20
+            at += 1
+            group = adam.param_groups[0]
+            group["lr"], group["weight_decay"] = 0.1 * (1 - part) ** 0.9, 0.1 * part
+            loss = F.cross_entropy(m(x), y)
+            adam.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(m.parameters(), max(0.1, 1 - 2 * part))
+            adam.step()
+            return loss
+
+        f, group = wrap(step), adam.param_groups[0]
+        return [f(x, y).item() for _ in range(20)] + [group["lr"], group["weight_decay"], at]
+
+    agree(run, 4)
+
+
+def test_a_result_that_is_put_into_state_is_one_tensor():
+    m = nn.Module()
+    m.state = mg.zeros(2)
+
+    @mg.jit
+    def f(x):
+        m.state = m.state + x
+        return m.state
+
+    for _ in range(3):
+        assert f(mg.ones(2)) is m.state
+    assert m.state.tolist() == [3, 3]

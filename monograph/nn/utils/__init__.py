@@ -98,7 +98,9 @@ def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=Fals
 
     ArgumentError, with `error_if_nonfinite`, if the norm is nan or infinite.
     """
-    grads, max_norm, norm_type = _gradients(parameters), float(max_norm), float(norm_type)
+    grads, norm_type = _gradients(parameters), float(norm_type)
+    if not getattr(max_norm, "_weak", False):  # a number that is an input of a captured function
+        max_norm = float(max_norm)
     with mg.no_grad():
         if not error_if_nonfinite and is_enabled() and sum(g.numel() for g in grads) >= SMALL:
             return _compiled_clip()(max_norm, norm_type, *grads)
