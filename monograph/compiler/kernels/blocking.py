@@ -77,7 +77,7 @@ MANY_ROWS, COPIED_ROWS = 336, 128
 # chunk. From so many rows on (twice as many if it is transposed) b is copied for that.
 SHALLOW_DEPTH, SHALLOW_ELEMENTS, SHALLOW_ROWS, SHALLOW_COPIED = 64, 1 << 17, 32, 128
 # From such sides on (M, N, K), and elements of it, chunks copy a strided, so much of K at a time.
-TALL_SIDES, TALL_ELEMENTS, TALL_DEPTH = (160, 8, 32), 1 << 16, 64
+TALL_SIDES, TALL_ELEMENTS, TALL_DEPTH = (160, 8, 32), 1 << 16, 128
 # Cycles for an element of the result that stands apart from its neighbours in a vector, and where
 # an epilogue reads and writes more; how much sooner that must end.
 APART_CYCLES, APART_EPILOGUE, SOONER = 0.75, 8, 0.9
