@@ -75,6 +75,7 @@ class State:
         self.scanned: dict[int, Any] = {}
         self.watched: list[type] = []
         self.count = -1
+        self.function: Any = None  # what is captured
         self.why: str | None = None
         self.closed = False
 
@@ -84,6 +85,7 @@ class State:
         """Begin to watch; `function` is what is captured."""
         for cls in ROOTS:
             self._watch(cls)
+        self.function = function
         self.value(function, "the function")
 
     def close(self) -> None:
@@ -231,7 +233,7 @@ class State:
         if is_tensor(value) and self._is_made(value):
             return value
         place = Place(holder, key, value, label, counted)
-        if self._is_on_tape(value) and place.identity not in self.unfit:
+        if self._is_from_a_call(value) and place.identity not in self.unfit:
             if can_be_carried(place, value):  # gradients go on from here
                 raise Carries([place])
         self._place(place)
@@ -417,12 +419,13 @@ class State:
         if state is not None:
             self.generators.setdefault(id(generator), (generator, state, state(), label))
 
-    def _is_on_tape(self, value: Any) -> bool:
-        """Whether there are results of the program's among tensors."""
+    def _is_from_a_call(self, value: Any) -> bool:
+        """Whether there are results of an earlier call of this function among tensors."""
         leaves: list[Any] = []
         if is_tensor(value) or type(value) in (tuple, list, dict):
             flatten(value, leaves)
-        return any(is_tensor(x) and x._requires and x._node is not None for x in leaves)
+        calls = [getattr(x._node, "capture", None) for x in leaves if is_tensor(x) and x._requires]
+        return any(call is not None and call.owner.function is self.function for call in calls)
 
     def _is_made(self, tensor: Any) -> bool:
         """Whether a tensor was made by the function."""
