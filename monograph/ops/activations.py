@@ -111,7 +111,8 @@ class Gelu(Elementwise):
         a = s.absolute(x)
         a = s.select(a > 40.0, s.const(40.0, x), a)
         if x.dtype == "f32":
-            below = exp_formula(s, s.polynomial(a, _LOG_NORMAL))
+            below = exp_formula(s, s.polynomial(a, _LOG_NORMAL), normal=True)
+            below = s.select(a > 12.0, s.const(0.0, a), below)
         else:
             below = 0.5 * erfc_formula(s, a * _ROOT_HALF)
         return s.maximum(x, s.const(0.0, x)) - a * below

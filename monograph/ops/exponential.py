@@ -38,7 +38,8 @@ class _Format:
     round: float  # x + round - round is x rounded to an integer, for small x
     ln2_hi: float  # ln 2 = hi + lo; hi has enough zeros at its end for exact products
     ln2_lo: float
-    exp_low: float  # exp(x) is 0 below, infinite above
+    exp_low: float  # exp(x) is 0 below, infinite above `exp_high`
+    exp_normal: float  # and subnormal below
     exp_high: float
     exp2_low: float
     exp2_high: float
@@ -59,7 +60,7 @@ _FORMATS = {
     "f32": _Format(
         integer="i32", mantissa=23, bias=127, round=1.5 * 2.0**23,
         ln2_hi=0.693145751953125, ln2_lo=1.4286068203094173e-06,
-        exp_low=-104.0, exp_high=90.0, exp2_low=-151.0, exp2_high=129.0,
+        exp_low=-104.0, exp_normal=-87.0, exp_high=90.0, exp2_low=-151.0, exp2_high=129.0,
         exp=(0.00019612470420735928, 0.0014104300767971878, 0.008336094197738316,
              0.04166127662981982, 0.16666614343396718, 0.5000003456369404),
         expm1_low=-18.0,
@@ -76,7 +77,7 @@ _FORMATS = {
     "f64": _Format(
         integer="i64", mantissa=52, bias=1023, round=1.5 * 2.0**52,
         ln2_hi=6.93147180369123816490e-01, ln2_lo=1.90821492927058770002e-10,
-        exp_low=-746.0, exp_high=711.0, exp2_low=-1080.0, exp2_high=1025.0,
+        exp_low=-746.0, exp_normal=-708.0, exp_high=711.0, exp2_low=-1080.0, exp2_high=1025.0,
         exp=(1.5936157084383199e-10, 2.1062299244842997e-09, 2.505502425173041e-08,
              2.755615845207232e-07, 2.7557300706146932e-06, 2.4801590828025947e-05,
              0.00019841269892625148, 0.001388888888358109, 0.00833333333327011,
@@ -136,15 +137,25 @@ def _exp_of(s: Any, half: Any, r_of: Any, dtype: str, scale: float = 1.0) -> Any
     return p * (power if scale == 1.0 else power * scale)
 
 
-def exp_formula(s: Any, x: Any, scale: float = 1.0) -> Any:
-    """scale * e**x. 18 operations in f32."""
+def exp_formula(s: Any, x: Any, scale: float = 1.0, normal: bool = False) -> Any:
+    """scale * e**x. 19 operations in f32.
+
+    normal: 18, and no result below the smallest normal number, for what adds it to a larger one:
+    subnormal numbers take processors ten times as long, also where they are rounded to 0.
+    """
     c = _FORMATS[x.dtype]
-    x = clamped(s, x, c.exp_low, c.exp_high)
+    if normal:
+        x = clamped(s, x, c.exp_normal, c.exp_high)
+    else:
+        vanishes = x < c.exp_low
+        x = s.select(vanishes, s.const(0.0, x), x)
+        x = s.select(x > c.exp_high, s.const(c.exp_high, x), x)
 
     def reduced(m: Any) -> Any:
         return s.fma(m, -2 * c.ln2_lo, s.fma(m, -2 * c.ln2_hi, x))
 
-    return _exp_of(s, lambda k: s.fma(x, 0.5 / math.log(2), k), reduced, x.dtype, scale)
+    e = _exp_of(s, lambda k: s.fma(x, 0.5 / math.log(2), k), reduced, x.dtype, scale)
+    return e if normal else s.select(vanishes, s.const(0.0, e), e)
 
 
 def exp2_formula(s: Any, x: Any) -> Any:
@@ -283,7 +294,7 @@ def log1p_formula(s: Any, x: Any) -> Any:
 
 def sigmoid_formula(s: Any, x: Any) -> Any:
     """1 / (1 + e**-x)."""
-    return 1.0 / (exp_formula(s, -x) + 1.0)
+    return 1.0 / (exp_formula(s, -x, normal=True) + 1.0)
 
 
 def widened(x: Any) -> Any:
