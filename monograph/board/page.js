@@ -62,7 +62,7 @@ async function refresh() {
   const { root, runs } = await ask("runs");
   $("root").textContent = root;
   state.runs = runs;
-  const [what, version] = NEEDS[state.view];
+  const view = state.view, [what, version] = NEEDS[view];
   const stale = [];
   for (const run of what === "settings" ? [] : shown()) {
     const kept = state.data.get(`${what} ${run.name}`);
@@ -73,7 +73,8 @@ async function refresh() {
   }
   if (what === "settings") state.data.set("settings", { content: await ask("settings") });
   await Promise.all(stale);
-  const mark = JSON.stringify([state.view, runs.map(r => [r.name, version(r)])]);
+  if (view !== state.view) return;  // another was chosen meanwhile, and asks for what it needs
+  const mark = JSON.stringify([view, runs.map(r => [r.name, version(r)])]);
   drawRuns();
   if (mark !== state.drawn) { state.drawn = mark; draw(); }
 }

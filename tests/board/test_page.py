@@ -249,3 +249,26 @@ def test_many_readers_at_once(tmp_path):
         assert not failed
         (run,) = board.runs.refresh()
         assert len(run.curves(1000)["loss"]["step"]) == 200
+
+
+def test_a_view_chosen_while_another_is_asked_for(page, tmp_path):
+    """The answers for the view before, which arrive late, must not leave the new one empty."""
+    logger = train.JSONLinesLogger(tmp_path / "runs", name="a", version="")
+    logger.log_metrics({"loss": 1.0}, 1)
+    logger.log_text("said", "some words", 1)
+    logger.log_hyperparams({"width": 8})
+    with Board(tmp_path / "runs", port=0) as board:
+        page.open(f"{board.url}?every=60000")
+        page.wait_for("document.querySelectorAll('.card').length === 1")
+        page.evaluate(
+            "(() => { const plain = window.fetch; window.fetch = (url, ...more) => {"
+            " const late = String(url).includes('/api/samples') ? 200"
+            " : String(url).includes('/api/settings') ? 600 : 0;"
+            " return new Promise(done => setTimeout(done, late)).then(() => plain(url, ...more));"
+            " }; })()"
+        )
+        show(page, "samples")
+        show(page, "settings")
+        page.wait_for("document.getElementById('view').textContent.includes('width')", 10)
+        show(page, "samples")
+        page.wait_for("document.getElementById('view').textContent.includes('some words')")
