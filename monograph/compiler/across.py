@@ -17,6 +17,7 @@ from ..ir.graph import Value
 from ..ops.movement import Sum
 from .fuse import Fusion, Group
 from .layout import Layouts, loop_order
+from .loop_costs import together_of
 
 LEAST_CHUNKS = 8  # the sums of the result's parts: so many, for all threads to end together
 LEAST_ROW, MOST_ACCUMULATORS = 64, 1 << 13  # elements of a row; of all accumulators
@@ -28,7 +29,7 @@ def sum_across(fusion: Fusion, layouts: Layouts, fixed: Collection[Group]) -> No
 
     fixed: groups that have to stay before or after others.
     """
-    columns = [g for g in fusion.groups if g not in fixed and _sums_rows(g, layouts)]
+    columns = [g for g in fusion.groups if g not in fixed and _sums_rows(g, fusion, layouts)]
     for group in columns:
         for home in fusion.groups:
             if home not in fixed and _goes_by_row(home, group, fusion, layouts):
@@ -40,7 +41,7 @@ def sum_across(fusion: Fusion, layouts: Layouts, fixed: Collection[Group]) -> No
                     break
 
 
-def _sums_rows(group: Group, layouts: Layouts) -> bool:
+def _sums_rows(group: Group, fusion: Fusion, layouts: Layouts) -> bool:
     """Whether the group is nothing but sums over all rows of a part of the result."""
     axes, n = group.axes, len(group.full)
     if group.node is not None or axes is None or group.across or n < 3:
@@ -52,14 +53,15 @@ def _sums_rows(group: Group, layouts: Layouts) -> bool:
         return False
     row = group.full[-1]
     enough = numel(group.full[:first]) >= LEAST_CHUNKS and numel(group.full) >= LEAST_ELEMENTS
-    return enough and row >= LEAST_ROW and _is_plain(group, layouts)
+    return enough and row >= LEAST_ROW and _is_plain(group, fusion, layouts)
 
 
-def _is_plain(group: Group, layouts: Layouts) -> bool:
-    """Whether the loops follow the shape, and no element is drawn at random."""
+def _is_plain(group: Group, fusion: Fusion, layouts: Layouts) -> bool:
+    """Whether the loops follow the shape, and no neighbours share what is drawn at random."""
     n = len(group.full)
     moved = [v for v in group.items if layouts.strides(v) != contiguous_strides(v.shape)]
-    return not moved and loop_order(group, layouts) == tuple(range(n))
+    in_order = not moved and loop_order(group, layouts) == tuple(range(n))
+    return in_order and together_of(group, fusion.stored.__contains__, layouts) == 1
 
 
 def _goes_by_row(home: Group, group: Group, fusion: Fusion, layouts: Layouts) -> bool:
@@ -68,7 +70,7 @@ def _goes_by_row(home: Group, group: Group, fusion: Fusion, layouts: Layouts) ->
     if home.node is not None or home.full != group.full or home.axes != last:
         return False
     sums = [*home.across, *group.items]
-    if any(v.shape != sums[0].shape for v in sums) or not _is_plain(home, layouts):
+    if any(v.shape != sums[0].shape for v in sums) or not _is_plain(home, fusion, layouts):
         return False
     if len(sums) * group.full[-1] > MOST_ACCUMULATORS:
         return False

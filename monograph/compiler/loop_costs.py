@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ..core.shape import numel
 from ..core.symbolic import hint
-from ..ir.graph import Value
+from ..ir.graph import Node, Value
 from ..ir.op import Source
 from .fuse import COSTLY, ONE_INSTRUCTION, Group
 from .layout import Layouts, loop_order
@@ -20,18 +20,22 @@ def largest_block(size: int) -> int:
     return next((b for b in range(COLUMN_BLOCK, 15, -1) if size % b == 0), 1)
 
 
-def weight_of(group: Group, is_stored: Callable[[Value], bool]) -> int:
-    """1, and 1 for each function of many operations that is computed for every element."""
-    own, seen, found = set(group.items), set(), 1
-    stack = list(group.items)
+def _made(group: Group, is_stored: Callable[[Value], bool]) -> Iterator[tuple[Value, Node]]:
+    """What the group's loops compute: its items, and all below them that is not in memory."""
+    own, seen, stack = set(group.items), set(), list(group.items)
     while stack:
         v = stack.pop()
         if v in seen or v.node is None or (v not in own and is_stored(v)):
             continue
         seen.add(v)
-        found += v.node.op.name in COSTLY - ONE_INSTRUCTION and v.shape == group.full
+        yield v, v.node
         stack.extend(v.node.values)
-    return found
+
+
+def weight_of(group: Group, is_stored: Callable[[Value], bool]) -> int:
+    """1, and 1 for each function of many operations that is computed for every element."""
+    heavy = COSTLY - ONE_INSTRUCTION
+    return 1 + sum(n.op.name in heavy and v.shape == group.full for v, n in _made(group, is_stored))
 
 
 def together_of(group: Group, is_stored: Callable[[Value], bool], layouts: Layouts) -> int:
@@ -44,14 +48,8 @@ def together_of(group: Group, is_stored: Callable[[Value], bool], layouts: Layou
         return 1
     if group.axes is not None and last not in group.axes:
         return 1
-    own, seen, found = set(group.items), set(), 1
-    stack = list(group.items)
-    while stack:
-        v = stack.pop()
-        if v in seen or v.node is None or (v not in own and is_stored(v)):
-            continue
-        seen.add(v)
-        if isinstance(v.node.op, Source) and numel(v.shape) == numel(group.full):
-            found = max(found, v.node.op.together)
-        stack.extend(v.node.values)
+    found = 1
+    for v, node in _made(group, is_stored):
+        if isinstance(node.op, Source) and numel(v.shape) == numel(group.full):
+            found = max(found, node.op.together)
     return found if group.full[-1] % found == 0 else 1  # for all sizes
